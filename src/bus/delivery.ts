@@ -1,0 +1,43 @@
+/** One message of the command stream, as the agent handles it. */
+export interface Delivery {
+  /** `Nats-Msg-Id`, else `<stream>:<sequence>`. */
+  readonly id: string;
+  /** Last token of the subject; not necessarily a verb that exists. */
+  readonly verb: string;
+  readonly body: Uint8Array;
+  /** Sequence in the command stream. */
+  readonly seq: number;
+  /** When the server stored it, RFC 3339. */
+  readonly storedAt: string;
+  /** `L3AF-Gen` as it came; undefined when absent. */
+  readonly gen: string | undefined;
+  /** `L3AF-Prev-Gen` as it came. */
+  readonly prevGen: string | undefined;
+  /** `L3AF-Expires` as it came. */
+  readonly expires: string | undefined;
+  /** Creation time of the stream that it came from, RFC 3339: tells a stream made anew from the one known. */
+  readonly streamCreated: string;
+}
+
+/** What the handler wants done with a delivery once its answer is safely stored. */
+export type Disposition =
+  /** Handled: double-acknowledge. */
+  | 'done'
+  /** Never to be handled (bad input): terminate. */
+  | 'terminate';
+
+/** What is on the stream for this host. */
+export interface StreamPosition {
+  readonly created: string;
+  readonly lastSeq: number;
+  /** The durable consumer's acknowledged floor (stream sequence); undefined when there is no consumer yet. */
+  readonly consumerFloor: number | undefined;
+}
+
+/** The commands that lie between the last handled one and now, from the last deploy on. */
+export interface Backlog {
+  /** In stream order, the first one the last `deploy` if there is one past `after`. */
+  readonly deliveries: readonly Delivery[];
+  /** Sequence of the newest message that was considered; consuming goes on after it. */
+  readonly upTo: number;
+}

@@ -1,0 +1,37 @@
+import { DIRECTIONS, type Hook, sameHook } from './hook.js';
+import type { Program } from './program.js';
+
+/** The programs asked for at one hook, by ascending `seqId`, disabled ones included; never empty. */
+export interface Chain {
+  readonly hook: Hook;
+  readonly programs: readonly Program[];
+}
+
+/** What the last applied commands ask of this host. */
+export interface DesiredState {
+  /** At most one per hook, by interface and direction. */
+  readonly chains: readonly Chain[];
+  /** `ipv4_address` of each interface that a command named: a label of metrics. */
+  readonly addresses: Readonly<Record<string, string>>;
+}
+
+export const NOTHING_DESIRED: DesiredState = { chains: [], addresses: {} };
+
+/** The programs desired at a hook, by ascending `seqId`. */
+export function programsAt(desired: DesiredState, hook: Hook): readonly Program[] {
+  return desired.chains.find((chain) => sameHook(chain.hook, hook))?.programs ?? [];
+}
+
+/** Brings chains into their one form: programs by `seqId`, chains by interface and direction, none empty. */
+export function normalize(state: DesiredState): DesiredState {
+  const chains = state.chains
+    .filter((chain) => chain.programs.length > 0)
+    .map((chain) => ({ hook: chain.hook, programs: chain.programs.toSorted((a, b) => a.seqId - b.seqId) }))
+    .toSorted((a, b) => compareHooks(a.hook, b.hook));
+  return { chains, addresses: state.addresses };
+}
+
+function compareHooks(a: Hook, b: Hook): number {
+  if (a.iface !== b.iface) return a.iface < b.iface ? -1 : 1;
+  return DIRECTIONS.indexOf(a.direction) - DIRECTIONS.indexOf(b.direction);
+}

@@ -1,0 +1,77 @@
+import { type Fault, RefusedError } from '../errors.js';
+import type { AddCommand, Command, DeleteCommand } from './command.js';
+import { type DesiredState, normalize, programsAt } from './desired.js';
+import { type Hook, hookKey, sameHook } from './hook.js';
+import type { Program } from './program.js';
+
+/**
+ * The desired state after a command. Folding a stream of commands this way and reconciling once ends in the same state as
+ * applying them one by one.
+ *
+ * @throws RefusedError NAME_CONFLICT or SEQ_ID_TAKEN for an `add` that does not fit what is desired already
+ */
+export function fold(before: DesiredState, command: Command): DesiredState {
+  switch (command.verb) {
+    case 'deploy':
+      return normalize({ chains: command.chains, addresses: command.addresses });
+    case 'add':
+      return foldAdd(before, command);
+    case 'delete':
+      return foldDelete(before, command);
+  }
+}
+
+function foldAdd(before: DesiredState, command: AddCommand): DesiredState {
+  const faults = command.chains.flatMap(({ hook, programs }) => {
+    const present = programsAt(before, hook);
+    return programs.flatMap((program) => conflictOf(program, present, hook));
+  });
+  const [first, ...rest] = faults;
+  if (first !== undefined) throw new RefusedError([first, ...rest]);
+
+  const added = command.chains.map(({ hook, programs }) => {
+    const present = programsAt(before, hook);
+    const names = new Set(present.map((program) => program.name));
+    return { hook, programs: [...present, ...programs.filter((program) => !names.has(program.name))] };
+  });
+  const untouched = before.chains.filter((chain) => !added.some(({ hook }) => sameHook(hook, chain.hook)));
+  return normalize({ chains: [...untouched, ...added], addresses: { ...before.addresses, ...command.addresses } });
+}
+
+function conflictOf(program: Program, present: readonly Program[], hook: Hook): Fault[] {
+  const namesake = present.find((other) => other.name === program.name);
+  if (namesake !== undefined) {
+    if (sameRequest(namesake, program)) return [];
+    const message =
+      `${program.name} is already desired at ${hookKey(hook)} with other content; ` +
+      'delete it first, or send a deploy with the new content';
+    return [{ path: program.path, code: 'NAME_CONFLICT', message }];
+  }
+  const holder = present.find((other) => other.seqId === program.seqId);
+  if (holder === undefined) return [];
+  const message = `seq_id ${program.seqId} at ${hookKey(hook)} is taken by ${holder.name}; choose another`;
+  return [{ path: `${program.path}.seq_id`, code: 'SEQ_ID_TAKEN', message }];
+}
+
+function foldDelete(before: DesiredState, command: DeleteCommand): DesiredState {
+  const chains = before.chains.map(({ hook, programs }) => {
+    const names = new Set(
+      command.targets.filter((target) => sameHook(target.hook, hook)).flatMap((target) => target.names),
+    );
+    return { hook, programs: programs.filter((program) => !names.has(program.name)) };
+  });
+  return normalize({ chains, addresses: before.addresses });
+}
+
+/** Whether two requests ask for the same in every field, whatever the order of their keys. */
+export function sameRequest(a: Program, b: Program): boolean {
+  return canonical(a.payload) === canonical(b.payload);
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+}
