@@ -66,22 +66,26 @@ export function liveAttachment(observed: ObservedHook): Attachment | undefined {
 }
 
 /**
- * The chain that a packet really passes: from the attached program along the slots. The root comes first where there is one.
- * It ends where a slot is empty, names a program that is not ours, or closes a loop.
+ * The chain as the slots have it, from the attached program on. It ends where a slot is empty, names a program that is not ours, or
+ * closes a loop. Where nothing is attached (the interface went away, the link was removed by hand), it is the longest chain that is
+ * still pinned, so that it can be attached again as it is.
  */
-export function liveChain(observed: ObservedHook): readonly Generation[] {
-  const byProgram = new Map(
-    observed.generations.flatMap((generation) =>
-      generation.programId === undefined ? [] : [[generation.programId, generation] as const],
-    ),
-  );
+export function standingChain(observed: ObservedHook): readonly Generation[] {
+  const live = liveAttachment(observed);
+  if (live !== undefined) return follow(observed.generations, live.programId);
+  const successors = new Set(observed.generations.map((generation) => generation.slot?.next));
+  return observed.generations
+    .filter(({ programId }) => programId !== undefined && !successors.has(programId))
+    .map(({ programId }) => follow(observed.generations, programId ?? null))
+    .reduce((longest, chain) => (chain.length > longest.length ? chain : longest), []);
+}
+
+function follow(generations: readonly Generation[], start: number | null): readonly Generation[] {
   const chain: Generation[] = [];
-  let next: number | null = liveAttachment(observed)?.programId ?? null;
-  while (next !== null) {
-    const generation = byProgram.get(next);
+  for (let next = start; next !== null; next = chain.at(-1)?.slot?.next ?? null) {
+    const generation = generations.find(({ programId }) => programId === next);
     if (generation === undefined || chain.includes(generation)) break;
     chain.push(generation);
-    next = generation.slot?.next ?? null;
   }
   return chain;
 }

@@ -103,7 +103,7 @@ export interface PublishStep {
   readonly path: string;
 }
 
-/** Take a public name away; `pin` is what it named, for undoing. */
+/** Take a public name away. */
 export interface UnpublishStep {
   readonly op: 'unpublish';
   readonly path: string;

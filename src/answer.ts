@@ -1,0 +1,102 @@
+import type { Delivery } from './bus/delivery.js';
+import type { Refusal } from './domain/admission.js';
+import type { Command } from './domain/command.js';
+import { sameHook } from './domain/hook.js';
+import { type Fault, faultsOf } from './errors.js';
+import type { Acknowledgement, AckProgram, AckStatus } from './messages/ack.js';
+import type { Report, ReportedOutcome } from './reconcile.js';
+
+/** The parts of an acknowledgement that do not depend on what became of the command. */
+export interface Receipt {
+  readonly host: string;
+  readonly delivery: Pick<Delivery, 'id' | 'verb' | 'seq'>;
+  readonly gen: number | undefined;
+  readonly receivedAt: Date;
+}
+
+type Verdict = Pick<Acknowledgement, 'status'> &
+  Partial<Pick<Acknowledgement, 'code' | 'message' | 'errors' | 'programs' | 'undone'>>;
+
+/** For a command that was refused before anything was planned. */
+export function answerRejected(receipt: Receipt, error: unknown): Acknowledgement {
+  return withFaults(receipt, 'rejected', faultsOf(error));
+}
+
+/** For a command that may not run because of its age or its place in the stream. */
+export function answerRefused(receipt: Receipt, { status, code, message }: Refusal): Acknowledgement {
+  return answer(receipt, { status, code, message });
+}
+
+/** For a command whose effect is part of what a later one brought about. */
+export function answerFolded(receipt: Receipt, by: string): Acknowledgement {
+  const message = `Replayed together with later commands; its effect is part of what ${by} brought about`;
+  return answer(receipt, { status: 'superseded', code: 'SUPERSEDED', message });
+}
+
+/** For a command that has ended the agent too often. */
+export function answerQuarantined(receipt: Receipt, attempts: number): Acknowledgement {
+  const message = `The agent died on this command ${attempts} times; it is put aside as a dead letter and not tried again`;
+  return answer(receipt, { status: 'failed', code: 'QUARANTINED', message, errors: [{ code: 'QUARANTINED', message }] });
+}
+
+/** For a command that ran. */
+export function answerReported(receipt: Receipt, command: Command, report: Report): Acknowledgement {
+  const programs = [...report.outcomes.map(programOf), ...absentTargets(command, report.outcomes)];
+  if (report.status !== 'failed') return answer(receipt, { status: report.status, programs });
+  return {
+    ...withFaults(receipt, 'failed', report.faults),
+    programs,
+    ...(report.undone !== undefined && { undone: report.undone }),
+  };
+}
+
+function withFaults(receipt: Receipt, status: AckStatus, faults: readonly Fault[]): Acknowledgement {
+  const [first] = faults;
+  const more = faults.length > 1 ? ` (and ${faults.length - 1} more)` : '';
+  return answer(receipt, {
+    status,
+    ...(first !== undefined && { code: first.code, message: `${first.message}${more}` }),
+    errors: [...faults],
+  });
+}
+
+function answer(receipt: Receipt, verdict: Verdict): Acknowledgement {
+  const { host, delivery, gen, receivedAt } = receipt;
+  const finishedAt = new Date();
+  return {
+    id: delivery.id,
+    host,
+    verb: delivery.verb,
+    ...(gen !== undefined && { gen }),
+    seq: delivery.seq,
+    errors: [],
+    programs: [],
+    ...verdict,
+    received_at: receivedAt.toISOString(),
+    finished_at: finishedAt.toISOString(),
+    duration_ms: finishedAt.getTime() - receivedAt.getTime(),
+  };
+}
+
+function programOf(outcome: ReportedOutcome): AckProgram {
+  const { hook, name, version, result, programId, message } = outcome;
+  return {
+    iface: hook.iface,
+    direction: hook.direction,
+    name,
+    version,
+    ...(programId !== undefined && { prog_id: programId }),
+    result,
+    ...(message !== undefined && { message }),
+  };
+}
+
+/** A name to delete that is not there is no error, and said to be unchanged. */
+function absentTargets(command: Command, outcomes: readonly ReportedOutcome[]): AckProgram[] {
+  if (command.verb !== 'delete') return [];
+  return command.targets.flatMap(({ hook, names }) =>
+    names
+      .filter((name) => !outcomes.some((outcome) => outcome.name === name && sameHook(outcome.hook, hook)))
+      .map((name) => ({ ...hook, name, version: '', result: 'unchanged' as const, message: 'It was not there' })),
+  );
+}

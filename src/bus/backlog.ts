@@ -1,0 +1,116 @@
+import { AckPolicy, DeliverPolicy, nanos, nuid, ReplayPolicy } from 'nats';
+import { AgentError } from '../errors.js';
+import { STREAMS, type Subjects } from '../messages/subjects.js';
+import type { Bus } from './connect.js';
+import type { Backlog, Delivery } from './delivery.js';
+import { toDelivery } from './message.js';
+import { isNotFound } from './nats-errors.js';
+
+const BATCH = 500;
+const BATCH_EXPIRES_MS = 10_000;
+/** The server removes a reader that was left behind. */
+const READER_INACTIVE_MS = 30_000;
+
+/** Tells whether a deploy may stand at the head of a backlog. */
+export type Usable = (deploy: Delivery) => boolean;
+
+/**
+ * Reads what is on the stream for one host past `after`, from its last usable deploy on, in a time that does not depend on how much
+ * lies before that deploy.
+ *
+ * @param after null for everything
+ * @param usable asked for the last deploy; when it says no, earlier ones are looked at
+ * @throws AgentError BROKER_UNREACHABLE, transient, when the connection breaks meanwhile; errors of nats.js
+ */
+export async function readBacklog(
+  bus: Bus,
+  { subjects, host, after, usable }: { subjects: Subjects; host: string; after: number | null; usable: Usable },
+): Promise<Backlog> {
+  const stream = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
+  const source: Source = { bus, host, created: stream.created, upTo: stream.state.last_seq };
+  const first = (after ?? 0) + 1;
+  const start = (await lastDeploy(source, subjects, first, usable)) ?? first;
+  const deliveries: Delivery[] = [];
+  for await (const delivery of read(source, subjects.commandFilter, start)) deliveries.push(delivery);
+  return { deliveries, upTo: Math.max(source.upTo, after ?? 0) };
+}
+
+interface Source {
+  readonly bus: Bus;
+  readonly host: string;
+  readonly created: string;
+  /** Nothing newer is read. */
+  readonly upTo: number;
+}
+
+/** Sequence of the last usable deploy at or after `first`. */
+async function lastDeploy(
+  source: Source,
+  subjects: Subjects,
+  first: number,
+  usable: Usable,
+): Promise<number | undefined> {
+  const subject = subjects.command('deploy');
+  const newest = await lastOn(source, subject);
+  if (newest === undefined || newest.seq < first) return undefined;
+  if (newest.seq <= source.upTo && usable(newest)) return newest.seq;
+  let found: number | undefined;
+  for await (const deploy of read(source, subject, first)) {
+    if (usable(deploy)) found = deploy.seq;
+  }
+  return found;
+}
+
+async function lastOn({ bus, created }: Source, subject: string): Promise<Delivery | undefined> {
+  try {
+    const message = await bus.connection.guard(bus.jsm.direct.getMessage(STREAMS.commands, { last_by_subj: subject }));
+    const origin = { seq: message.seq, timestampNanos: message.time.getTime() * 1e6 };
+    return toDelivery({ subject: message.subject, data: message.data, headers: message.header }, origin, created);
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The messages on a subject from sequence `start` on, through a consumer that lives only as long as this takes. */
+async function* read({ bus, host, created, upTo }: Source, filter: string, start: number): AsyncGenerator<Delivery> {
+  const { connection, js, jsm } = bus;
+  if (start > upTo) return;
+  const { name, num_pending: waiting } = await connection.guard(
+    jsm.consumers.add(STREAMS.commands, {
+      name: `${host}-backlog-${nuid.next()}`,
+      filter_subject: filter,
+      ack_policy: AckPolicy.None,
+      deliver_policy: DeliverPolicy.StartSequence,
+      opt_start_seq: start,
+      replay_policy: ReplayPolicy.Instant,
+      mem_storage: true,
+      num_replicas: 1,
+      inactive_threshold: nanos(READER_INACTIVE_MS),
+    }),
+  );
+  try {
+    const consumer = await connection.guard(js.consumers.get(STREAMS.commands, name));
+    let received = 0;
+    while (received < waiting) {
+      const wanted = Math.min(BATCH, waiting - received);
+      const batch = await consumer.fetch({ max_messages: wanted, expires: BATCH_EXPIRES_MS });
+      const end = received + wanted;
+      for await (const message of batch) {
+        received += 1;
+        if (message.info.deliverySequence !== received) throw gap();
+        if (message.seq > upTo) return;
+        yield toDelivery(message, { seq: message.seq, timestampNanos: message.info.timestampNanos }, created);
+      }
+      if (received < end) throw gap();
+    }
+  } finally {
+    await jsm.consumers.delete(STREAMS.commands, name).catch(() => {});
+  }
+}
+
+function gap(): AgentError {
+  return new AgentError('BROKER_UNREACHABLE', 'The connection to NATS did not hold while the backlog was read', {
+    transient: true,
+  });
+}

@@ -1,0 +1,173 @@
+import { spawn } from 'node:child_process';
+import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AgentError } from '../errors.js';
+import { pause } from './backoff.js';
+import {
+  acceptsJetStream,
+  findServer,
+  RANDOM_PORT,
+  serverConfig,
+  takesConfig,
+  urlFromPortsFile,
+} from './embedded-config.js';
+import { type Logger, messageOf } from './logger.js';
+
+export interface EmbeddedServerOptions {
+  /** The server's files go to `nats/` below it. */
+  readonly stateDir: string;
+  readonly logger: Logger;
+}
+
+const START_DEADLINE_MS = 15_000;
+const STOP_DEADLINE_MS = 10_000;
+const POLL_MS = 25;
+
+/**
+ * A nats-server of the host's own, for a host without a fleet. It outlives the agent: a killed agent finds it running, with the
+ * commands that came meanwhile. Its port is chosen at random once and kept.
+ */
+export class EmbeddedServer {
+  readonly #dir: string;
+  readonly #logger: Logger;
+
+  constructor({ stateDir, logger }: EmbeddedServerOptions) {
+    this.#dir = join(stateDir, 'nats');
+    this.#logger = logger;
+  }
+
+  /**
+   * Adopts the server that runs for this state directory, or starts one, and waits until it takes connections.
+   *
+   * @throws AgentError CONFIG_INVALID when nats-server is not installed; BROKER_UNREACHABLE when it does not come up, with its last
+   *   words as detail
+   */
+  async start(): Promise<{ url: string }> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    const running = await this.#runningPid();
+    if (running !== undefined) {
+      const url = await this.#accepting(running);
+      this.#logger.info({ pid: running, url }, 'Adopted the embedded nats-server');
+      return { url };
+    }
+    const binary = await findServer();
+    const port = await this.#rememberedPort();
+    const { pid, url } = await this.#launch(binary, port).catch((error: unknown) => {
+      if (port === RANDOM_PORT || !portIsTaken(error)) throw error;
+      this.#logger.warn({ port }, 'The port of the embedded nats-server is taken by someone else; choosing another');
+      return this.#launch(binary, RANDOM_PORT);
+    });
+    await writeFile(this.#path('port'), `${new URL(url).port}\n`);
+    this.#logger.info({ pid, url }, 'Started the embedded nats-server');
+    return { url };
+  }
+
+  /** Ends the server of this state directory, if one runs; by force after a deadline. */
+  async stop(): Promise<void> {
+    const pid = await this.#runningPid();
+    if (pid === undefined) return;
+    process.kill(pid, 'SIGTERM');
+    if (!(await this.#goneWithin(pid, STOP_DEADLINE_MS))) {
+      this.#logger.warn({ pid }, 'The embedded nats-server does not stop; killing it');
+      process.kill(pid, 'SIGKILL');
+      await this.#goneWithin(pid, STOP_DEADLINE_MS);
+    }
+    this.#logger.info({ pid }, 'Stopped the embedded nats-server');
+  }
+
+  async #launch(binary: string, port: number): Promise<{ pid: number; url: string }> {
+    await this.#writeConfig(binary, port);
+    await this.#forgetLastRun();
+    const log = await open(this.#path('log'), 'a', 0o600);
+    const child = spawn(binary, ['-c', this.#path('conf')], { detached: true, stdio: ['ignore', log.fd, log.fd] });
+    child.unref();
+    try {
+      const pid = await new Promise<number>((resolve, reject) => {
+        child.once('error', reject);
+        child.once('spawn', () => resolve(child.pid as number));
+      });
+      // The server writes it too, but later: were we killed in between, a second server would be started on the same store.
+      await writeFile(this.#path('pid'), String(pid));
+      return { pid, url: await this.#accepting(pid) };
+    } catch (error) {
+      child.kill('SIGKILL');
+      throw error;
+    } finally {
+      await log.close();
+    }
+  }
+
+  async #forgetLastRun(): Promise<void> {
+    const stale = (await readdir(this.#dir)).filter((name) => name.endsWith('.ports'));
+    for (const path of [this.#path('pid'), ...stale.map((name) => join(this.#dir, name))]) await rm(path, { force: true });
+  }
+
+  /** With every message synced to disk where the server knows how to, see {@link serverConfig}. */
+  async #writeConfig(binary: string, port: number): Promise<void> {
+    for (const syncAlways of [true, false]) {
+      await writeFile(
+        this.#path('conf'),
+        serverConfig({ dir: this.#dir, pidFile: this.#path('pid'), port, syncAlways }),
+      );
+      if (await takesConfig(binary, this.#path('conf'))) return;
+    }
+    // Left as it is: the start fails with the server's own explanation.
+  }
+
+  async #accepting(pid: number): Promise<string> {
+    const deadline = performance.now() + START_DEADLINE_MS;
+    while (performance.now() < deadline) {
+      if (!(await this.#isOurs(pid))) {
+        throw new AgentError('BROKER_UNREACHABLE', `nats-server ended at its start; see ${this.#path('log')}`, {
+          detail: await this.#lastWords(),
+        });
+      }
+      const url = await urlFromPortsFile(this.#dir, pid);
+      if (url !== undefined && (await acceptsJetStream(url))) return url;
+      await pause(POLL_MS);
+    }
+    throw new AgentError(
+      'BROKER_UNREACHABLE',
+      `nats-server does not take connections after ${START_DEADLINE_MS / 1000} s; see ${this.#path('log')}`,
+      { detail: await this.#lastWords() },
+    );
+  }
+
+  async #runningPid(): Promise<number | undefined> {
+    const pid = Number(await readFile(this.#path('pid'), 'utf8').catch(() => ''));
+    return Number.isInteger(pid) && pid > 1 && (await this.#isOurs(pid)) ? pid : undefined;
+  }
+
+  /** Process ids are used again: only the command line tells whether it is this server. A zombie's is empty. */
+  async #isOurs(pid: number): Promise<boolean> {
+    const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    return commandLine.split('\0').includes(this.#path('conf'));
+  }
+
+  async #goneWithin(pid: number, deadlineMs: number): Promise<boolean> {
+    const deadline = performance.now() + deadlineMs;
+    while (await this.#isOurs(pid)) {
+      if (performance.now() > deadline) return false;
+      await pause(POLL_MS);
+    }
+    return true;
+  }
+
+  async #rememberedPort(): Promise<number> {
+    const port = Number(await readFile(this.#path('port'), 'utf8').catch(() => ''));
+    return Number.isInteger(port) && port > 0 ? port : RANDOM_PORT;
+  }
+
+  async #lastWords(): Promise<string> {
+    const log = await readFile(this.#path('log'), 'utf8').catch(messageOf);
+    return log.trimEnd().split('\n').slice(-5).join('\n');
+  }
+
+  #path(kind: 'conf' | 'pid' | 'log' | 'port'): string {
+    return join(this.#dir, `nats-server.${kind}`);
+  }
+}
+
+function portIsTaken(error: unknown): boolean {
+  return error instanceof AgentError && error.detail?.includes('address already in use') === true;
+}

@@ -1,0 +1,54 @@
+import type { Msg, MsgHdrs } from 'nats';
+import { HEADERS, STREAMS } from '../messages/subjects.js';
+import type { Delivery } from './delivery.js';
+
+/** Set by NATS itself wherever a message is to be recognised again. */
+export const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
+
+/** Where a message came from, as its reply subject tells. */
+export interface Origin {
+  /** Sequence in the stream. */
+  readonly seq: number;
+  /** 1 for the first delivery. */
+  readonly deliveryCount: number;
+  /** Nanoseconds since 1970; as a double, exact to a microsecond. */
+  readonly timestampNanos: number;
+}
+
+/**
+ * Reads a reply subject of JetStream:
+ * `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>`, or with domain and account hash after
+ * `ACK` (ADR-15 of NATS); later servers may append tokens. Undefined for anything else.
+ */
+export function originOf(reply: string | undefined): Origin | undefined {
+  const tokens = reply?.split('.') ?? [];
+  if (tokens[0] !== '$JS' || tokens[1] !== 'ACK' || tokens.length < 9 || tokens.length === 10) return undefined;
+  const first = tokens.length === 9 ? 4 : 6;
+  const [deliveryCount, seq, , timestampNanos] = tokens.slice(first).map(Number);
+  if (![deliveryCount, seq, timestampNanos].every(Number.isFinite)) return undefined;
+  return { seq: seq as number, deliveryCount: deliveryCount as number, timestampNanos: timestampNanos as number };
+}
+
+export function toDelivery(
+  message: Pick<Msg, 'subject' | 'data' | 'headers'>,
+  origin: Pick<Origin, 'seq' | 'timestampNanos'>,
+  streamCreated: string,
+): Delivery {
+  return {
+    id: header(message.headers, MESSAGE_ID_HEADER) ?? `${STREAMS.commands}:${origin.seq}`,
+    verb: message.subject.slice(message.subject.lastIndexOf('.') + 1),
+    body: message.data,
+    seq: origin.seq,
+    storedAt: new Date(origin.timestampNanos / 1e6).toISOString(),
+    gen: header(message.headers, HEADERS.gen),
+    prevGen: header(message.headers, HEADERS.prevGen),
+    expires: header(message.headers, HEADERS.expires),
+    streamCreated,
+  };
+}
+
+/** nats.js answers '' for an absent header; an empty one says as little. */
+function header(headers: MsgHdrs | undefined, name: string): string | undefined {
+  const value = headers?.get(name) ?? '';
+  return value === '' ? undefined : value;
+}

@@ -1,0 +1,47 @@
+import { ErrorCode, NatsError } from 'nats';
+import { AgentError } from '../errors.js';
+
+/** JetStream's own error numbers (`server/errors.json` of nats-server). */
+export const API_ERROR = {
+  consumerNameInUse: 10013,
+  consumerExists: 10148,
+  streamNameInUse: 10058,
+  streamNotFound: 10059,
+  subjectsOverlap: 10065,
+  wrongLastSequence: 10071,
+} as const;
+
+export function apiErrorOf(error: unknown): number | undefined {
+  return error instanceof NatsError ? error.api_error?.err_code : undefined;
+}
+
+/** The stream, consumer or message does not exist. */
+export function isNotFound(error: unknown): boolean {
+  return error instanceof NatsError && error.code === ErrorCode.JetStream404NoMessages;
+}
+
+/** The account's permissions forbid it. */
+export function isDenied(error: unknown): boolean {
+  return error instanceof NatsError && error.code === ErrorCode.PermissionsViolation;
+}
+
+export function isNoResponders(error: unknown): boolean {
+  return error instanceof NatsError && error.code === ErrorCode.NoResponders;
+}
+
+/** Whether the same request may succeed later: the server is away, starting, or electing a leader. */
+export function isTransient(error: unknown): boolean {
+  if (error instanceof AgentError) return error.transient;
+  if (!(error instanceof NatsError)) return false;
+  if (error.api_error !== undefined) return error.api_error.code === 503;
+  return TRANSIENT.has(error.code);
+}
+
+const TRANSIENT: ReadonlySet<string> = new Set([
+  ErrorCode.Timeout,
+  ErrorCode.NoResponders,
+  ErrorCode.Disconnect,
+  ErrorCode.Cancelled,
+  ErrorCode.ConnectionRefused,
+  ErrorCode.ConnectionTimeout,
+]);

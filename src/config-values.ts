@@ -1,0 +1,150 @@
+import { resolve } from 'node:path';
+import { z } from 'zod';
+
+/*
+ * What a setting's text may say and what it becomes. Text is what all three sources have in common: flags and environment have
+ * nothing else, and the file is read so that every scalar stays the text that was written.
+ */
+
+export interface ListenAddress {
+  /** A name or an address; IPv6 without brackets. */
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+}
+
+const SEED = /^S[UAOCXN][A-Z2-7]{50,}$/;
+const PEM = '-----BEGIN ';
+const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/;
+const MILLISECONDS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
+const SHORTEST_MS = 100;
+const LONGEST_MS = 24 * MILLISECONDS.h;
+const NATS_SCHEMES = ['nats:', 'tls:', 'ws:', 'wss:'];
+const REPOSITORY_SCHEMES = ['http:', 'https:', 'file:'];
+/** Tokens of letters, digits, `_` and `-`, joined by dots: what can stand in a subject without being a wildcard. */
+const SUBJECT = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
+/** The same with the `$` that the server's own subjects begin with (`$JS.API`). */
+const SYSTEM_SUBJECT = /^\$?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
+const HOST_TOKEN = /^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$/;
+/** Stands in the host's place of requests to every host. */
+const EVERY_HOST = 'all';
+const HOST_NAME_MAX = 253;
+
+/** A value that `parse` makes of the text, or an issue that says what was expected when it returns undefined. */
+function expecting<T>(expected: string, parse: (text: string) => T | undefined) {
+  return z.string().transform((text, context) => {
+    const value = parse(text.trim());
+    if (value !== undefined) return value;
+    context.addIssue({ code: 'custom', message: expected });
+    return z.NEVER;
+  });
+}
+
+function matching(expected: string, accepts: (text: string) => boolean) {
+  return expecting(expected, (text) => (accepts(text) ? text : undefined));
+}
+
+export function oneOf<const T extends readonly [string, ...string[]]>(...words: T) {
+  return expecting(`one of ${words.join(', ')}`, (text): T[number] | undefined => words.find((word) => word === text));
+}
+
+export const yesOrNo = expecting('true or false', (text) => {
+  if (['true', 'yes', 'on', '1'].includes(text)) return true;
+  return ['false', 'no', 'off', '0'].includes(text) ? false : undefined;
+});
+
+/** Milliseconds. */
+export const duration = expecting(
+  'a duration between 100ms and 24h, such as 500ms, 10s, 5m or plain seconds',
+  (text) => {
+    const [, amount, unit = 's'] = DURATION.exec(text) ?? [];
+    if (amount === undefined) return undefined;
+    const milliseconds = Math.round(Number(amount) * MILLISECONDS[unit as keyof typeof MILLISECONDS]);
+    return milliseconds >= SHORTEST_MS && milliseconds <= LONGEST_MS ? milliseconds : undefined;
+  },
+);
+
+/** An absolute path; relative ones count from the working directory. */
+export const path = expecting('a path', (text) => (text.includes('\0') ? undefined : resolve(text)));
+
+/** The path of a file with something secret in it. The secret itself would show in process lists, so it is refused. */
+export const secretFile = expecting('the path of a file and not what belongs into it', (text) =>
+  holdsSecret(text) || text.includes('\0') ? undefined : resolve(text),
+);
+
+export const servers = expecting(
+  'one or more NATS addresses such as nats://broker.example:4222, joined by commas',
+  (text) => {
+    const addresses = text.split(',').map((address) => address.trim());
+    return addresses.every((address) => hasScheme(address, NATS_SCHEMES)) ? addresses : undefined;
+  },
+);
+
+export const repository = matching('an address that begins with http://, https:// or file://', (text) =>
+  hasScheme(text, REPOSITORY_SCHEMES),
+);
+
+export const subjectPrefix = matching('letters, digits, "_" and "-", in tokens joined by dots', (text) =>
+  SUBJECT.test(text),
+);
+
+export const systemSubjectPrefix = matching(
+  'a subject without wildcards, such as $JS.API or _INBOX.web1, with no dot at its end',
+  (text) => SYSTEM_SUBJECT.test(text),
+);
+
+export const hostId = matching(
+  `lower-case letters, digits, "-" and "_" and not "${EVERY_HOST}"`,
+  (text) => HOST_TOKEN.test(text) && text !== EVERY_HOST,
+);
+
+/** A directory's name in package paths. */
+export const platform = matching('letters, digits, ".", "_" and "-"', (text) => /^[A-Za-z0-9][\w.-]*$/.test(text));
+
+/** Whether it can stand in a subject without an explicit host id is for the subjects to say. */
+export const hostName = matching(
+  `a name of at most ${HOST_NAME_MAX} characters without blanks`,
+  (text) => text.length <= HOST_NAME_MAX && /^[\x21-\x7e]+$/.test(text),
+);
+
+export const listenAddress = expecting(
+  'an address and a port such as 127.0.0.1:8898 or [::1]:8898, or off',
+  (text): ListenAddress | 'off' | undefined => {
+    if (text === 'off') return 'off';
+    const match = /^(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\s:[\]/]+)):(\d{1,5})$/.exec(text);
+    if (match === null) return undefined;
+    const host = match[1] ?? match[2];
+    const port = Number(match[3]);
+    return host !== undefined && port <= 65_535 ? { host, port } : undefined;
+  },
+);
+
+function hasScheme(text: string, schemes: readonly string[]): boolean {
+  return URL.canParse(text) && schemes.includes(new URL(text).protocol);
+}
+
+function holdsSecret(text: string): boolean {
+  return SEED.test(text) || text.includes(PEM);
+}
+
+/**
+ * URLs, joined by commas, without what is secret in them: passwords, a token in the user's place, and queries. Of text that is
+ * no proper URL rather too much is hidden than too little.
+ */
+export function redactUrls(text: string): string {
+  const urls = text.split(',').map((url) => url.trim());
+  const whole = urls.every((url) => URL.canParse(url) && url.includes('://'))
+    ? urls.map((url) => url.replace(/\/\/([^/?#]*)@/, (_, user: string) => `//${redactUser(user)}@`)).join(',')
+    : text.replace(/^(\s*\w+:\/\/)?.*@/s, '$1***@');
+  return whole.replaceAll(/[?#][^,]*/g, '?***');
+}
+
+function redactUser(user: string): string {
+  const colon = user.indexOf(':');
+  return colon === -1 ? '***' : `${user.slice(0, colon)}:***`;
+}
+
+/** A path as it is; a secret that was given in a path's place not at all. */
+export function redactSecret(text: string): string {
+  return holdsSecret(text.trim()) ? '***' : text;
+}

@@ -1,0 +1,56 @@
+import type { ErrorCode } from '../errors.js';
+import type { Verb } from './command.js';
+
+/** What the headers of a command say beside its payload. */
+export interface Envelope {
+  /** The controller's counter for this host. */
+  readonly gen: number | undefined;
+  /** Generation of the command that this one builds on. */
+  readonly prevGen: number | undefined;
+  /** Milliseconds since the epoch. */
+  readonly expires: number | undefined;
+}
+
+/** Where the host stands in its stream of commands. */
+export interface Standing {
+  /** Generation of the last applied command that had one. */
+  readonly generation: number | undefined;
+  /** Why only a deploy is taken now; undefined when every verb is. */
+  readonly awaitingDeploy: string | undefined;
+}
+
+export interface Refusal {
+  readonly status: 'expired' | 'superseded' | 'rejected';
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/**
+ * Whether a command may run, given its age and what ran before it. A deploy says the whole desired state and so needs no
+ * predecessor; a delta (`add`, `delete`) whose predecessor was not applied would be applied over a hole.
+ *
+ * @param serverNow milliseconds since the epoch by the server's clock
+ */
+export function refusalOf(verb: Verb, envelope: Envelope, standing: Standing, serverNow: number): Refusal | undefined {
+  const { gen, prevGen, expires } = envelope;
+  const { generation, awaitingDeploy } = standing;
+  if (expires !== undefined && expires <= serverNow) {
+    const message = `The command expired at ${new Date(expires).toISOString()}, before its turn came`;
+    return { status: 'expired', code: 'EXPIRED', message };
+  }
+  if (gen !== undefined && generation !== undefined && gen <= generation) {
+    const message = `Generation ${gen} is not newer than generation ${generation}, which is applied already`;
+    return { status: 'superseded', code: 'STALE_GENERATION', message };
+  }
+  if (verb === 'deploy') return undefined;
+  if (awaitingDeploy !== undefined) {
+    const message = `${awaitingDeploy}; send a deploy with the whole desired state`;
+    return { status: 'rejected', code: 'RESYNC_REQUIRED', message };
+  }
+  if (prevGen !== undefined && prevGen !== generation) {
+    const have = generation === undefined ? 'none is applied' : `generation ${generation} is applied`;
+    const message = `The command builds on generation ${prevGen}, but ${have}; send a deploy with the whole desired state`;
+    return { status: 'rejected', code: 'GENERATION_GAP', message };
+  }
+  return undefined;
+}

@@ -1,0 +1,136 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Observer, Tools } from './apply/executor.js';
+import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
+import { hookKey } from './domain/hook.js';
+import { hookAt, type Observed, standingChain } from './domain/observed.js';
+import type { PlanContext } from './plan/context.js';
+import { describeStep } from './plan/describe.js';
+import { type Report, reconcile } from './reconcile.js';
+import type { Logger } from './telemetry/log.js';
+import type { Metrics, ProgramLabels } from './telemetry/metrics.js';
+
+export interface HostOptions {
+  readonly tools: Tools;
+  readonly context: PlanContext;
+  readonly metrics: Metrics;
+  /** Told of every step before it runs, beside the log. */
+  readonly observer?: Observer;
+}
+
+/** How long a command may go on trying what may pass by itself, in milliseconds. */
+const COMMAND_DEADLINE_MS = 60_000;
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 10_000;
+
+/** This machine's chains: brings them to a desired state and keeps them there. All methods are for the lane only. */
+export class Host {
+  readonly #options: HostOptions;
+  /** Faults that the last repair met, so that one that persists is logged once. */
+  #knownFaults = '';
+
+  constructor(options: HostOptions) {
+    this.#options = options;
+  }
+
+  observe(): Promise<Observed> {
+    return this.#options.tools.datapath.observe();
+  }
+
+  /**
+   * Brings the host from one desired state to the next, all or nothing. What may pass by itself is tried again with back-off until
+   * `deadline`.
+   *
+   * @param deadline milliseconds since the epoch
+   */
+  async apply(
+    before: DesiredState | null,
+    desired: DesiredState,
+    log: Logger,
+    deadline = Date.now() + COMMAND_DEADLINE_MS,
+  ): Promise<Report> {
+    const { tools, context } = this.#options;
+    for (let wait = FIRST_RETRY_MS; ; wait = Math.min(2 * wait, LONGEST_RETRY_MS)) {
+      const report = await reconcile({ before, desired }, tools, context, this.#observer(log));
+      const mayTryAgain = report.status === 'failed' && report.transient && report.undone === true;
+      if (!mayTryAgain || Date.now() + wait > deadline) {
+        this.#count(report, desired);
+        this.#updateRunning(report.observed, desired);
+        for (const leftover of report.leftovers) log.warn({ leftover }, 'left over, to be cleaned up later');
+        return report;
+      }
+      log.warn({ faults: report.faults, retry_in_ms: wait }, 'transient fault, trying again');
+      await sleep(wait);
+    }
+  }
+
+  /**
+   * Brings the chains back to what is desired already. A hook that cannot be helped now does not keep the others from being helped,
+   * and stays desired.
+   *
+   * @returns the hooks where something had to be done
+   */
+  async repair(desired: DesiredState, log: Logger): Promise<readonly string[]> {
+    const { tools, context, metrics } = this.#options;
+    const request = { before: desired, desired };
+    const whole = await reconcile(request, tools, context, this.#observer(log));
+    let reports = [whole];
+    if (whole.status === 'failed') {
+      const hooks = [...desired.chains, ...whole.observed.hooks].map(({ hook }) => hookKey(hook));
+      reports = [];
+      for (const only of new Set(hooks)) {
+        const except = new Set(hooks.filter((hook) => hook !== only));
+        reports.push(await reconcile({ ...request, except }, tools, context, this.#observer(log)));
+      }
+    }
+    const faults = reports.flatMap((report) => report.faults);
+    const seen = JSON.stringify(faults);
+    if (faults.length > 0 && seen !== this.#knownFaults) log.error({ faults }, 'cannot bring the host to its desired state');
+    if (faults.length === 0 && this.#knownFaults !== '') log.info('the host is at its desired state again');
+    this.#knownFaults = faults.length === 0 ? '' : seen;
+    const repaired = reports.filter((report) => report.status === 'applied');
+    metrics.reconciled(faults.length > 0 ? 'failed' : repaired.length > 0 ? 'repaired' : 'unchanged');
+    this.#updateRunning(reports.at(-1)?.observed ?? whole.observed, desired);
+    return [...new Set(repaired.flatMap(({ outcomes }) => outcomes.map(({ hook }) => hookKey(hook))))];
+  }
+
+  /** Takes every chain of ours down; what is desired stays recorded and comes back at the next start. */
+  detachAll(log: Logger): Promise<Report> {
+    return this.apply(NOTHING_DESIRED, NOTHING_DESIRED, log);
+  }
+
+  #observer(log: Logger): Observer {
+    return async (step, phase) => {
+      log.debug({ phase, step: describeStep(step) }, 'step');
+      await this.#options.observer?.(step, phase);
+    };
+  }
+
+  #count(report: Report, desired: DesiredState): void {
+    const { metrics } = this.#options;
+    for (const { hook, name, result } of report.outcomes) {
+      const labels = labelsOf(name, hook, desired);
+      if (result === 'started') metrics.programStarted(labels);
+      if (result === 'stopped') metrics.programStopped(labels);
+      if (result === 'updated' || result === 'moved') metrics.programUpdated(labels);
+      if (result !== 'failed') continue;
+      const stands = standingChain(hookAt(report.observed, hook)).some((generation) => generation.name === name);
+      if (stands) metrics.updateFailed(labels);
+      else metrics.deployFailed(labels);
+    }
+  }
+
+  #updateRunning(observed: Observed, desired: DesiredState): void {
+    const running = observed.hooks.flatMap((at) =>
+      standingChain(at).map(({ name, versionSegment, hook }) => {
+        const chain = desired.chains.find((other) => hookKey(other.hook) === hookKey(hook));
+        const version = chain?.programs.find((program) => program.name === name)?.version ?? versionSegment;
+        return { ...labelsOf(name, hook, desired), version };
+      }),
+    );
+    this.#options.metrics.setRunning(running);
+  }
+}
+
+function labelsOf(program: string, hook: { iface: string; direction: string }, desired: DesiredState): ProgramLabels {
+  return { program, ...hook, address: desired.addresses[hook.iface] ?? '' };
+}

@@ -1,0 +1,64 @@
+import { z } from 'zod';
+import { DIRECTIONS } from '../domain/hook.js';
+import { codeSchema } from './codes.js';
+import { instant, parseMessage } from './reading.js';
+
+/** What became of a command. */
+export const ACK_STATUSES = ['applied', 'unchanged', 'failed', 'rejected', 'expired', 'superseded'] as const;
+
+export type AckStatus = (typeof ACK_STATUSES)[number];
+
+const PROGRAM_RESULTS = ['started', 'updated', 'moved', 'unchanged', 'stopped', 'disabled', 'failed'] as const;
+
+const faultSchema = z
+  .object({
+    path: z.exactOptional(z.string()).describe('Where in the payload: 0.bpf_programs.xdp_ingress.2.seq_id'),
+    code: codeSchema,
+    message: z.string().describe('One sentence that a person can act on'),
+    detail: z.exactOptional(z.string()).describe("What lies beneath: the verifier's last lines, an errno in words"),
+  })
+  .describe('One thing that is wrong');
+
+const programOutcomeSchema = z
+  .object({
+    iface: z.string(),
+    direction: z.enum(DIRECTIONS),
+    name: z.string(),
+    version: z.string(),
+    prog_id: z.exactOptional(z.int()).describe("The kernel's program id; absent for a program that does not run"),
+    result: z.enum(PROGRAM_RESULTS),
+    message: z.exactOptional(z.string()),
+  })
+  .describe('What was done with one program');
+
+/** The answer to one command, as it stands in the acknowledgement stream. Names are an interface: others script against them. */
+export const acknowledgementSchema = z
+  .object({
+    id: z.string().describe("The command's id, also in the header L3AF-Command-Id"),
+    host: z.string(),
+    verb: z
+      .string()
+      .describe("Last token of the command's subject; not a known verb if the command was rejected for that"),
+    gen: z.exactOptional(z.int()).describe('L3AF-Gen of the command'),
+    seq: z.int().describe('Sequence of the command in its stream'),
+    status: z.enum(ACK_STATUSES),
+    code: z.exactOptional(codeSchema).describe('Absent when applied or unchanged'),
+    message: z.exactOptional(z.string()).describe('Absent when applied or unchanged'),
+    errors: z.array(faultSchema),
+    programs: z.array(programOutcomeSchema),
+    undone: z.exactOptional(z.boolean()).describe('After a failure: whether everything is back to what it was before'),
+    received_at: instant,
+    finished_at: instant,
+    duration_ms: z.number(),
+  })
+  .meta({ title: 'Acknowledgement', description: 'What became of one command' });
+
+export type Acknowledgement = z.infer<typeof acknowledgementSchema>;
+
+/** What was done with one program, in an acknowledgement. */
+export type AckProgram = z.infer<typeof programOutcomeSchema>;
+
+/** @throws AgentError INVALID_JSON or INVALID_FIELD for a message that is no acknowledgement */
+export function parseAcknowledgement(body: Uint8Array): Acknowledgement {
+  return parseMessage('acknowledgement', acknowledgementSchema, body);
+}

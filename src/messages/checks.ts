@@ -1,0 +1,201 @@
+import type { Fault } from '../errors.js';
+import { faultAt, type Path, shown, unexpected } from './faults.js';
+import { MAX_MAP_ENTRIES } from './payload.js';
+
+/*
+ * The rules that span several fields, and what is not supported yet. They look at a payload that may be wrong anywhere, so that
+ * everything that is wrong is reported at once: a value of the wrong type is passed over here and reported by its schema.
+ */
+
+/** The lists of programs, and the `prog_type` that fits them. */
+const LISTS = [
+  ['xdp_ingress', 'xdp'],
+  ['tc_ingress', 'tc'],
+  ['tc_egress', 'tc'],
+] as const;
+
+const EMPTY_TEXTS = ['cmd_start', 'cmd_stop', 'cmd_status', 'cmd_config', 'cmd_update', 'rules_file', 'rules'] as const;
+const EMPTY_OBJECTS = ['start_args', 'stop_args', 'status_args', 'update_args', 'config_args'] as const;
+const FALSE_FLAGS = ['user_program_daemon', 'is_plugin'] as const;
+const ZERO_NUMBERS = ['cpu', 'memory'] as const;
+
+type Fields = Readonly<Record<string, unknown>>;
+
+interface Entry {
+  readonly path: Path;
+  readonly fields: Fields;
+}
+
+/** Of a `deploy` or `add`. */
+export function checkPrograms(payload: unknown, hostName: string): Fault[] {
+  return [
+    ...checkInterfaces(payload, hostName),
+    ...entries(payload, []).flatMap((entry) => {
+      const lists = listsOf(entry);
+      return LISTS.flatMap(([list, type]) => checkChain(entries(lists.fields[list], [...lists.path, list]), type));
+    }),
+  ];
+}
+
+/** Of a `delete`. */
+export function checkNames(payload: unknown, hostName: string): Fault[] {
+  return [
+    ...checkInterfaces(payload, hostName),
+    ...entries(payload, []).flatMap((entry) => {
+      const lists = listsOf(entry);
+      return LISTS.flatMap(([list]) => {
+        const names = items(lists.fields[list]).map((name, index) => ({
+          path: [...lists.path, list, index],
+          key: name,
+        }));
+        return repeated(names, ({ path, key }) => duplicateName(path, key));
+      });
+    }),
+  ];
+}
+
+function checkInterfaces(payload: unknown, hostName: string): Fault[] {
+  const list = entries(payload, []);
+  const foreign = list
+    .filter(({ fields }) => typeof fields.host_name === 'string' && fields.host_name !== hostName)
+    .map(({ path, fields }) =>
+      faultAt(
+        [...path, 'host_name'],
+        'FOREIGN_HOST',
+        `Expected host_name to be ${shown(hostName)}, the host that this command was sent to, got ${shown(fields.host_name)}`,
+      ),
+    );
+  const twice = repeated(keyed(list, 'iface'), ({ path, key }) =>
+    faultAt(path, 'DUPLICATE_NAME', `Expected one entry per interface, got another for ${shown(key)}; join the two`),
+  );
+  const probes = list.map(listsOf).flatMap(({ path, fields }) => {
+    if (items(fields.probes).length === 0) return [];
+    return unsupported([...path, 'probes'], 'an empty list', fields.probes);
+  });
+  return [...foreign, ...twice, ...probes];
+}
+
+function checkChain(programs: readonly Entry[], type: 'xdp' | 'tc'): Fault[] {
+  return [
+    ...repeated(keyed(programs, 'name'), ({ path, key }) => duplicateName(path, key)),
+    ...repeated(keyed(programs, 'seq_id'), ({ path, key }) =>
+      faultAt(path, 'DUPLICATE_SEQ_ID', `Expected one program per seq_id in a chain, got another with ${shown(key)}`),
+    ),
+    ...programs.flatMap((program) => [
+      ...checkType(program, type),
+      ...checkSupport(program),
+      ...checkObject(program),
+      ...checkMapArgs(program),
+    ]),
+  ];
+}
+
+function checkType({ path, fields }: Entry, type: 'xdp' | 'tc'): Fault[] {
+  const other = type === 'xdp' ? 'tc' : 'xdp';
+  if (fields.prog_type !== other) return [];
+  return [unexpected([...path, 'prog_type'], `"${type}" in this list`, other)];
+}
+
+function checkSupport({ path, fields }: Entry): Fault[] {
+  const at = (key: string, expected: string) => unsupported([...path, key], expected, fields[key]);
+  return [
+    ...EMPTY_TEXTS.filter((key) => typeof fields[key] === 'string' && fields[key] !== '').flatMap((key) =>
+      at(key, '""'),
+    ),
+    ...FALSE_FLAGS.filter((key) => fields[key] === true).flatMap((key) => at(key, 'false')),
+    ...ZERO_NUMBERS.filter((key) => typeof fields[key] === 'number' && fields[key] !== 0).flatMap((key) =>
+      at(key, '0'),
+    ),
+    ...EMPTY_OBJECTS.filter((key) => Object.keys(fieldsOf(fields[key])).length > 0).flatMap((key) =>
+      at(key, 'an empty object'),
+    ),
+  ];
+}
+
+/** A program comes from an object file; one without is loaded by its companion, and companions are later work. */
+function checkObject({ path, fields }: Entry): Fault[] {
+  if (isEmpty(fields.object_file)) {
+    return unsupported([...path, 'object_file'], 'the object file of the program', fields.object_file);
+  }
+  if (!isEmpty(fields.entry_function_name)) return [];
+  const expected = 'the name of the function in the object file that is the program';
+  return [unexpected([...path, 'entry_function_name'], expected, fields.entry_function_name)];
+}
+
+function checkMapArgs({ path, fields }: Entry): Fault[] {
+  const base = [...path, 'map_args'];
+  const maps = entries(fields.map_args, base);
+  const total = maps.reduce((sum, map) => sum + items(map.fields.args).length, 0);
+  const tooMany =
+    total > MAX_MAP_ENTRIES
+      ? [faultAt(base, 'INVALID_FIELD', `Expected at most ${MAX_MAP_ENTRIES} map entries per program, got ${total}`)]
+      : [];
+  return [
+    ...tooMany,
+    ...repeated(keyed(maps, 'name'), ({ path, key }) => duplicateName(path, key)),
+    ...maps.flatMap((map) =>
+      repeated(keyed(entries(map.fields.args, [...map.path, 'args']), 'key'), ({ path, key }) =>
+        faultAt(path, 'INVALID_FIELD', `Expected every key once per map, got another ${shown(key)}`),
+      ),
+    ),
+  ];
+}
+
+function unsupported(path: Path, expected: string, value: unknown): Fault[] {
+  const { message } = unexpected(path, expected, value);
+  return [faultAt(path, 'UNSUPPORTED', `${message}; anything else is later work and not supported yet`)];
+}
+
+function duplicateName(path: Path, name: unknown): Fault {
+  return faultAt(path, 'DUPLICATE_NAME', `Expected every name once per list, got another ${shown(name)}`);
+}
+
+interface Keyed {
+  readonly path: Path;
+  readonly key: unknown;
+}
+
+/** The value of one field in every entry that has it. */
+function keyed(list: readonly Entry[], field: string): Keyed[] {
+  return list
+    .filter(({ fields }) => typeof fields[field] === 'string' || typeof fields[field] === 'number')
+    .map(({ path, fields }) => ({ path: [...path, field], key: fields[field] }));
+}
+
+/** One fault for every key that was there before; 1 and "1" are the same key. */
+function repeated(list: readonly Keyed[], fault: (item: Keyed) => Fault): Fault[] {
+  const seen = new Set<string>();
+  return list.flatMap((item) => {
+    const key = String(item.key);
+    if (seen.has(key)) return [fault(item)];
+    seen.add(key);
+    return [];
+  });
+}
+
+function listsOf({ path, fields }: Entry): Entry {
+  return { path: [...path, 'bpf_programs'], fields: fieldsOf(fields.bpf_programs) };
+}
+
+/** The objects in a list, each with its path. */
+function entries(list: unknown, path: Path): Entry[] {
+  return items(list).flatMap((value, index) =>
+    isObject(value) ? [{ path: [...path, index], fields: fieldsOf(value) }] : [],
+  );
+}
+
+function items(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function fieldsOf(value: unknown): Fields {
+  return isObject(value) ? value : {};
+}
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || value === '';
+}

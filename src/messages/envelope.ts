@@ -1,0 +1,66 @@
+import { type Fault, RefusedError } from '../errors.js';
+import { shown } from './faults.js';
+import { instant } from './reading.js';
+import { HEADERS } from './subjects.js';
+
+/** A command's headers as they came; undefined where there is none. */
+export interface RawEnvelope {
+  readonly id: string;
+  readonly gen: string | undefined;
+  readonly prevGen: string | undefined;
+  readonly expires: string | undefined;
+}
+
+export interface Envelope {
+  readonly id: string;
+  readonly gen: number | undefined;
+  /** The generation that has to have been applied before; 0 for none. */
+  readonly prevGen: number | undefined;
+  readonly expires: Date | undefined;
+}
+
+const MAX_ID = 256;
+const ID = new RegExp(`^[!-~]{1,${MAX_ID}}$`);
+const DIGITS = /^(0|[1-9][0-9]{0,15})$/;
+
+/**
+ * Reads a command's headers.
+ *
+ * @throws RefusedError INVALID_FIELD with every header that is wrong; the faults have no path, since headers are not in the payload
+ */
+export function parseEnvelope(raw: RawEnvelope): Envelope {
+  const gen = parseGeneration(raw.gen);
+  const prevGen = parseGeneration(raw.prevGen);
+  const expires = parseInstant(raw.expires);
+  const faults = [
+    !ID.test(raw.id) && wrong('Nats-Msg-Id', `1 to ${MAX_ID} printable ASCII characters without blanks`, raw.id),
+    (Number.isNaN(gen) || gen === 0) && wrong(HEADERS.gen, 'an integer from 1 to 2^53 - 1', raw.gen),
+    Number.isNaN(prevGen) && wrong(HEADERS.prevGen, 'an integer from 0 to 2^53 - 1', raw.prevGen),
+    expires === null && wrong(HEADERS.expires, 'a time as in 2026-01-31T12:00:00Z (RFC 3339)', raw.expires),
+    prevGen !== undefined && gen === undefined && wrong(HEADERS.gen, `present with ${HEADERS.prevGen}`, raw.gen),
+    prevGen !== undefined &&
+      gen !== undefined &&
+      prevGen >= gen &&
+      wrong(HEADERS.prevGen, `smaller than ${HEADERS.gen} (${gen})`, raw.prevGen),
+  ].filter((fault) => fault !== false);
+  const [first, ...rest] = faults;
+  if (first !== undefined) throw new RefusedError([first, ...rest]);
+  return { id: raw.id, gen, prevGen, expires: expires ?? undefined };
+}
+
+/** @returns NaN for what is no generation */
+function parseGeneration(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = DIGITS.test(text) ? Number(text) : Number.NaN;
+  return Number.isSafeInteger(value) ? value : Number.NaN;
+}
+
+/** @returns null for what is no instant */
+function parseInstant(text: string | undefined): Date | undefined | null {
+  if (text === undefined) return undefined;
+  return instant.safeParse(text).success ? new Date(text) : null;
+}
+
+function wrong(header: string, expected: string, value: string | undefined): Fault {
+  return { code: 'INVALID_FIELD', message: `Expected the header ${header} to be ${expected}, got ${shown(value)}` };
+}

@@ -1,0 +1,139 @@
+import { z } from 'zod';
+import {
+  artifactName,
+  freeText,
+  functionName,
+  ifaceName,
+  integer,
+  ipv4Address,
+  mapName,
+  objectFileName,
+  optionalBoolean,
+  optionalInteger,
+  optionalList,
+  optionalMapName,
+  optionalText,
+  programName,
+  repositoryUrl,
+  text,
+  versionText,
+} from './forms.js';
+
+/*
+ * The payloads of the three commands: l3afd's, with every unknown field refused. Absent, null and Go's zero value mean the same.
+ * What no schema language can say (uniqueness, the right host, what is not supported yet) is in checks.ts.
+ */
+
+export const MAX_INTERFACES = 64;
+
+/**
+ * The kernel ends a packet's way after 33 tail calls (include/linux/bpf.h, MAX_TAIL_CALL_CNT): the root's call of the first
+ * program is the first of them, so the 33rd program is the last that is reached.
+ */
+export const MAX_CHAIN = 33;
+
+export const MAX_MAP_ENTRIES = 4096;
+
+const MAX_MAPS = 64;
+const MAX_SEQ_ID = 1_000_000;
+
+const scalarExpected = 'an integer of at most 2^53 - 1, or a text of 1 to 4096 printable characters';
+const mapScalar = z.union([z.int(), z.string().regex(/^[!-~]([ -~]{0,4094}[!-~])?$/)], { error: scalarExpected });
+
+const mapEntry = z.strictObject({ key: mapScalar, value: mapScalar }, { error: 'an object {key, value}' });
+
+const mapArgs = z.strictObject(
+  { name: mapName, args: optionalList(mapEntry, MAX_MAP_ENTRIES, 'objects {key, value}') },
+  { error: 'an object {name, args}' },
+);
+
+const monitorMap = z.strictObject(
+  {
+    name: mapName,
+    key: integer(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, 'an integer'),
+    aggregator: z.enum(['scalar', 'max-rate', 'avg'], { error: '"scalar", "max-rate" or "avg"' }),
+  },
+  { error: 'an object {name, key, aggregator}' },
+);
+
+const command = freeText.describe('Command of the companion; not supported yet unless empty');
+const args = z
+  .record(z.string(), z.unknown(), { error: 'an object' })
+  .nullish()
+  .describe('Arguments of the companion; not supported yet unless empty');
+
+export const programSchema = z
+  .strictObject(
+    {
+      id: optionalInteger.describe("The controller's own number; not used"),
+      name: programName,
+      seq_id: integer(0, MAX_SEQ_ID).describe('Position in the chain, ascending, gaps allowed'),
+      artifact: artifactName.describe('The package, <repository>/<name>/<version>/<platform>/<artifact>'),
+      map_name: optionalMapName.describe("The program's one-entry PROG_ARRAY that names its successor"),
+      cmd_start: command,
+      cmd_stop: command,
+      cmd_status: command,
+      cmd_config: command,
+      cmd_update: command,
+      version: versionText,
+      user_program_daemon: optionalBoolean.describe('Not supported yet unless false'),
+      is_plugin: optionalBoolean.describe('Not supported unless false'),
+      cpu: optionalInteger.describe('Not supported yet unless 0'),
+      memory: optionalInteger.describe('Not supported yet unless 0'),
+      admin_status: optionalText('enabled|disabled', '"enabled" or "disabled"').describe('Enabled unless given'),
+      prog_type: optionalText('xdp|tc', '"xdp" or "tc"').describe('What the list says, unless given'),
+      rules_file: freeText.describe('Not supported yet unless empty'),
+      // Rules are a file's content and so the one text with line breaks.
+      rules: z.string({ error: 'a text' }).nullish().describe('Not supported yet unless empty'),
+      config_file_path: freeText,
+      cfg_version: optionalInteger,
+      start_args: args,
+      stop_args: args,
+      status_args: args,
+      update_args: args,
+      map_args: optionalList(
+        mapArgs,
+        MAX_MAPS,
+        'objects {name, args: [{key, value}]} (an object of texts, as early versions of l3afd took it, is refused)',
+      ).describe('Entries to write into maps of the program; changing them needs no reload'),
+      config_args: args,
+      monitor_maps: optionalList(monitorMap, MAX_MAPS, 'objects {name, key, aggregator}'),
+      ebpf_package_repo_url: repositoryUrl.describe("The repository, '' for the agent's own"),
+      object_file: objectFileName.describe('The eBPF object in the package'),
+      entry_function_name: functionName.describe("The program's function in the object"),
+    },
+    { error: 'an object with the fields of a program' },
+  )
+  .meta({ id: 'Program', description: 'One program of a chain' });
+
+const ENTRY_EXPECTED = 'an object {host_name, iface, bpf_programs}';
+
+/** One entry per interface; `item` is what the four lists hold. */
+function interfaces<T extends z.ZodType>(item: T, maxItems: number, items: string) {
+  const list = optionalList(item, maxItems, items);
+  const lists = z.strictObject(
+    { xdp_ingress: list, tc_ingress: list, tc_egress: list, probes: list.describe('Not supported yet unless empty') },
+    { error: 'an object {xdp_ingress, tc_ingress, tc_egress, probes}' },
+  );
+  const entry = z.strictObject(
+    {
+      host_name: text('.+', "the host's name").describe('Must be the name of the host that the command is sent to'),
+      iface: ifaceName,
+      ipv4_address: ipv4Address.describe("The interface's address, a label of its metrics"),
+      bpf_programs: lists.nullish(),
+    },
+    { error: ENTRY_EXPECTED },
+  );
+  const expected = `a list of at most ${MAX_INTERFACES} interfaces, each ${ENTRY_EXPECTED}`;
+  return z.array(entry, { error: expected }).max(MAX_INTERFACES, { error: expected });
+}
+
+/** Of `deploy` and `add`. */
+export const programsPayload = interfaces(programSchema, MAX_CHAIN, 'programs');
+
+/** Of `delete`. */
+export const namesPayload = interfaces(programName, MAX_CHAIN, 'names of programs');
+
+export type ProgramPayload = z.infer<typeof programSchema>;
+export type ProgramsPayload = z.infer<typeof programsPayload>;
+export type NamesPayload = z.infer<typeof namesPayload>;

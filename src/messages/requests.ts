@@ -1,0 +1,113 @@
+import { z } from 'zod';
+import { DIRECTIONS } from '../domain/hook.js';
+import { ACK_STATUSES } from './ack.js';
+import { instant } from './reading.js';
+import { hostDataSchema } from './snapshot.js';
+
+/*
+ * The read-only requests of the micro service. A request's body is JSON, and an empty body stands for {}. A request that fails is
+ * answered with the headers Nats-Service-Error-Code and Nats-Service-Error and a body {code, message}.
+ */
+
+const direction = z.enum(DIRECTIONS);
+
+const nothing = z.strictObject({}).describe('No parameters');
+
+const statusReply = z
+  .object({
+    host: z.string(),
+    version: z.string(),
+    instance_id: z.string(),
+    started_at: instant,
+    ready: z.boolean().describe('Whether the agent takes commands: it has observed, adopted and repaired'),
+    datapath: z.enum(['libbpf', 'memory']),
+    queued: z.int().describe('Commands that wait, the running one included'),
+    gen: z.exactOptional(z.int()).describe('Last generation applied'),
+    last_command: z.exactOptional(
+      z.object({
+        id: z.string(),
+        verb: z.string(),
+        seq: z.int(),
+        status: z.enum(ACK_STATUSES),
+        finished_at: instant,
+      }),
+    ),
+    hooks: z.array(
+      z.object({
+        iface: z.string(),
+        direction,
+        attached: z.boolean(),
+        kind: z.exactOptional(z.enum(['xdp', 'tcx', 'clsact'])),
+        desired: z.int().describe('Enabled programs that are asked for'),
+        running: z.int().describe('Programs that packets really pass, without the root'),
+      }),
+    ),
+  })
+  .describe('How the agent and its host are');
+
+const programsRequest = z.strictObject({
+  iface: z.exactOptional(z.string()).describe('Only the programs of this interface'),
+});
+
+const runningProgram = z.object({
+  iface: z.string(),
+  direction,
+  name: z.string(),
+  version: z.string(),
+  seq_id: z.int(),
+  admin_status: z.enum(['enabled', 'disabled']),
+  running: z.boolean(),
+  prog_id: z.exactOptional(z.int()),
+  map_name: z.string().describe("The slot, '' without one"),
+});
+
+const programsReply = z
+  .object({ host: z.string(), programs: z.array(runningProgram) })
+  .describe('Every desired program and whether it runs, by interface, direction and position');
+
+const configReply = z
+  .array(z.record(z.string(), z.unknown()))
+  .describe('The desired state as a deploy payload: sent as a deploy, it changes nothing');
+
+const healthReply = z
+  .object({
+    host: z.string(),
+    healthy: z.boolean(),
+    checks: z.array(z.object({ name: z.string(), ok: z.boolean(), message: z.exactOptional(z.string()) })),
+  })
+  .describe('Whether everything desired runs, and what is wrong where it does not');
+
+const planRequest = z.strictObject({
+  verb: z.enum(['deploy', 'add', 'delete']),
+  payload: z.unknown().describe("The command's payload"),
+});
+
+const stepSchema = z.looseObject({ op: z.string() });
+
+const planReply = z
+  .object({
+    host: z.string(),
+    prepare: z.array(stepSchema),
+    commit: z.array(stepSchema),
+    cleanup: z.array(stepSchema),
+    outcomes: z.array(
+      z.object({ iface: z.string(), direction, name: z.string(), version: z.string(), result: z.string() }),
+    ),
+  })
+  .describe('What the command would do now, without doing it');
+
+/** Request and reply of every verb. */
+export const REQUESTS = {
+  status: { request: nothing, reply: statusReply },
+  programs: { request: programsRequest, reply: programsReply },
+  state: { request: nothing, reply: hostDataSchema },
+  config: { request: nothing, reply: configReply },
+  health: { request: nothing, reply: healthReply },
+  plan: { request: planRequest, reply: planReply },
+} as const;
+
+export type RequestVerb = keyof typeof REQUESTS;
+export type RequestOf<V extends RequestVerb> = z.infer<(typeof REQUESTS)[V]['request']>;
+export type ReplyOf<V extends RequestVerb> = z.infer<(typeof REQUESTS)[V]['reply']>;
+
+export const REQUEST_VERBS = Object.keys(REQUESTS) as readonly RequestVerb[];

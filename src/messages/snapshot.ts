@@ -1,0 +1,59 @@
+import { z } from 'zod';
+
+/*
+ * The snapshot in the names of l3afd's models (L3AFMetaData and L3AFALLHOSTDATA), which consumers of its state file know. The
+ * numbers are the kernel's own at the moment of the snapshot.
+ */
+
+const metricsMapSchema = z.object({
+  MapName: z.string(),
+  Key: z.union([z.number(), z.string()]),
+  Values: z.array(z.number()).describe('The samples of the window, oldest first'),
+  Aggregator: z.enum(['scalar', 'max-rate', 'avg']),
+  LastValue: z.number(),
+});
+
+export const metaDataSchema = z
+  .object({
+    Program: z
+      .record(z.string(), z.unknown())
+      .describe('The program as the command asked for it; a root has only names'),
+    FilePath: z.string().describe('Folder of the unpacked package'),
+    RestartCount: z.int(),
+    PrevMapNamePath: z.string().describe("Pin of the predecessor's slot, '' for the first"),
+    MapNamePath: z.string().describe("Pin of the program's own slot, '' without one"),
+    ProgID: z.int().describe("The kernel's program id, 0 while it does not run"),
+    BpfMaps: z.array(z.string()).describe('Names of the maps that map_args fill'),
+    MetricsBpfMaps: z.record(z.string(), metricsMapSchema).describe('By map name, key and aggregator, put together'),
+    ProgMapCollection: z.object({ Programs: z.array(z.string()), Maps: z.array(z.string()) }),
+    ProgMapID: z.int().describe("Map id of the program's own slot, 0 without one"),
+    PrevProgMapID: z.int().describe("Map id of the predecessor's slot, 0 for the first"),
+    Link: z.boolean().describe('Whether a pinned link holds this program at its hook'),
+  })
+  .meta({ id: 'L3AFMetaData', description: 'One program that is desired at a hook, or the root of its chain' });
+
+export type L3AFMetaData = z.infer<typeof metaDataSchema>;
+
+const chainsSchema = z.record(z.string(), z.array(metaDataSchema)).describe('By interface; the root first');
+
+const metricSchema = z.object({
+  MetricName: z.string(),
+  Labels: z.array(z.object({ Name: z.string(), Value: z.string() })),
+  Value: z.number(),
+  Type: z.int().describe('0 for a counter, 1 for a gauge'),
+});
+
+export const hostDataSchema = z
+  .object({
+    HostName: z.string(),
+    HostInterfaces: z.record(z.string(), z.boolean()).describe('The interfaces that the host has now'),
+    IngressXDPBpfs: chainsSchema,
+    IngressTCBpfs: chainsSchema,
+    EgressTCBpfs: chainsSchema,
+    ProbesBpfs: z.array(metaDataSchema),
+    Ifaces: z.record(z.string(), z.string()).describe('The interfaces with programs, each under its own name'),
+    AllStats: z.array(metricSchema),
+  })
+  .meta({ title: 'L3AFALLHOSTDATA', description: 'Everything that a host runs, as last observed' });
+
+export type L3AFALLHOSTDATA = z.infer<typeof hostDataSchema>;

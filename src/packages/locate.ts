@@ -1,0 +1,24 @@
+import type { PackageRef } from '../domain/program.js';
+import { AgentError } from '../errors.js';
+import type { PackageFile } from './unpack.js';
+
+const LISTED = 10;
+
+/**
+ * Finds a file of a package by what the package is known to hold: at its top, else in its single top-level folder.
+ *
+ * @returns the path below the package's folder
+ * @throws AgentError OBJECT_FILE_NOT_FOUND naming what is there
+ */
+export function locate(ref: PackageRef, name: string, files: readonly PackageFile[]): string {
+  const tops = new Set(files.flatMap(({ path }) => (path.includes('/') ? [path.slice(0, path.indexOf('/'))] : [])));
+  const [top] = tops;
+  const places = tops.size === 1 ? [name, `${top}/${name}`] : [name];
+  const place = places.find((candidate) => files.some(({ path }) => path === candidate));
+  if (place !== undefined) return place;
+
+  const listed = files.slice(0, LISTED).map(({ path }) => path);
+  const more = files.length > LISTED ? ` and ${files.length - LISTED} more` : '';
+  const message = `${ref.artifact} of ${ref.name} ${ref.version} has no file ${JSON.stringify(name)}; it holds ${listed.join(', ')}${more}`;
+  throw new AgentError('OBJECT_FILE_NOT_FOUND', message);
+}

@@ -1,0 +1,77 @@
+import type { PackageRef } from '../domain/program.js';
+import { AgentError } from '../errors.js';
+import { ANY_PLATFORM } from './platform.js';
+
+const SCHEMES = ['http:', 'https:', 'file:'];
+
+/**
+ * Where a package may lie, best place first: `<repo>/<name>/<version>/<platform>/<artifact>`, and the same for every platform.
+ *
+ * @param repoUrl the repository that applies to the package; undefined or '' if none is configured
+ * @throws AgentError ARTIFACT_UNREACHABLE without a repository, UNSUPPORTED for a scheme, INVALID_FIELD for parts that make no URL
+ */
+export function candidateUrls(ref: PackageRef, repoUrl: string | undefined, platform: string): readonly URL[] {
+  const repo = repositoryUrl(ref, repoUrl);
+  return [...new Set([platform, ANY_PLATFORM])].map((folder) => {
+    const segments = [
+      segment('name', ref.name),
+      segment('version', ref.version),
+      segment('platform', folder),
+      segment('artifact', ref.artifact),
+    ];
+    return appendPath(repo, `/${segments.join('/')}`);
+  });
+}
+
+/** The place of an artifact's checksum file: beside it, in the format of sha256sum(1). */
+export function checksumUrl(artifact: URL): URL {
+  return appendPath(artifact, '.sha256');
+}
+
+/** @throws AgentError UNSUPPORTED for anything but http, https and file */
+export function requireKnownScheme(url: URL): void {
+  if (SCHEMES.includes(url.protocol)) return;
+  const message = `${shownUrl(url)} cannot be fetched: the scheme ${url.protocol}// is none of http://, https:// and file://`;
+  throw new AgentError('UNSUPPORTED', message);
+}
+
+/** A URL fit for messages and records: without user, password and query, which may hold secrets. */
+export function shownUrl(url: URL): string {
+  const shown = new URL(url);
+  shown.username = '';
+  shown.password = '';
+  shown.search = '';
+  shown.hash = '';
+  return shown.href;
+}
+
+function repositoryUrl(ref: PackageRef, repoUrl: string | undefined): URL {
+  if (!repoUrl) {
+    const message =
+      `No package repository is known for ${ref.name} ${ref.version}: ` +
+      'set L3AF_REPO_URL for the agent or ebpf_package_repo_url for the program';
+    throw new AgentError('ARTIFACT_UNREACHABLE', message);
+  }
+  if (!URL.canParse(repoUrl)) {
+    const message = `The package repository of ${ref.name} is not a URL: expected http://, https:// or file://, with a path`;
+    throw new AgentError('INVALID_FIELD', message);
+  }
+  const url = new URL(repoUrl);
+  requireKnownScheme(url);
+  return url;
+}
+
+/** Keeps the query: repositories of object stores carry their access token there. */
+function appendPath(url: URL, suffix: string): URL {
+  const longer = new URL(url);
+  longer.pathname = `${url.pathname.replace(/\/+$/, '')}${suffix}`;
+  return longer;
+}
+
+function segment(field: string, value: string): string {
+  if (value === '' || value === '.' || value === '..' || /[/\\\p{Cc}\p{Cs}]/u.test(value)) {
+    const message = `The package's ${field} ${JSON.stringify(value)} cannot be part of a URL: slashes, dot names and control characters are refused`;
+    throw new AgentError('INVALID_FIELD', message);
+  }
+  return encodeURIComponent(value);
+}

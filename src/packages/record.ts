@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { lstat, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { PackageFile } from './unpack.js';
+
+/** What the cache knows of one package reference. Kept as JSON. */
+export interface PackageRecord {
+  /** SHA-256 of the artifact, in lower-case hexadecimal; names the folder that holds the files. */
+  readonly digest: string;
+  /** Where it was fetched from, without secrets. */
+  readonly url: string;
+  /** RFC 3339. */
+  readonly fetchedAt: string;
+  readonly files: readonly PackageFile[];
+}
+
+/** @returns undefined for a record that is absent, torn or not of this form: the package is then simply fetched again */
+export async function readRecord(path: string): Promise<PackageRecord | undefined> {
+  try {
+    const value: unknown = JSON.parse(await readFile(path, 'utf8'));
+    return isRecord(value) ? value : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Whether a folder still holds what was unpacked to it: every file, with its size and its executable bit, and the content of
+ * those that are loaded or run. Further files do no harm: companions may write beside themselves.
+ */
+export async function holdsFiles(folder: string, files: readonly PackageFile[]): Promise<boolean> {
+  for (const file of files) {
+    if (!(await isUnaltered(folder, file))) return false;
+  }
+  return true;
+}
+
+async function isUnaltered(folder: string, file: PackageFile): Promise<boolean> {
+  const path = join(folder, file.path);
+  const stat = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+    throw error;
+  });
+  if (stat === undefined || !stat.isFile() || stat.size !== file.size) return false;
+  if ((stat.mode & 0o7777) !== (file.executable ? 0o755 : 0o644)) return false;
+  const matters = file.executable || file.path.endsWith('.o');
+  return !matters || (await sha256Of(path)) === file.sha256;
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex');
+}
+
+function isRecord(value: unknown): value is PackageRecord {
+  if (!isObject(value)) return false;
+  const { digest, url, fetchedAt, files } = value;
+  const whole = typeof digest === 'string' && typeof url === 'string' && typeof fetchedAt === 'string';
+  return whole && /^[0-9a-f]{64}$/.test(digest) && Array.isArray(files) && files.length > 0 && files.every(isFile);
+}
+
+function isFile(value: unknown): value is PackageFile {
+  if (!isObject(value)) return false;
+  const { path, size, sha256, executable } = value;
+  const named = typeof path === 'string' && typeof sha256 === 'string';
+  return named && typeof size === 'number' && typeof executable === 'boolean';
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}

@@ -1,0 +1,45 @@
+import { crc32 } from 'node:zlib';
+import { type Entry, openPromise, type ZipFile } from 'yauzl';
+import { type ArchiveEntry, type ArchivePart, invalid, type Meter } from './archive.js';
+
+/** Bits of st_mode that say what a file is, see inode(7). */
+const S_IFMT = 0o170000;
+
+const TYPES: Readonly<Record<number, ArchiveEntry['type']>> = {
+  2401: 'FIFO',
+  4802: 'character device',
+  9604: 'directory',
+  14406: 'block device',
+  16807: 'file',
+  21609: 'symbolic link',
+  26411: 'socket',
+};
+
+/** Reads a zip archive by its central directory, checking the size and the CRC of each entry. */
+export async function* readZip(path: string, meter: Meter): AsyncGenerator<ArchivePart> {
+  const zip = await openPromise(path, { strictFileNames: true });
+  for await (const entry of zip.eachEntry()) {
+    const described = describe(entry);
+    yield described;
+    if (described.type === 'file') yield* contentOf(zip, entry, meter);
+  }
+}
+
+function describe(entry: Entry): ArchiveEntry {
+  // The upper half of the external attributes is st_mode where a Unix wrote the archive, and 0 elsewhere (Info-ZIP, APPNOTE 4.4.15).
+  const mode = entry.externalFileAttributes >>> 16;
+  const stated = (mode & S_IFMT) === 0 ? undefined : (TYPES[mode & S_IFMT] ?? 'entry of unknown type');
+  const type = stated ?? (entry.fileName.endsWith('/') ? 'directory' : 'file');
+  return { path: entry.fileName, type, mode: mode & 0o7777 };
+}
+
+async function* contentOf(zip: ZipFile, entry: Entry, meter: Meter): AsyncGenerator<Uint8Array> {
+  if (entry.isEncrypted()) throw invalid(`${JSON.stringify(entry.fileName)} is encrypted`);
+  let checksum = 0;
+  for await (const piece of (await zip.openReadStreamPromise(entry)) as AsyncIterable<Buffer>) {
+    meter(piece.length);
+    checksum = crc32(piece, checksum);
+    yield piece;
+  }
+  if (checksum !== entry.crc32) throw invalid(`${JSON.stringify(entry.fileName)} is damaged: its CRC does not match`);
+}

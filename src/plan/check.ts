@@ -1,0 +1,35 @@
+import type { DesiredState } from '../domain/desired.js';
+import { hookKey } from '../domain/hook.js';
+import type { Observed } from '../domain/observed.js';
+import type { Fault } from '../errors.js';
+
+/**
+ * What speaks against a desired state before anything is planned. Only what holds for the whole chain is looked at here; single
+ * fields were checked when the payload was parsed.
+ *
+ * @param observed for the interfaces that exist; undefined leaves that question out
+ */
+export function check(desired: DesiredState, chaining: boolean, observed?: Observed): Fault[] {
+  return desired.chains.flatMap(({ hook, programs }) => {
+    const running = programs.filter((program) => program.enabled);
+    const faults: Fault[] = [];
+    const [first] = running;
+    if (first !== undefined && observed !== undefined && !observed.interfaces.has(hook.iface)) {
+      const path = `${first.path.split('.', 1)[0]}.iface`;
+      faults.push({ path, code: 'INTERFACE_NOT_FOUND', message: `This host has no interface ${hook.iface}` });
+    }
+    if (!chaining) {
+      for (const program of running.slice(1)) {
+        const message = `Chaining is off, so ${hookKey(hook)} holds one program; ${first?.name} is there already`;
+        faults.push({ path: program.path, code: 'CHAINING_OFF', message });
+      }
+      return faults;
+    }
+    for (const program of running.slice(0, -1)) {
+      if (program.mapName !== '') continue;
+      const message = `${program.name} has a successor at ${hookKey(hook)} and so needs a map_name: the map that names the next program`;
+      faults.push({ path: `${program.path}.map_name`, code: 'INVALID_FIELD', message });
+    }
+    return faults;
+  });
+}

@@ -1,0 +1,253 @@
+import type { Hook } from '../domain/hook.js';
+import { type Generation, liveAttachment, type ObservedHook, standingChain } from '../domain/observed.js';
+import { type GenerationRef, generationDir, linkPin, mapPin, programPin, slotPin } from '../domain/pins.js';
+import { contentDigest, type Program } from '../domain/program.js';
+import type { LoadStep, ProgramOutcome, Step } from '../domain/step.js';
+import { nextGeneration, type PlanContext, type RootProgram } from './context.js';
+import { planMapChanges } from './maps.js';
+import { changedStretch } from './order.js';
+import { outcomesOf } from './outcome.js';
+
+/** The part of a plan that concerns one hook. */
+export interface HookPlan {
+  readonly prepare: readonly Step[];
+  readonly commit: readonly Step[];
+  /** Dead links to clear away; packets do not notice. */
+  readonly detach: readonly Step[];
+  readonly discard: readonly Step[];
+  readonly outcomes: readonly ProgramOutcome[];
+}
+
+export interface HookInput {
+  readonly observed: ObservedHook;
+  /** The programs that were last applied here; undefined if that is not known. */
+  readonly before: readonly Program[] | undefined;
+  readonly wanted: readonly Program[];
+}
+
+/** A program's place in the chain after the plan: a generation that stays, or one that is loaded for it. */
+interface Member {
+  readonly program: Program;
+  readonly dir: string;
+  /** The generation that stays, or whose data maps the load takes over; undefined for code that does not run here yet. */
+  readonly kept: Generation | undefined;
+  /** The load for one that does not stay. */
+  readonly load: LoadStep | undefined;
+}
+
+/** The attached program: the root, or with chaining off the only program. */
+interface Entry {
+  readonly dir: string;
+  readonly link: string;
+  readonly kept: Generation | undefined;
+}
+
+/**
+ * From the chain that stands at a hook to the one that is wanted there. The chain is taken from the slots as they are, so that it
+ * does not matter how the present state came about: a former command, a crash in the middle of one, or somebody's hand.
+ */
+export function planHook(input: HookInput, context: PlanContext): HookPlan {
+  const running = input.wanted.filter((program) => program.enabled);
+  if (running.length === 0) return planRemoval(input);
+  return context.chaining ? planChain(input, running, context) : planSingle(input, running, context);
+}
+
+function planRemoval({ observed, before, wanted }: HookInput): HookPlan {
+  const live = liveAttachment(observed);
+  const attached = observed.generations.find((generation) => generation.programId === live?.programId);
+  const dead = observed.attachments.filter((attachment) => attachment !== live);
+  return {
+    prepare: [],
+    commit:
+      live === undefined
+        ? []
+        : [{ op: 'detach', hook: observed.hook, program: programPin(attached?.dir ?? ''), link: live.linkPin }],
+    detach: dead.map((attachment) => detachDead(observed.hook, attachment.linkPin)),
+    discard: discardAllBut(observed, new Set()),
+    outcomes: outcomesOf({ hook: observed.hook, standing: standingChain(observed), before, wanted, members: [] }),
+  };
+}
+
+function planChain(input: HookInput, running: readonly Program[], context: PlanContext): HookPlan {
+  const { observed, before } = input;
+  const { hook } = observed;
+  const rootProgram = context.roots[hook.direction];
+  const standing = standingChain(observed);
+  const [head] = standing;
+  const keptRoot = head?.name === rootProgram.name && head.digest === rootProgram.digest ? head : undefined;
+  const old = keptRoot === undefined ? [] : standing.slice(1);
+
+  const digests = running.map(contentDigest);
+  const { prefix, suffix } = changedStretch(withSoundTail(old), digests);
+  const members = running.map((program, index): Member => {
+    if (index < prefix) return keep(program, old[index]!);
+    const fromEnd = running.length - index;
+    if (fromEnd <= suffix) return keep(program, old[old.length - fromEnd]!);
+    return loadAnew(program, hook, observed.generations, standing, context);
+  });
+
+  const rootLoad = keptRoot === undefined ? loadRoot(rootProgram, hook, observed.generations, context) : undefined;
+  const root: Entry = {
+    dir: keptRoot?.dir ?? rootLoad!.dir,
+    link: linkPin(context.bpffs, { hook, name: rootProgram.name, version: rootProgram.version }),
+    kept: keptRoot,
+  };
+
+  // From the tail forward, so that every program is complete before anything can reach it.
+  const stretch = members.slice(prefix, members.length - suffix);
+  const links = stretch
+    .map((member, index): Step | undefined => {
+      const successor = members[prefix + index + 1];
+      if (successor === undefined) return undefined;
+      return { op: 'link', slot: slotPin(member.dir), from: null, to: programPin(successor.dir), live: false };
+    })
+    .filter((step) => step !== undefined)
+    .toReversed();
+
+  const predecessor = members[prefix - 1]?.dir ?? root.dir;
+  const entrance: Step = {
+    op: 'link',
+    slot: slotPin(predecessor),
+    from: old[prefix] === undefined ? null : programPin(old[prefix].dir),
+    to: members[prefix] === undefined ? null : programPin(members[prefix].dir),
+    live: keptRoot !== undefined,
+  };
+  const chainChanges = prefix < Math.max(members.length, old.length);
+  const attaching = attachEntry(root, observed, standing);
+  const maps = planMapChanges(members, before);
+  return {
+    prepare: [
+      ...loadsOf(members),
+      ...(rootLoad === undefined ? [] : [rootLoad]),
+      ...links,
+      ...(keptRoot === undefined ? [entrance] : []),
+    ],
+    commit: [...maps, ...(keptRoot !== undefined && chainChanges ? [entrance] : []), ...attaching.commit],
+    detach: attaching.detach,
+    discard: discardAllBut(observed, new Set([root.dir, ...members.map((member) => member.dir)])),
+    outcomes: outcomesOf({ ...input, hook, standing, members, changedMaps: new Set(maps.map((step) => step.map)) }),
+  };
+}
+
+function planSingle(input: HookInput, running: readonly Program[], context: PlanContext): HookPlan {
+  const { observed, before } = input;
+  const { hook } = observed;
+  const program = running[0]!;
+  const standing = standingChain(observed);
+  const [head] = standing;
+  const member =
+    head !== undefined && head.digest === contentDigest(program) && (head.slot?.next ?? null) === null
+      ? keep(program, head)
+      : loadAnew(program, hook, observed.generations, standing, context);
+  const entry: Entry = {
+    dir: member.dir,
+    link: linkPin(context.bpffs, { hook, name: program.name, version: program.version }),
+    kept: member.load === undefined ? member.kept : undefined,
+  };
+  const attaching = attachEntry(entry, observed, standing);
+  const maps = planMapChanges([member], before);
+  return {
+    prepare: loadsOf([member]),
+    commit: [...maps, ...attaching.commit],
+    detach: attaching.detach,
+    discard: discardAllBut(observed, new Set([member.dir])),
+    outcomes: outcomesOf({
+      ...input,
+      hook,
+      standing,
+      members: [member],
+      changedMaps: new Set(maps.map((step) => step.map)),
+    }),
+  };
+}
+
+/** Identities of a standing chain; a tail whose slot still names something takes part in no match, so it is written anew. */
+function withSoundTail(old: readonly Generation[]): string[] {
+  const tail = old.at(-1);
+  return old.map((generation) =>
+    generation === tail && (generation.slot?.next ?? null) !== null ? `${generation.digest}!` : generation.digest,
+  );
+}
+
+/** How the entry comes to be attached, and which links that are of no use any more go. */
+function attachEntry(
+  entry: Entry,
+  observed: ObservedHook,
+  standing: readonly Generation[],
+): { commit: Step[]; detach: Step[] } {
+  const { hook } = observed;
+  const live = liveAttachment(observed);
+  const dead = observed.attachments
+    .filter((attachment) => attachment !== live && attachment.linkPin !== entry.link)
+    .map((attachment) => detachDead(hook, attachment.linkPin));
+  if (live === undefined) {
+    return { commit: [{ op: 'attach', hook, program: programPin(entry.dir), link: entry.link }], detach: dead };
+  }
+  const attached = standing.find((generation) => generation.programId === live.programId);
+  const inPlace = entry.kept !== undefined && entry.kept === attached && live.linkPin === entry.link;
+  if (inPlace) return { commit: [], detach: dead };
+  const from = { program: programPin(attached?.dir ?? ''), link: live.linkPin };
+  return {
+    commit: [{ op: 'retarget', hook, from, to: { program: programPin(entry.dir), link: entry.link } }],
+    detach: dead,
+  };
+}
+
+function keep(program: Program, generation: Generation): Member {
+  return { program, dir: generation.dir, kept: generation, load: undefined };
+}
+
+/** A load that takes over the data maps where the same code already runs here, so that it keeps its counters and tables. */
+function loadAnew(
+  program: Program,
+  hook: Hook,
+  existing: readonly Generation[],
+  standing: readonly Generation[],
+  context: PlanContext,
+): Member {
+  const digest = contentDigest(program);
+  const { name, version } = program;
+  const generation: GenerationRef = nextGeneration({ hook, name, version, digest }, existing);
+  const twin = standing.find((other) => other.digest === digest);
+  const dir = generationDir(context.bpffs, generation);
+  const { artifact, repoUrl, objectFile, entryFunction, mapName: slotMap } = program;
+  const load: LoadStep = {
+    op: 'load',
+    generation,
+    dir,
+    source: { kind: 'package', package: { name, version, artifact, repoUrl }, objectFile, entryFunction, slotMap },
+    share: (twin?.maps ?? []).map((map) => ({ map: map.name, pin: mapPin(twin!.dir, map.name) })),
+    fill: twin === undefined ? program.mapArgs : [],
+  };
+  return { program, dir, kept: twin, load };
+}
+
+function loadRoot(root: RootProgram, hook: Hook, existing: readonly Generation[], context: PlanContext): LoadStep {
+  const { name, version, digest, objectPath, entryFunction, slotMap } = root;
+  const generation = nextGeneration({ hook, name, version, digest }, existing);
+  return {
+    op: 'load',
+    generation,
+    dir: generationDir(context.bpffs, generation),
+    source: { kind: 'builtin', objectPath, entryFunction, slotMap },
+    share: [],
+    fill: [],
+  };
+}
+
+function loadsOf(members: readonly Member[]): Step[] {
+  return members.flatMap(({ load }): Step[] => {
+    if (load === undefined) return [];
+    return load.source.kind === 'package' ? [{ op: 'fetch', package: load.source.package }, load] : [load];
+  });
+}
+
+function discardAllBut(observed: ObservedHook, kept: ReadonlySet<string>): Step[] {
+  return observed.generations
+    .filter((generation) => !kept.has(generation.dir))
+    .map((generation) => ({ op: 'discard', dir: generation.dir, programId: generation.programId }));
+}
+
+function detachDead(hook: Hook, link: string): Step {
+  return { op: 'detach', hook, program: '', link };
+}

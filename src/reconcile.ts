@@ -1,0 +1,173 @@
+import { apply, type Failure, type Observer, runAll, type Tools } from './apply/executor.js';
+import { type DesiredState, programsAt } from './domain/desired.js';
+import { type Hook, sameHook } from './domain/hook.js';
+import { type Generation, hookAt, type Observed, standingChain } from './domain/observed.js';
+import { contentDigest, type Program } from './domain/program.js';
+import type { Plan, ProgramOutcome, Step } from './domain/step.js';
+import { AgentError, type Fault, faultsOf } from './errors.js';
+import type { PlanContext } from './plan/context.js';
+import { describeStep } from './plan/describe.js';
+import { planNames } from './plan/names.js';
+import { isEmpty, plan } from './plan/plan.js';
+
+/** What became of one program, with what the kernel says of it afterwards. */
+export interface ReportedOutcome extends ProgramOutcome {
+  readonly programId: number | undefined;
+  readonly message?: string;
+}
+
+export interface Report {
+  readonly status: 'applied' | 'unchanged' | 'failed';
+  readonly outcomes: readonly ReportedOutcome[];
+  /** Why it failed; empty otherwise. */
+  readonly faults: readonly Fault[];
+  /** After a failure: whether all is as it was before. */
+  readonly undone: boolean | undefined;
+  /** What could not be cleaned up, in words; the next reconcile tries again. */
+  readonly leftovers: readonly string[];
+  /** True where the same attempt may succeed later. */
+  readonly transient: boolean;
+  /** What the kernel says now. */
+  readonly observed: Observed;
+}
+
+export interface ReconcileRequest {
+  /** What was last applied, null if that is not known. */
+  readonly before: DesiredState | null;
+  readonly desired: DesiredState;
+  /** Hooks to leave alone, as `hookKey` gives them. */
+  readonly except?: ReadonlySet<string>;
+}
+
+/** One pass: observe, plan, apply, observe again, report. Never throws for what a command may cause. */
+export async function reconcile(
+  request: ReconcileRequest,
+  tools: Tools,
+  context: PlanContext,
+  observer?: Observer,
+): Promise<Report> {
+  const observed = await tools.datapath.observe();
+  let planned: Plan;
+  try {
+    planned = plan({ observed, ...request }, context);
+  } catch (error) {
+    return refusal(error, observed);
+  }
+
+  const slotName = slotNames(request.desired, context);
+  const doomed = new Set(planned.cleanup.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
+  let renamed: readonly Step[] = [];
+  const result = await apply(planned, tools, observer, async () => {
+    renamed = planNames(await tools.datapath.observe(), context.bpffs, doomed, slotName);
+    return runAll(renamed, tools, observer, 'cleanup');
+  });
+
+  const after = await tools.datapath.observe();
+  const leftovers = result.leftovers.map(inWords);
+  if (!result.ok) return failureReport(result.failure, result.undone, leftovers, planned, request.desired, after);
+  const untouched = isEmpty(planned) && renamed.length === 0;
+  const quiet = planned.outcomes.every(({ result: what }) => what === 'unchanged' || what === 'disabled');
+  return {
+    status: untouched && quiet ? 'unchanged' : 'applied',
+    outcomes: planned.outcomes.map((outcome) => ({ ...outcome, programId: programIdOf(outcome, after) })),
+    faults: [],
+    undone: undefined,
+    leftovers,
+    transient: false,
+    observed: after,
+  };
+}
+
+function refusal(error: unknown, observed: Observed): Report {
+  return {
+    status: 'failed',
+    outcomes: [],
+    faults: faultsOf(error),
+    undone: true,
+    leftovers: [],
+    transient: false,
+    observed,
+  };
+}
+
+function failureReport(
+  failure: Failure,
+  undone: boolean,
+  leftovers: readonly string[],
+  planned: Plan,
+  desired: DesiredState,
+  after: Observed,
+): Report {
+  const culprit = culpritOf(failure.step, desired);
+  const [first, ...rest] = faultsOf(failure.error);
+  const message = `${describeStep(failure.step)}: ${first.message}`;
+  const outcomes = planned.outcomes.flatMap((outcome): ReportedOutcome[] => {
+    const program = culprit?.program;
+    if (program?.name === outcome.name && sameHook(culprit!.hook, outcome.hook)) {
+      return [{ ...outcome, result: 'failed', programId: undefined, message }];
+    }
+    const standing = standingChain(hookAt(after, outcome.hook)).find(({ name }) => name === outcome.name);
+    return standing === undefined ? [] : [{ ...outcome, result: 'unchanged', programId: standing.programId }];
+  });
+  return {
+    status: 'failed',
+    outcomes,
+    faults: [{ ...first, message, ...pathOf(first, culprit?.program) }, ...rest],
+    undone,
+    leftovers,
+    transient: failure.error instanceof AgentError && failure.error.transient,
+    observed: after,
+  };
+}
+
+/** The program that a step was done for. */
+function culpritOf(step: Step, desired: DesiredState): { hook: Hook; program: Program } | undefined {
+  for (const { hook, programs } of desired.chains) {
+    for (const program of programs) {
+      if (step.op === 'load' && sameHook(step.generation.hook, hook) && step.generation.name === program.name) {
+        return { hook, program };
+      }
+      if (step.op === 'fetch' && (['name', 'version', 'artifact', 'repoUrl'] as const).every((k) => step.package[k] === program[k])) {
+        return { hook, program };
+      }
+    }
+  }
+  return undefined;
+}
+
+/** The field of a program's payload that an error is about. */
+const FIELD_AT_FAULT: Partial<Record<Fault['code'], string>> = {
+  ARTIFACT_NOT_FOUND: 'artifact',
+  ARTIFACT_UNREACHABLE: 'artifact',
+  ARTIFACT_TOO_LARGE: 'artifact',
+  ARTIFACT_INVALID: 'artifact',
+  DIGEST_MISMATCH: 'artifact',
+  OBJECT_FILE_NOT_FOUND: 'object_file',
+  OBJECT_INVALID: 'object_file',
+  ENTRY_FUNCTION_NOT_FOUND: 'entry_function_name',
+  SLOT_INVALID: 'map_name',
+};
+
+function pathOf(fault: Fault, program: Program | undefined): { path?: string } {
+  if (program === undefined) return {};
+  const field = fault.path ?? FIELD_AT_FAULT[fault.code];
+  return { path: field === undefined ? program.path : `${program.path}.${field}` };
+}
+
+function programIdOf(outcome: ProgramOutcome, observed: Observed): number | undefined {
+  return hookAt(observed, outcome.hook).generations.find(({ dir }) => dir === outcome.dir)?.programId;
+}
+
+/** The name of a generation's slot map: it is part of what was asked for, while the kernel keeps 15 characters only. */
+function slotNames(desired: DesiredState, context: PlanContext): (generation: Generation) => string | undefined {
+  return ({ hook, digest }) => {
+    const root = context.roots[hook.direction];
+    if (root.digest === digest) return root.slotMap;
+    return programsAt(desired, hook).find((program) => contentDigest(program) === digest)?.mapName;
+  };
+}
+
+function inWords({ step, error }: Failure): string {
+  return `${describeStep(step)}: ${error instanceof Error ? error.message : String(error)}`;
+}
+

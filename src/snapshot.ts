@@ -1,0 +1,117 @@
+import { type DesiredState, programsAt } from './domain/desired.js';
+import type { Direction, Hook } from './domain/hook.js';
+import { type Generation, hookAt, liveAttachment, type Observed, standingChain } from './domain/observed.js';
+import { publicMapPath } from './domain/pins.js';
+import { contentDigest, type Program } from './domain/program.js';
+import type { L3AFALLHOSTDATA, L3AFMetaData } from './messages/snapshot.js';
+import type { PlanContext } from './plan/context.js';
+
+export interface SnapshotInput {
+  readonly hostName: string;
+  readonly desired: DesiredState | null;
+  readonly observed: Observed;
+  readonly context: PlanContext;
+  readonly stats: L3AFALLHOSTDATA['AllStats'];
+}
+
+/** One element of a chain: what was asked for, what runs of it, and its own slot's map name. */
+interface Element {
+  readonly hook: Hook;
+  readonly program: Readonly<Record<string, unknown>>;
+  readonly name: string;
+  readonly version: string;
+  readonly slotMap: string;
+  readonly mapArgs: readonly string[];
+  readonly generation: Generation | undefined;
+}
+
+/** The host's state in l3afd's words: the root first in each list, ids as the kernel gives them at this moment. */
+export function snapshotOf(input: SnapshotInput): L3AFALLHOSTDATA {
+  const { hostName, observed, stats } = input;
+  const hooks = new Map<string, Hook>();
+  for (const { hook } of [...(input.desired?.chains ?? []), ...observed.hooks]) {
+    hooks.set(`${hook.iface}/${hook.direction}`, hook);
+  }
+  const chainsOf = (direction: Direction) =>
+    Object.fromEntries(
+      [...hooks.values()]
+        .filter((hook) => hook.direction === direction)
+        .map((hook) => [hook.iface, chainOf(hook, input)] as const)
+        .filter(([, chain]) => chain.length > 0),
+    );
+  return {
+    HostName: hostName,
+    HostInterfaces: Object.fromEntries([...observed.interfaces.keys()].map((iface) => [iface, true])),
+    IngressXDPBpfs: chainsOf('xdpingress'),
+    IngressTCBpfs: chainsOf('ingress'),
+    EgressTCBpfs: chainsOf('egress'),
+    ProbesBpfs: [],
+    Ifaces: Object.fromEntries([...hooks.values()].map(({ iface }) => [iface, iface])),
+    AllStats: stats,
+  };
+}
+
+function chainOf(hook: Hook, { desired, observed, context }: SnapshotInput): L3AFMetaData[] {
+  const at = hookAt(observed, hook);
+  const standing = standingChain(at);
+  const entryId = liveAttachment(at)?.programId;
+  const elements = [...rootOf(hook, standing, context), ...membersOf(hook, standing, desired)];
+  let previous: Element | undefined;
+  return elements.map((element) => {
+    const { generation } = element;
+    const data = metaDataOf(element, previous, generation !== undefined && generation.programId === entryId, context);
+    if (generation !== undefined) previous = element;
+    return data;
+  });
+}
+
+function rootOf(hook: Hook, standing: readonly Generation[], { roots }: PlanContext): Element[] {
+  const { name, version, digest, entryFunction, slotMap } = roots[hook.direction];
+  const [head] = standing;
+  if (head?.name !== name || head.digest !== digest) return [];
+  const program = { name, version, seq_id: 0, map_name: slotMap, entry_function_name: entryFunction };
+  return [{ hook, program, name, version, slotMap, mapArgs: [], generation: head }];
+}
+
+function membersOf(hook: Hook, standing: readonly Generation[], desired: DesiredState | null): Element[] {
+  const programs = desired === null ? [] : programsAt(desired, hook);
+  return programs.map((program: Program): Element => {
+    const { name, version, payload, mapName: slotMap } = program;
+    const digest = contentDigest(program);
+    const generation = program.enabled ? standing.find((other) => other.digest === digest) : undefined;
+    return { hook, program: payload, name, version, slotMap, mapArgs: program.mapArgs.map((args) => args.name), generation };
+  });
+}
+
+function metaDataOf(
+  element: Element,
+  previous: Element | undefined,
+  holdsLink: boolean,
+  { bpffs }: PlanContext,
+): L3AFMetaData {
+  const { generation, program, mapArgs, name } = element;
+  const maps = Object.fromEntries(
+    (generation?.maps ?? []).map((map) => [map.name, { Name: map.name, MapID: map.id, Type: map.type }]),
+  );
+  return {
+    Program: { ...program },
+    FilePath: generation?.dir ?? '',
+    RestartCount: 0,
+    PrevMapNamePath: previous === undefined ? '' : slotPathOf(previous, bpffs),
+    MapNamePath: generation === undefined ? '' : slotPathOf(element, bpffs),
+    ProgID: generation?.programId ?? 0,
+    BpfMaps: Object.fromEntries(Object.entries(maps).filter(([map]) => mapArgs.includes(map))),
+    MetricsBpfMaps: {},
+    ProgMapCollection: {
+      Programs: generation?.programId === undefined ? {} : { [name]: { ProgID: generation.programId } },
+      Maps: maps,
+    },
+    ProgMapID: generation?.slot?.mapId ?? 0,
+    PrevProgMapID: previous?.generation?.slot?.mapId ?? 0,
+    Link: holdsLink,
+  };
+}
+
+function slotPathOf({ hook, name, version, slotMap }: Element, bpffs: string): string {
+  return slotMap === '' ? '' : publicMapPath(bpffs, { hook, name, version }, slotMap);
+}

@@ -1,0 +1,60 @@
+import { createHash } from 'node:crypto';
+
+const NEWLINE = 0x0a;
+const CHECKSUM_DIGITS = 8;
+
+/** A journal's lines as they were read. */
+export interface Lines {
+  /** The values of the lines, in order; of all of them unless `fault` is set. */
+  readonly values: readonly unknown[];
+  /** Bytes up to the end of the last good line. */
+  readonly length: number;
+  /** Whether something follows the last good line: an append that a crash cut short. */
+  readonly torn: boolean;
+  /** Why the file cannot be trusted; undefined when it can. */
+  readonly fault: string | undefined;
+}
+
+/** One line of the journal: the first 8 hexadecimal digits of the SHA-256 of the JSON, a space, the JSON, a newline. */
+export function encodeLine(value: unknown): Buffer {
+  const json = JSON.stringify(value);
+  return Buffer.from(`${checksum(json)} ${json}\n`);
+}
+
+/**
+ * Takes a journal's bytes apart. Each append is one line and is on disk before the next begins, so only the last line can be
+ * torn; and the first line never is, since a file gets its name only once that line is on disk. A bad line anywhere
+ * else is not the mark of a crash but of a damaged file.
+ */
+export function decodeLines(bytes: Buffer): Lines {
+  const values: unknown[] = [];
+  let start = 0;
+  while (start < bytes.length) {
+    const newline = bytes.indexOf(NEWLINE, start);
+    const end = newline === -1 ? bytes.length : newline;
+    const line = newline === -1 ? undefined : decodeLine(bytes.subarray(start, end));
+    if (line === undefined) {
+      const last = end + 1 >= bytes.length;
+      const fault = values.length > 0 && last ? undefined : `line ${values.length + 1} does not match its checksum`;
+      return { values, length: start, torn: fault === undefined, fault };
+    }
+    values.push(line.value);
+    start = end + 1;
+  }
+  const fault = values.length > 0 ? undefined : 'the file is empty';
+  return { values, length: start, torn: false, fault };
+}
+
+function decodeLine(line: Buffer): { value: unknown } | undefined {
+  const json = line.subarray(CHECKSUM_DIGITS + 1);
+  if (line.toString('latin1', 0, CHECKSUM_DIGITS + 1) !== `${checksum(json)} `) return undefined;
+  try {
+    return { value: JSON.parse(json.toString()) };
+  } catch {
+    return undefined;
+  }
+}
+
+function checksum(json: string | Buffer): string {
+  return createHash('sha256').update(json).digest('hex').slice(0, CHECKSUM_DIGITS);
+}

@@ -1,0 +1,160 @@
+import type { DesiredState } from '../domain/desired.js';
+import {
+  type CommandKey,
+  type CommandRecord,
+  type Finish,
+  identityOf,
+  type JournalRecord,
+  type OutboxEntry,
+  type Snapshot,
+  type StreamMark,
+} from './records.js';
+
+/** How much is remembered of commands that are over and done with. */
+export interface Limits {
+  /** Commands, finished and acknowledged or begun and abandoned. */
+  readonly maxRecords: number;
+  /** UTF-16 code units of acknowledged answers' bodies. Beyond it the oldest bodies go; that the command is done stays known. */
+  readonly maxAnswerLength: number;
+}
+
+/** What a journal amounts to. Changed by records only, so that reading a file ends where writing it did. */
+export class JournalState {
+  readonly instanceId: string;
+  desired: DesiredState | null;
+  generation: number | undefined;
+  stream: StreamMark | undefined;
+  awaitingDeploy: string | undefined;
+
+  readonly #limits: Limits;
+  /** By identity, in the order in which they were last begun or finished. */
+  readonly #commands = new Map<string, CommandRecord>();
+  /** Identities of the commands whose answers are on their way, in the order in which they were finished. */
+  readonly #pending = new Map<string, OutboxEntry>();
+  #answerLength = 0;
+
+  constructor(snapshot: Snapshot, limits: Limits) {
+    this.instanceId = snapshot.instanceId;
+    this.desired = snapshot.desired;
+    this.generation = snapshot.generation;
+    this.stream = snapshot.stream;
+    this.awaitingDeploy = snapshot.awaitingDeploy;
+    this.#limits = limits;
+    for (const command of snapshot.commands) this.#put(command);
+    this.#forget();
+  }
+
+  find(key: CommandKey): CommandRecord | undefined {
+    return this.#commands.get(identityOf(key));
+  }
+
+  /** Answers on their way, oldest first. */
+  pending(): readonly OutboxEntry[] {
+    return [...this.#pending.values()];
+  }
+
+  apply(record: JournalRecord): void {
+    switch (record.op) {
+      case 'begin':
+        this.#begin(record.key, record.verb);
+        break;
+      case 'finish':
+        for (const entry of record.entries) this.#finish(entry);
+        break;
+      case 'confirm':
+        for (const id of record.ids) this.#confirm(id);
+        break;
+      case 'desired':
+        this.desired = record.desired;
+        break;
+      case 'await-deploy':
+        this.awaitingDeploy = record.reason;
+        break;
+      case 'move-stream':
+        this.stream = record.stream;
+        break;
+    }
+    this.#forget();
+  }
+
+  snapshot(): Snapshot {
+    return {
+      'l3af-journal': 1,
+      instanceId: this.instanceId,
+      desired: this.desired,
+      ...(this.generation !== undefined && { generation: this.generation }),
+      ...(this.stream !== undefined && { stream: this.stream }),
+      ...(this.awaitingDeploy !== undefined && { awaitingDeploy: this.awaitingDeploy }),
+      commands: [...this.#commands.values()],
+    };
+  }
+
+  #begin(key: CommandKey, verb: string): void {
+    const attempts = (this.find(key)?.attempts ?? 0) + 1;
+    this.#put({ key, verb, attempts, acknowledged: false });
+  }
+
+  #finish({ key, verb, status, desired, generation, clearsAwait, outbox }: Finish): void {
+    this.#put({
+      key,
+      verb,
+      attempts: this.find(key)?.attempts ?? 0,
+      status,
+      acknowledged: outbox === undefined,
+      ...(outbox !== undefined && { answer: outbox }),
+    });
+    if (desired !== undefined) this.desired = desired;
+    if (generation !== undefined) this.generation = generation;
+    if (clearsAwait === true) this.awaitingDeploy = undefined;
+    const known = this.stream;
+    if (known === undefined || known.created !== key.streamCreated || known.lastSeq < key.seq) {
+      this.stream = { created: key.streamCreated, lastSeq: key.seq, storedAt: key.storedAt };
+    }
+  }
+
+  #confirm(id: string): void {
+    for (const [identity, answer] of this.#pending) {
+      if (answer.id !== id) continue;
+      this.#pending.delete(identity);
+      const command = this.#commands.get(identity);
+      if (command !== undefined) this.#commands.set(identity, { ...command, acknowledged: true });
+      this.#answerLength += answer.body.length;
+      return;
+    }
+  }
+
+  /** Adds a command as the newest, in place of what was known of it. */
+  #put(command: CommandRecord): void {
+    const identity = identityOf(command.key);
+    this.#remove(identity);
+    this.#commands.set(identity, command);
+    if (command.answer === undefined) return;
+    if (command.acknowledged) this.#answerLength += command.answer.body.length;
+    else this.#pending.set(identity, command.answer);
+  }
+
+  #remove(identity: string): void {
+    const command = this.#commands.get(identity);
+    if (command?.acknowledged) this.#answerLength -= command.answer?.body.length ?? 0;
+    this.#pending.delete(identity);
+    this.#commands.delete(identity);
+  }
+
+  /** Lets go of what exceeds the limits, oldest first; of nothing whose answer is still on its way. */
+  #forget(): void {
+    const { maxRecords, maxAnswerLength } = this.#limits;
+    const excess = () => this.#commands.size - this.#pending.size > maxRecords;
+    if (!excess() && this.#answerLength <= maxAnswerLength) return;
+    for (const [identity, command] of this.#commands) {
+      if (this.#pending.has(identity)) continue;
+      if (excess()) this.#remove(identity);
+      else if (this.#answerLength <= maxAnswerLength) break;
+      else if (command.answer !== undefined) this.#dropAnswer(identity, command);
+    }
+  }
+
+  #dropAnswer(identity: string, { answer, ...command }: CommandRecord): void {
+    this.#commands.set(identity, command);
+    this.#answerLength -= answer?.body.length ?? 0;
+  }
+}

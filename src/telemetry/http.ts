@@ -1,0 +1,136 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { isIPv6 } from 'node:net';
+import { AgentError } from '../errors.js';
+
+/** Goes out as JSON; 200 while healthy, 503 otherwise. */
+export interface Health {
+  readonly healthy: boolean;
+  readonly [detail: string]: unknown;
+}
+
+export interface TelemetryServerOptions {
+  /** Name or address to listen at; IPv6 without brackets. */
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  readonly metrics: { readonly contentType: string; text(): Promise<string> };
+  readonly health: () => Health;
+  readonly log: { error(fields: object, message: string): void };
+}
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+  readonly allow?: string;
+}
+
+const MAX_HEADER_BYTES = 8 * 1024;
+const MAX_CONNECTIONS = 64;
+const HEADERS_TIMEOUT_MS = 5_000;
+const REQUEST_TIMEOUT_MS = 10_000;
+const METHODS = ['GET', 'HEAD'];
+const LISTEN_PROBLEMS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'is in use by another process',
+  EADDRNOTAVAIL: 'is not an address of this host',
+  EACCES: 'may not be used by this user',
+  ENOTFOUND: 'cannot be resolved',
+};
+
+/** Serves `/metrics` for Prometheus and `/healthz` for probes, both read-only. */
+export class TelemetryServer {
+  readonly #options: TelemetryServerOptions;
+  #server: Server | undefined;
+
+  constructor(options: TelemetryServerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @returns where it serves, as `http://127.0.0.1:8898`
+   * @throws AgentError CONFIG_INVALID when the address cannot be listened at
+   */
+  async start(): Promise<{ url: string }> {
+    const { host, port, log } = this.#options;
+    const server = createServer(
+      {
+        maxHeaderSize: MAX_HEADER_BYTES,
+        headersTimeout: HEADERS_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        connectionsCheckingInterval: 1_000,
+      },
+      (request, response) => void this.#handle(request, response),
+    );
+    server.maxConnections = MAX_CONNECTIONS;
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error) => reject(cannotListen(host, port, error)));
+      server.listen(port, host, resolve);
+    });
+    server.removeAllListeners('error').on('error', (err) => log.error({ err }, 'telemetry server failed'));
+    this.#server = server;
+    return { url: `http://${bracketed(host)}:${portOf(server)}` };
+  }
+
+  /** Ends open connections too. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    if (server === undefined) return;
+    this.#server = undefined;
+    await new Promise<void>((resolve) => {
+      server.close(() => resolve());
+      server.closeAllConnections();
+    });
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    request.resume();
+    let answer: Answer;
+    try {
+      answer = await this.#answer(request.method ?? '', request.url ?? '');
+    } catch (err) {
+      this.#options.log.error({ err, url: request.url }, 'telemetry request failed');
+      answer = plain(500, 'The agent could not collect this; its log says why.');
+    }
+    response.writeHead(answer.status, {
+      'content-type': answer.type,
+      'content-length': Buffer.byteLength(answer.body),
+      'cache-control': 'no-store',
+      ...(answer.allow !== undefined && { allow: answer.allow }),
+    });
+    response.end(request.method === 'HEAD' ? undefined : answer.body);
+  }
+
+  async #answer(method: string, url: string): Promise<Answer> {
+    const { metrics, health } = this.#options;
+    const [path] = url.split('?', 1);
+    if (path !== '/metrics' && path !== '/healthz') return plain(404, 'Nothing here; try /metrics or /healthz.');
+    if (!METHODS.includes(method)) {
+      return { ...plain(405, `${path} is read-only; use GET.`), allow: METHODS.join(', ') };
+    }
+    if (path === '/metrics') return { status: 200, type: metrics.contentType, body: await metrics.text() };
+    const state = health();
+    return { status: state.healthy ? 200 : 503, type: 'application/json', body: `${JSON.stringify(state)}\n` };
+  }
+}
+
+function plain(status: number, sentence: string): Answer {
+  return { status, type: 'text/plain; charset=utf-8', body: `${sentence}\n` };
+}
+
+function cannotListen(host: string, port: number, error: Error): AgentError {
+  const problem = LISTEN_PROBLEMS['code' in error ? String(error.code) : ''] ?? `cannot be used (${error.message})`;
+  return new AgentError(
+    'CONFIG_INVALID',
+    `The metrics address ${bracketed(host)}:${port} ${problem}; choose another with metrics_addr, or switch it off with "off".`,
+    { cause: error },
+  );
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+function bracketed(host: string): string {
+  return isIPv6(host) ? `[${host}]` : host;
+}

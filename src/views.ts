@@ -1,0 +1,69 @@
+import type { DesiredState } from './domain/desired.js';
+import { PAYLOAD_LIST } from './domain/hook.js';
+import { hookAt, liveAttachment, type Observed, standingChain } from './domain/observed.js';
+import { contentDigest } from './domain/program.js';
+import type { ReplyOf } from './messages/requests.js';
+
+/* The replies to the read-only requests: pure views of what is desired and what is observed. */
+
+/** Per hook, how much of what is asked for runs. */
+export function hooksView(desired: DesiredState | null, observed: Observed): ReplyOf<'status'>['hooks'] {
+  return (desired?.chains ?? []).map(({ hook, programs }) => {
+    const at = hookAt(observed, hook);
+    const attachment = liveAttachment(at);
+    const standing = new Set(attachment === undefined ? [] : standingChain(at).map((generation) => generation.digest));
+    const enabled = programs.filter((program) => program.enabled);
+    return {
+      ...hook,
+      attached: attachment !== undefined,
+      ...(attachment !== undefined && { kind: attachment.kind }),
+      desired: enabled.length,
+      running: enabled.filter((program) => standing.has(contentDigest(program))).length,
+    };
+  });
+}
+
+/** Every desired program, with its program id where it runs. */
+export function programsView(
+  desired: DesiredState | null,
+  observed: Observed,
+  iface?: string,
+): ReplyOf<'programs'>['programs'] {
+  return (desired?.chains ?? [])
+    .filter(({ hook }) => iface === undefined || hook.iface === iface)
+    .flatMap(({ hook, programs }) => {
+      const at = hookAt(observed, hook);
+      const standing = liveAttachment(at) === undefined ? [] : standingChain(at);
+      return programs.map((program) => {
+        const digest = contentDigest(program);
+        const generation = program.enabled ? standing.find((other) => other.digest === digest) : undefined;
+        return {
+          ...hook,
+          name: program.name,
+          version: program.version,
+          seq_id: program.seqId,
+          admin_status: program.enabled ? ('enabled' as const) : ('disabled' as const),
+          running: generation !== undefined,
+          ...(generation?.programId !== undefined && { prog_id: generation.programId }),
+          map_name: program.mapName,
+        };
+      });
+    });
+}
+
+/** The desired state as the payload of a deploy that would change nothing. */
+export function configView(desired: DesiredState | null, hostName: string): ReplyOf<'config'> {
+  const ifaces = [...new Set((desired?.chains ?? []).map(({ hook }) => hook.iface))];
+  return ifaces.map((iface) => {
+    const lists = (desired?.chains ?? [])
+      .filter(({ hook }) => hook.iface === iface)
+      .map(({ hook, programs }) => [PAYLOAD_LIST[hook.direction], programs.map((program) => program.payload)]);
+    const address = desired?.addresses[iface];
+    return {
+      host_name: hostName,
+      iface,
+      ...(address !== undefined && { ipv4_address: address }),
+      bpf_programs: Object.fromEntries(lists),
+    };
+  });
+}

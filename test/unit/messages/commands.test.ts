@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { AddCommand, DeployCommand } from '../../../src/domain/command.js';
+import { parseCommand } from '../../../src/messages/parse.js';
+import { bytes, DELETE_PAYLOAD, FLEET_PAYLOAD, GO_PROGRAM, HOST, onXdp, program } from './payloads.js';
+
+function deploy(payload: unknown): DeployCommand {
+  return parseCommand('deploy', bytes(payload), HOST) as DeployCommand;
+}
+
+describe('a deploy', () => {
+  it('becomes chains by interface and direction, their programs by position', () => {
+    const command = deploy(FLEET_PAYLOAD);
+
+    const chains = command.chains.map(({ hook, programs }) => [
+      `${hook.iface}/${hook.direction}`,
+      programs.map(({ name, seqId }) => `${seqId} ${name}`),
+    ]);
+    assert.deepEqual(chains, [
+      ['eth1/xdpingress', ['1 ratelimiting', '2 connection-limit']],
+      ['eth1/ingress', ['1 ipfix-flow-exporter']],
+      ['eth1/egress', ['1 ipfix-flow-exporter']],
+      ['eth2.100/xdpingress', ['1 ratelimiting']],
+    ]);
+    assert.deepEqual(command.addresses, { eth1: '10.0.0.7' });
+  });
+
+  it("takes Go's zero values for absent", () => {
+    const [chain] = deploy(onXdp(GO_PROGRAM)).chains;
+
+    const { payload, ...parsed } = chain!.programs[0]!;
+    assert.deepEqual(parsed, {
+      name: 'ratelimiting',
+      version: 'latest',
+      seqId: 1,
+      artifact: 'l3af_ratelimiting.tar.gz',
+      repoUrl: '',
+      objectFile: 'ratelimiting_kern.o',
+      entryFunction: '_xdp_ratelimiting',
+      mapName: 'xdp_rl_ingress_next_prog',
+      enabled: true,
+      mapArgs: [{ name: 'rl_ports_map', args: [{ key: 8080, value: 1 }] }],
+      path: '0.bpf_programs.xdp_ingress.0',
+    });
+  });
+
+  it('keeps the program as it came, without the fields that were null', () => {
+    const [chain] = deploy(onXdp(GO_PROGRAM)).chains;
+
+    const expected = Object.fromEntries(Object.entries(GO_PROGRAM).filter(([, value]) => value !== null));
+    assert.deepEqual(chain!.programs[0]!.payload, expected);
+  });
+
+  it('needs no more of a program than what loading it takes', () => {
+    const [chain] = deploy(onXdp(program())).chains;
+
+    const { repoUrl, mapName, enabled, mapArgs } = chain!.programs[0]!;
+    assert.deepEqual({ repoUrl, mapName, enabled, mapArgs }, { repoUrl: '', mapName: '', enabled: true, mapArgs: [] });
+  });
+
+  it('points each program at its place in the payload, not in the chain', () => {
+    const [chain] = deploy(onXdp(program({ name: 'second', seq_id: 9 }), program({ name: 'first', seq_id: 0 }))).chains;
+
+    assert.deepEqual(
+      chain!.programs.map(({ name, path }) => [name, path]),
+      [
+        ['first', '0.bpf_programs.xdp_ingress.1'],
+        ['second', '0.bpf_programs.xdp_ingress.0'],
+      ],
+    );
+  });
+
+  it('of a disabled program desires it without running it', () => {
+    const [chain] = deploy(onXdp(program({ admin_status: 'disabled' }))).chains;
+
+    assert.equal(chain!.programs[0]!.enabled, false);
+  });
+
+  it('of nothing is the wish that the host runs nothing', () => {
+    assert.deepEqual(deploy([]), { verb: 'deploy', chains: [], addresses: {} });
+  });
+
+  it('takes the longest chain that the kernel can pass', () => {
+    const programs = Array.from({ length: 33 }, (_, index) => program({ name: `p${index}`, seq_id: index }));
+
+    assert.equal(deploy(onXdp(...programs)).chains[0]!.programs.length, 33);
+  });
+
+  for (const [field, value] of [
+    ['name', 'p'.repeat(63)],
+    ['version', '1.0.0-rc.1_2'],
+    ['artifact', 'l3af-2.0.zip'],
+    ['artifact', 'l3af.tgz'],
+    ['map_name', '.bss'.replace('.', '_')],
+    ['map_name', 'ingress_any_jmp_table.v2'],
+    ['seq_id', 1_000_000],
+    ['ebpf_package_repo_url', 'https://packages.example:8443/l3af?x=1'],
+    ['ebpf_package_repo_url', 'file:///srv/packages'],
+    ['map_args', [{ name: 'm', args: [{ key: '10.0.0.1', value: '18446744073709551615' }] }]],
+    ['map_args', [{ name: 'm', args: null }]],
+    ['monitor_maps', []],
+    ['rules', null],
+  ] as const) {
+    it(`takes ${field}: ${JSON.stringify(value).slice(0, 60)}`, () => {
+      assert.equal(deploy(onXdp(program({ [field]: value }))).chains.length, 1);
+    });
+  }
+
+  for (const iface of ['eth0.100', 'eth0_100', 'abcdefghijklmno', 'br-1', 'veth@if', '%d']) {
+    it(`takes the interface ${iface}`, () => {
+      const [chain] = deploy([{ host_name: HOST, iface, bpf_programs: { xdp_ingress: [program()] } }]).chains;
+
+      assert.equal(chain!.hook.iface, iface);
+    });
+  }
+});
+
+describe('an add', () => {
+  it('reads as a deploy does', () => {
+    const { verb, ...added } = parseCommand('add', bytes(FLEET_PAYLOAD), HOST) as AddCommand;
+    const { verb: _, ...deployed } = deploy(FLEET_PAYLOAD);
+
+    assert.equal(verb, 'add');
+    assert.deepEqual(added, deployed);
+  });
+});
+
+describe('a delete', () => {
+  it('becomes the names to take away at each hook', () => {
+    assert.deepEqual(parseCommand('delete', bytes(DELETE_PAYLOAD), HOST), {
+      verb: 'delete',
+      targets: [
+        { hook: { iface: 'eth1', direction: 'xdpingress' }, names: ['connection-limit'] },
+        { hook: { iface: 'eth1', direction: 'egress' }, names: ['ipfix-flow-exporter'] },
+      ],
+    });
+  });
+});

@@ -1,0 +1,35 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { TestContext } from 'node:test';
+
+export interface PackageServer {
+  /** Without a slash at the end. */
+  readonly url: string;
+  /** The paths asked for, in order. */
+  readonly requests: readonly string[];
+  /** What each path is answered with; paths without an answer get 404. */
+  answer(path: string, answer: Buffer | string | RequestListener): void;
+}
+
+/** A web server on a port of its own that goes with the test. */
+export async function startPackageServer(t: TestContext): Promise<PackageServer> {
+  const answers = new Map<string, Buffer | string | RequestListener>();
+  const requests: string[] = [];
+  const server = createServer((request: IncomingMessage, response: ServerResponse) => {
+    const path = request.url ?? '';
+    requests.push(path);
+    const answer = answers.get(path);
+    if (answer === undefined) response.writeHead(404).end('there is nothing here');
+    else if (typeof answer === 'function') answer(request, response);
+    else response.end(answer);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}`, requests, answer: (path, answer) => answers.set(path, answer) };
+}
