@@ -15,7 +15,8 @@ import { RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
 import type { EventKind } from './messages/events.js';
-import { parseCommand, parseEnvelope } from './messages/command.js';
+import { parseEnvelope } from './messages/envelope.js';
+import { parseCommand } from './messages/parse.js';
 import { check } from './plan/check.js';
 import { type Reading, type Replay, type ReplayEntry, replay } from './replay.js';
 import type { CommandKey, Finish, Journal } from './store/journal.js';
@@ -59,9 +60,15 @@ const QUARANTINE_AFTER = 3;
  */
 export class Agent {
   readonly #options: AgentOptions;
+  #lastAnswer: Acknowledgement | undefined;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+  }
+
+  /** The newest answer that this run of the agent gave. */
+  get lastAnswer(): Acknowledgement | undefined {
+    return this.#lastAnswer;
   }
 
   /** Catches up with what the stream holds for this host, in one reconcile where it can, and then takes commands as they come. */
@@ -124,6 +131,7 @@ export class Agent {
     const receipt = this.#receipt(delivery, reading.envelope);
     const done = async (answer: Acknowledgement, effect: Pick<Finish, 'desired' | 'generation' | 'clearsAwait'> = {}) => {
       await journal.finish({ ...this.#finish(key, answer), ...effect });
+      this.#lastAnswer = answer;
       metrics.commandFinished(delivery.verb, answer.status, (performance.now() - begun) / 1000);
       const { status, code, message, errors, duration_ms } = answer;
       if (code === undefined) log.info({ status, duration_ms }, 'command answered');
@@ -183,8 +191,9 @@ export class Agent {
       if (attempts > QUARANTINE_AFTER) return false;
       const report = await host.apply(journal.desired, result.desired, log.child({ op: last.delivery.id }));
       if (report.status === 'failed') return false;
-      const answer = answerReported(this.#receipt(last.delivery, { ...NO_ENVELOPE, gen: last.gen }), last.command, report);
+      const answer = answerReported(this.#receipt(last.delivery, last), last.command, report);
       await journal.finishMany(this.#finishReplay(result, last.delivery, answer));
+      this.#lastAnswer = answer;
       return true;
     });
     if (done) {
@@ -205,7 +214,7 @@ export class Agent {
   }
 
   #answerReplayed(entry: ReplayEntry, by: string): Acknowledgement {
-    const receipt = this.#receipt(entry.delivery, { ...NO_ENVELOPE, gen: entry.gen });
+    const receipt = this.#receipt(entry.delivery, entry);
     if (entry.what === 'refused') return answerRefused(receipt, entry.refusal);
     if (entry.what === 'rejected') return answerRejected(receipt, entry.error);
     return answerFolded(receipt, by);
@@ -234,8 +243,8 @@ export class Agent {
     if (first !== undefined) throw new RefusedError([first, ...rest]);
   }
 
-  #receipt(delivery: Delivery, envelope: Envelope | undefined): Receipt {
-    return { host: this.#options.hostName, delivery, gen: envelope?.gen, receivedAt: new Date() };
+  #receipt(delivery: Delivery, { gen }: Pick<Envelope, 'gen'>): Receipt {
+    return { host: this.#options.hostName, delivery, gen, receivedAt: new Date() };
   }
 
   #finish(key: CommandKey, answer: Acknowledgement): Finish {
@@ -258,7 +267,7 @@ function keyOf({ id, seq, storedAt, streamCreated }: Delivery): CommandKey {
 }
 
 function read(delivery: Delivery, hostName: string): Reading {
-  let envelope: Envelope | undefined;
+  let envelope: Envelope = NO_ENVELOPE;
   try {
     envelope = parseEnvelope(delivery);
     return { ok: true, envelope, command: parseCommand(delivery.verb, delivery.body, hostName) };
@@ -269,5 +278,5 @@ function read(delivery: Delivery, hostName: string): Reading {
 
 /** A command that expires while it is being tried is not tried any longer. */
 function deadlineOf({ expires }: Envelope, serverNow: () => number): number | undefined {
-  return expires === undefined ? undefined : Date.now() + (expires - serverNow());
+  return expires === undefined ? undefined : Date.now() + (expires.getTime() - serverNow());
 }

@@ -19,7 +19,8 @@ const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/;
 const MILLISECONDS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 const SHORTEST_MS = 100;
 const LONGEST_MS = 24 * MILLISECONDS.h;
-const NATS_SCHEMES = ['nats:', 'tls:', 'ws:', 'wss:'];
+/** WebSockets are not for Node's client. */
+const NATS_SCHEMES = ['nats:', 'tls:'];
 const REPOSITORY_SCHEMES = ['http:', 'https:', 'file:'];
 /** Tokens of letters, digits, `_` and `-`, joined by dots: what can stand in a subject without being a wildcard. */
 const SUBJECT = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
@@ -68,17 +69,24 @@ export const duration = expecting(
 export const path = expecting('a path', (text) => (text.includes('\0') ? undefined : resolve(text)));
 
 /** The path of a file with something secret in it. The secret itself would show in process lists, so it is refused. */
-export const secretFile = expecting('the path of a file and not what belongs into it', (text) =>
+export const secretFile = expecting('the path of a file, not its content', (text) =>
   holdsSecret(text) || text.includes('\0') ? undefined : resolve(text),
 );
 
+/** The client does not read a user or password out of an address: it would connect without, or to another port. */
 export const servers = expecting(
-  'one or more NATS addresses such as nats://broker.example:4222, joined by commas',
+  'one or more NATS addresses such as nats://broker.example:4222, joined by commas, without user and password',
   (text) => {
     const addresses = text.split(',').map((address) => address.trim());
-    return addresses.every((address) => hasScheme(address, NATS_SCHEMES)) ? addresses : undefined;
+    return addresses.every(isServer) ? addresses : undefined;
   },
 );
+
+function isServer(address: string): boolean {
+  if (!hasScheme(address, NATS_SCHEMES)) return false;
+  const { hostname, username, password } = new URL(address);
+  return hostname !== '' && username === '' && password === '';
+}
 
 export const repository = matching('an address that begins with http://, https:// or file://', (text) =>
   hasScheme(text, REPOSITORY_SCHEMES),

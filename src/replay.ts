@@ -7,7 +7,7 @@ import { fold } from './domain/fold.js';
 /** A delivery that was read: its envelope and command, or why there is none. */
 export type Reading =
   | { readonly ok: true; readonly envelope: Envelope; readonly command: Command }
-  | { readonly ok: false; readonly envelope: Envelope | undefined; readonly error: unknown };
+  | { readonly ok: false; readonly envelope: Envelope; readonly error: unknown };
 
 export interface ReplayState extends Standing {
   readonly desired: DesiredState | null;
@@ -44,7 +44,7 @@ export function replay(
   let { desired, generation, awaitingDeploy } = start;
   let representative: number | undefined;
   const entries = readings.map(({ delivery, reading }, index): ReplayEntry => {
-    const gen = reading.envelope?.gen;
+    const gen = reading.envelope.gen;
     if (!reading.ok) return { delivery, gen, what: 'rejected', error: reading.error };
     const { command, envelope } = reading;
     const refusal = refusalOf(command.verb, envelope, { generation, awaitingDeploy }, serverNow);

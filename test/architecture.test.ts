@@ -46,9 +46,9 @@ const DOORS: Readonly<Record<string, readonly RegExp[]>> = {
 
 const MAX_LINES = 300;
 const VAGUE_NAMES = /(^|[/.-])(utils?|common|helpers?|misc)([/.-]|$)/;
-/** Reaches for time, chance or the process: the same input would no longer give the same output. (Parsing a time is pure.) */
+/** Reaches for the clock, chance or the process: the same input would no longer give the same output. */
 const IMPURE =
-  /\b(Date(?!\.parse\b)|process|performance|setTimeout|setInterval|setImmediate)\b|\bMath\.random\b|\bcrypto\.random\w*/;
+  /\bDate\.now\b|\bDate\(\)|\b(process|performance|setTimeout|setInterval|setImmediate)\b|\bMath\.random\b|\brandom(UUID|Bytes|Int)\b/;
 /** Besides dotfiles. */
 const TOP_LEVEL = [
   'LICENSE',

@@ -15,7 +15,7 @@
 		__type(value, value_type);                                                                             \
 	} cell_name SEC(".maps")
 
-/* The value of a cell. Never null in fact, since key 0 of an array always exists; but most verifiers want to see the check. */
+/* The value of a cell. Never null in fact: key 0 of an array always exists. But most verifiers want to see a check. */
 static __always_inline void *cell(void *map)
 {
 	__u32 key = 0;

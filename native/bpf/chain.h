@@ -17,7 +17,7 @@
 #define CHAIN_END_XDP XDP_PASS
 
 /*
- * "No opinion", and not TC_ACT_OK, which would end the classification of the packet and so bypass whatever hangs behind us:
+ * "No opinion", and not TC_ACT_OK, which would end the packet's classification and bypass whatever hangs behind us:
  *
  *   TCX     TC_ACT_UNSPEC is TCX_NEXT: the next TCX program runs, after the last one the clsact filters
  *           (tcx_run() and sch_handle_ingress() in the kernel's net/core/dev.c)

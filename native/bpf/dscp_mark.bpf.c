@@ -8,7 +8,7 @@
 
 #define MAX_DSCP 63
 
-/* The DSCP in the first 16 bits of either IP header. IPv4: version, length, DSCP, ECN. IPv6: version, DSCP, ECN, flow label. */
+/* In the first 16 bits of the header. IPv4: version, length, DSCP, ECN. IPv6: version, DSCP, ECN, flow label. */
 #define IPV4_DSCP_SHIFT 2
 #define IPV6_DSCP_SHIFT 6
 
@@ -41,7 +41,7 @@ static __always_inline int write_dscp(struct __sk_buff *skb, const struct flow *
 	if (after == before)
 		return 0;
 
-	/* The checksum goes first: should the second write fail, the packet is damaged and dropped on the way, not misrouted. */
+	/* The kernel corrects the checksum by the difference, so the order of the two writes does not matter. */
 	if (flow->ip_version == 4) {
 		error = bpf_l3_csum_replace(skb, flow->l3_offset + offsetof(struct iphdr, check), before, after,
 					    sizeof(after));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Markers show which way a packet takes through a chain. A probe packet (UDP to port 9999) carries a trail from marker to
- * marker; each one adds itself and writes down what the trail says by then. Reading the maps of all markers after one probe
- * gives the order in which it passed them; the paths that the last marker has counted tell whether any of many probes took
- * another way.
+ * Markers show which way a packet takes through a chain. A probe packet (UDP to port 9999) carries a trail from marker
+ * to marker; each one adds itself and writes down what the trail says by then. Reading the maps of all markers after
+ * one probe gives the order in which it passed them; the paths that the last marker has counted tell whether any of
+ * many probes took another way.
  */
 #pragma once
 
@@ -29,8 +29,8 @@ CELL(mark_seen, __u64);
 CELL(mark_packets, __u64);
 
 /*
- * Way to probes that have come that way. A way is the numbers of the markers passed up to and including this one, one byte
- * each, the last in the lowest byte: 0x010203 for 1, then 2, then 3. It holds the last eight.
+ * Path to the probes that have come by it. A path is the numbers of the markers passed up to and including this one,
+ * one byte each, the last in the lowest byte: 0x010203 for 1, then 2, then 3. It holds the last eight.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From an Ethernet frame to the fields that the programs here look at: IPv4 and IPv6, behind up to two VLAN tags, TCP and
- * UDP destination ports.
+ * From an Ethernet frame to the fields that the programs here look at: IPv4 and IPv6, behind up to two VLAN tags, TCP
+ * and UDP destination ports.
  *
  * Every loop has a constant bound and every read is preceded by a comparison with the end of the data. Whatever is
  * truncated, unknown or nested too deeply leaves the later fields at zero; it is never an error.
@@ -169,8 +169,8 @@ static __always_inline struct flow parse_xdp(struct xdp_md *ctx)
 #define HEADER_BYTES 128
 
 /*
- * An skb may hold its headers in fragments that a program cannot read directly: have them moved to the linear part. This
- * invalidates every pointer into the packet that the caller holds.
+ * An skb may hold its headers in fragments that a program cannot read directly: have them moved to the linear part.
+ * This invalidates every pointer into the packet that the caller holds.
  */
 static __always_inline struct flow parse_skb(struct __sk_buff *skb)
 {

@@ -5,8 +5,8 @@
  * One limit for all sources together: it protects the host whatever the number of senders, and it keeps no state that
  * forged source addresses could exhaust. The price: one loud sender uses up the share of the others.
  *
- * The limiter is a token bucket that holds one second's worth of packets, in the form of the generic cell rate algorithm
- * (ITU-T I.371): the single number kept is the time at which the bucket will be full again.
+ * The limiter is a token bucket that holds one second's worth of packets, in the form of the generic cell rate
+ * algorithm (ITU-T I.371): the single number kept is the time at which the bucket will be full again.
  */
 #include "cell.h"
 #include "chain.h"

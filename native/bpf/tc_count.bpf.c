@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Counts packets and bytes, in either TC direction. */
+/*
+ * Counts packets and bytes, in either TC direction. What GRO has put together, or TSO will take apart, is one packet
+ * here.
+ */
 #include "cell.h"
 #include "chain.h"
 

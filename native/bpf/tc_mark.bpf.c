@@ -3,9 +3,9 @@
 #include "mark.h"
 
 /*
- * Nobody clears cb before a chain begins: it may hold another layer's data, or the trail of an egress chain that the packet
- * has just left through a veth pair whose ends have the same index in their namespaces. Hence both indices: on egress the
- * second one is that of the interface the packet once came in by, or 0.
+ * Nobody clears cb before a chain begins: it may hold another layer's data, or the trail of an egress chain that the
+ * packet has just left through a veth pair whose ends have the same index in their namespaces. Hence both indices: on
+ * egress the second one is that of the interface the packet once came in by, or 0.
  */
 static __always_inline __u32 stamp_of(struct __sk_buff *skb)
 {

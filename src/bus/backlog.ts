@@ -3,8 +3,8 @@ import { AgentError } from '../errors.js';
 import { STREAMS, type Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
 import type { Backlog, Delivery } from './delivery.js';
+import { newestOn } from './direct-get.js';
 import { toDelivery } from './message.js';
-import { isNotFound } from './nats-errors.js';
 
 const BATCH = 500;
 const BATCH_EXPIRES_MS = 10_000;
@@ -27,12 +27,18 @@ export async function readBacklog(
   { subjects, host, after, usable }: { subjects: Subjects; host: string; after: number | null; usable: Usable },
 ): Promise<Backlog> {
   const stream = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
-  const source: Source = { bus, host, created: stream.created, upTo: stream.state.last_seq };
+  const { created } = stream;
+  const deploys = subjects.command('deploy');
+  const newest = await newestOn(bus, deploys, created);
+  const source: Source = { bus, host, created, upTo: Math.max(stream.state.last_seq, newest?.seq ?? 0) };
   const first = (after ?? 0) + 1;
-  const start = (await lastDeploy(source, subjects, first, usable)) ?? first;
+  let start = first;
+  if (newest !== undefined && newest.seq >= first) {
+    start = usable(newest) ? newest.seq : ((await lastUsable(source, deploys, first, usable)) ?? first);
+  }
   const deliveries: Delivery[] = [];
   for await (const delivery of read(source, subjects.commandFilter, start)) deliveries.push(delivery);
-  return { deliveries, upTo: Math.max(source.upTo, after ?? 0) };
+  return { deliveries, upTo: source.upTo };
 }
 
 interface Source {
@@ -43,33 +49,12 @@ interface Source {
   readonly upTo: number;
 }
 
-/** Sequence of the last usable deploy at or after `first`. */
-async function lastDeploy(
-  source: Source,
-  subjects: Subjects,
-  first: number,
-  usable: Usable,
-): Promise<number | undefined> {
-  const subject = subjects.command('deploy');
-  const newest = await lastOn(source, subject);
-  if (newest === undefined || newest.seq < first) return undefined;
-  if (newest.seq <= source.upTo && usable(newest)) return newest.seq;
-  let found: number | undefined;
+async function lastUsable(source: Source, subject: string, first: number, usable: Usable): Promise<number | undefined> {
+  let last: number | undefined;
   for await (const deploy of read(source, subject, first)) {
-    if (usable(deploy)) found = deploy.seq;
+    if (usable(deploy)) last = deploy.seq;
   }
-  return found;
-}
-
-async function lastOn({ bus, created }: Source, subject: string): Promise<Delivery | undefined> {
-  try {
-    const message = await bus.connection.guard(bus.jsm.direct.getMessage(STREAMS.commands, { last_by_subj: subject }));
-    const origin = { seq: message.seq, timestampNanos: message.time.getTime() * 1e6 };
-    return toDelivery({ subject: message.subject, data: message.data, headers: message.header }, origin, created);
-  } catch (error) {
-    if (isNotFound(error)) return undefined;
-    throw error;
-  }
+  return last;
 }
 
 /** The messages on a subject from sequence `start` on, through a consumer that lives only as long as this takes. */

@@ -58,7 +58,11 @@ function reasonToRenew(present: ConsumerInfo, { after, skip, lastSeq }: Consumer
   return undefined;
 }
 
-async function create(bus: Bus, { name, filter, ackWaitMs, after }: ConsumerSpec, logger: Logger): Promise<ConsumerInfo> {
+async function create(
+  bus: Bus,
+  { name, filter, ackWaitMs, after }: ConsumerSpec,
+  logger: Logger,
+): Promise<ConsumerInfo> {
   try {
     const info = await bus.connection.guard(
       bus.jsm.consumers.add(STREAMS.commands, {

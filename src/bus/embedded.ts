@@ -99,7 +99,8 @@ export class EmbeddedServer {
 
   async #forgetLastRun(): Promise<void> {
     const stale = (await readdir(this.#dir)).filter((name) => name.endsWith('.ports'));
-    for (const path of [this.#path('pid'), ...stale.map((name) => join(this.#dir, name))]) await rm(path, { force: true });
+    for (const path of [this.#path('pid'), ...stale.map((name) => join(this.#dir, name))])
+      await rm(path, { force: true });
   }
 
   /** With every message synced to disk where the server knows how to, see {@link serverConfig}. */

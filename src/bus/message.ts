@@ -1,4 +1,4 @@
-import type { Msg, MsgHdrs } from 'nats';
+import type { MsgHdrs } from 'nats';
 import { HEADERS, STREAMS } from '../messages/subjects.js';
 import type { Delivery } from './delivery.js';
 
@@ -30,7 +30,7 @@ export function originOf(reply: string | undefined): Origin | undefined {
 }
 
 export function toDelivery(
-  message: Pick<Msg, 'subject' | 'data' | 'headers'>,
+  message: { readonly subject: string; readonly data: Uint8Array; readonly headers?: MsgHdrs | undefined },
   origin: Pick<Origin, 'seq' | 'timestampNanos'>,
   streamCreated: string,
 ): Delivery {

@@ -28,7 +28,7 @@ export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullR
   const { nc, connection, jsApiPrefix, inboxPrefix } = bus;
   const { session } = connection;
   if (signal.aborted) return Promise.resolve({ kind: 'nothing' });
-  if (session.aborted) return Promise.resolve({ kind: 'lost', reason: 'there is no connection' });
+  if (session.aborted || nc.isClosed()) return Promise.resolve({ kind: 'lost', reason: 'there is no connection' });
 
   return new Promise((resolve) => {
     let settled = false;

@@ -1,5 +1,5 @@
-import type { Bus } from './connect.js';
 import { pause, retryDelay } from './backoff.js';
+import type { Bus } from './connect.js';
 import { isNoResponders } from './nats-errors.js';
 
 /** What JetStream understands as an answer to a message. Bare: servers of 2.9 ignore a termination that gives a reason. */

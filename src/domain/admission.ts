@@ -5,10 +5,9 @@ import type { Verb } from './command.js';
 export interface Envelope {
   /** The controller's counter for this host. */
   readonly gen: number | undefined;
-  /** Generation of the command that this one builds on. */
+  /** Generation of the command that this one builds on; 0 for none. */
   readonly prevGen: number | undefined;
-  /** Milliseconds since the epoch. */
-  readonly expires: number | undefined;
+  readonly expires: Date | undefined;
 }
 
 /** Where the host stands in its stream of commands. */
@@ -34,8 +33,8 @@ export interface Refusal {
 export function refusalOf(verb: Verb, envelope: Envelope, standing: Standing, serverNow: number): Refusal | undefined {
   const { gen, prevGen, expires } = envelope;
   const { generation, awaitingDeploy } = standing;
-  if (expires !== undefined && expires <= serverNow) {
-    const message = `The command expired at ${new Date(expires).toISOString()}, before its turn came`;
+  if (expires !== undefined && expires.getTime() <= serverNow) {
+    const message = `The command expired at ${expires.toISOString()}, before its turn came`;
     return { status: 'expired', code: 'EXPIRED', message };
   }
   if (gen !== undefined && generation !== undefined && gen <= generation) {
@@ -47,7 +46,7 @@ export function refusalOf(verb: Verb, envelope: Envelope, standing: Standing, se
     const message = `${awaitingDeploy}; send a deploy with the whole desired state`;
     return { status: 'rejected', code: 'RESYNC_REQUIRED', message };
   }
-  if (prevGen !== undefined && prevGen !== generation) {
+  if (prevGen !== undefined && prevGen !== (generation ?? 0)) {
     const have = generation === undefined ? 'none is applied' : `generation ${generation} is applied`;
     const message = `The command builds on generation ${prevGen}, but ${have}; send a deploy with the whole desired state`;
     return { status: 'rejected', code: 'GENERATION_GAP', message };

@@ -44,10 +44,9 @@ export function checkNames(payload: unknown, hostName: string): Fault[] {
     ...entries(payload, []).flatMap((entry) => {
       const lists = listsOf(entry);
       return LISTS.flatMap(([list]) => {
-        const names = items(lists.fields[list]).map((name, index) => ({
-          path: [...lists.path, list, index],
-          key: name,
-        }));
+        const names = items(lists.fields[list])
+          .map((key, index) => ({ path: [...lists.path, list, index], key }))
+          .filter(({ key }) => isScalar(key));
         return repeated(names, ({ path, key }) => duplicateName(path, key));
       });
     }),
@@ -158,7 +157,7 @@ interface Keyed {
 /** The value of one field in every entry that has it. */
 function keyed(list: readonly Entry[], field: string): Keyed[] {
   return list
-    .filter(({ fields }) => typeof fields[field] === 'string' || typeof fields[field] === 'number')
+    .filter(({ fields }) => isScalar(fields[field]))
     .map(({ path, fields }) => ({ path: [...path, field], key: fields[field] }));
 }
 
@@ -194,6 +193,11 @@ function fieldsOf(value: unknown): Fields {
 
 function isObject(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Only texts and numbers are compared: an object may not even have a text (`{"toString": null}`). */
+function isScalar(value: unknown): boolean {
+  return typeof value === 'string' || typeof value === 'number';
 }
 
 function isEmpty(value: unknown): boolean {

@@ -14,7 +14,7 @@ export function parseMessage<T>(what: string, schema: z.ZodType<T>, body: Uint8A
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch (cause) {
-    throw new AgentError('INVALID_JSON', `Expected JSON as ${what}, got something else`, { cause });
+    throw new AgentError('INVALID_JSON', `Expected an ${what} in JSON, got something else`, { cause });
   }
   const result = schema.safeParse(json);
   if (result.success) return result.data;

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { DIRECTIONS } from '../domain/hook.js';
+import { AgentError } from '../errors.js';
 import { ACK_STATUSES } from './ack.js';
-import { instant } from './reading.js';
+import { instant, parseMessage } from './reading.js';
 import { hostDataSchema } from './snapshot.js';
 
 /*
@@ -111,3 +112,26 @@ export type RequestOf<V extends RequestVerb> = z.infer<(typeof REQUESTS)[V]['req
 export type ReplyOf<V extends RequestVerb> = z.infer<(typeof REQUESTS)[V]['reply']>;
 
 export const REQUEST_VERBS = Object.keys(REQUESTS) as readonly RequestVerb[];
+
+/**
+ * Reads the parameters of a request; absent ones are none.
+ *
+ * @throws AgentError INVALID_FIELD with the place that is wrong
+ */
+export function parseRequest<V extends RequestVerb>(verb: V, parameters: unknown): RequestOf<V> {
+  const result = REQUESTS[verb].request.safeParse(parameters ?? {});
+  if (result.success) return result.data as RequestOf<V>;
+  const path = result.error.issues[0]?.path.join('.') ?? '';
+  const place = path === '' ? 'an object with known fields only' : `correct at "${path}"`;
+  throw new AgentError('INVALID_FIELD', `Expected the parameters of ${verb} to be ${place}`, { path });
+}
+
+/**
+ * Reads an agent's answer.
+ *
+ * @throws AgentError INVALID_JSON or INVALID_FIELD when it is not what the verb answers
+ */
+export function parseReply<V extends RequestVerb>(verb: V, body: Uint8Array): ReplyOf<V> {
+  const schema = REQUESTS[verb].reply as unknown as z.ZodType<ReplyOf<V>>;
+  return parseMessage(`answer to ${verb}`, schema, body);
+}

@@ -16,7 +16,7 @@ export type RefusedType =
   | 'block device'
   | 'FIFO'
   | 'socket'
-  | 'entry of unknown type';
+  | 'sparse file or another special entry';
 
 /** An archive read in order: an entry, then its content piece by piece, then the next entry. */
 export type ArchivePart = ArchiveEntry | Uint8Array;

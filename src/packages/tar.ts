@@ -55,10 +55,14 @@ function startParser(): TarParser {
     if (/(^|\n)\d+ (link)?path=[^\n]*\0/.test(text)) faults.push(invalid('a name holds a NUL'));
   });
   parser.on('ignoredEntry', (entry: ReadEntry) => {
-    parts.push({ path: entry.path, type: 'entry of unknown type', mode: 0 });
+    parts.push({ path: entry.path, type: 'sparse file or another special entry', mode: 0 });
   });
   parser.on('entry', (entry: ReadEntry) => {
-    parts.push({ path: entry.path, type: TYPES[entry.type] ?? 'entry of unknown type', mode: entry.mode ?? 0 });
+    parts.push({
+      path: entry.path,
+      type: TYPES[entry.type] ?? 'sparse file or another special entry',
+      mode: entry.mode ?? 0,
+    });
     entry.on('data', (piece: Buffer) => parts.push(piece));
   });
 

@@ -5,15 +5,15 @@ import { type ArchiveEntry, type ArchivePart, invalid, type Meter } from './arch
 /** Bits of st_mode that say what a file is, see inode(7). */
 const S_IFMT = 0o170000;
 
-const TYPES: Readonly<Record<number, ArchiveEntry['type']>> = {
-  2401: 'FIFO',
-  4802: 'character device',
-  9604: 'directory',
-  14406: 'block device',
-  16807: 'file',
-  21609: 'symbolic link',
-  26411: 'socket',
-};
+const TYPES: ReadonlyMap<number, ArchiveEntry['type']> = new Map([
+  [0o010000, 'FIFO'],
+  [0o020000, 'character device'],
+  [0o040000, 'directory'],
+  [0o060000, 'block device'],
+  [0o100000, 'file'],
+  [0o120000, 'symbolic link'],
+  [0o140000, 'socket'],
+]);
 
 /** Reads a zip archive by its central directory, checking the size and the CRC of each entry. */
 export async function* readZip(path: string, meter: Meter): AsyncGenerator<ArchivePart> {
@@ -26,11 +26,14 @@ export async function* readZip(path: string, meter: Meter): AsyncGenerator<Archi
 }
 
 function describe(entry: Entry): ArchiveEntry {
-  // The upper half of the external attributes is st_mode where a Unix wrote the archive, and 0 elsewhere (Info-ZIP, APPNOTE 4.4.15).
+  // The upper half of the external attributes is st_mode where a Unix wrote the archive, and 0 elsewhere (APPNOTE 4.4.15).
   const mode = entry.externalFileAttributes >>> 16;
-  const stated = (mode & S_IFMT) === 0 ? undefined : (TYPES[mode & S_IFMT] ?? 'entry of unknown type');
-  const type = stated ?? (entry.fileName.endsWith('/') ? 'directory' : 'file');
-  return { path: entry.fileName, type, mode: mode & 0o7777 };
+  return { path: entry.fileName, type: typeOf(mode & S_IFMT, entry.fileName), mode: mode & 0o7777 };
+}
+
+function typeOf(format: number, name: string): ArchiveEntry['type'] {
+  if (format === 0) return name.endsWith('/') ? 'directory' : 'file';
+  return TYPES.get(format) ?? 'sparse file or another special entry';
 }
 
 async function* contentOf(zip: ZipFile, entry: Entry, meter: Meter): AsyncGenerator<Uint8Array> {

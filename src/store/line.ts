@@ -7,6 +7,8 @@ const CHECKSUM_DIGITS = 8;
 export interface Lines {
   /** The values of the lines, in order; of all of them unless `fault` is set. */
   readonly values: readonly unknown[];
+  /** Bytes of the first line. */
+  readonly headLength: number;
   /** Bytes up to the end of the last good line. */
   readonly length: number;
   /** Whether something follows the last good line: an append that a crash cut short. */
@@ -28,6 +30,7 @@ export function encodeLine(value: unknown): Buffer {
  */
 export function decodeLines(bytes: Buffer): Lines {
   const values: unknown[] = [];
+  const headLength = bytes.indexOf(NEWLINE) + 1;
   let start = 0;
   while (start < bytes.length) {
     const newline = bytes.indexOf(NEWLINE, start);
@@ -36,13 +39,13 @@ export function decodeLines(bytes: Buffer): Lines {
     if (line === undefined) {
       const last = end + 1 >= bytes.length;
       const fault = values.length > 0 && last ? undefined : `line ${values.length + 1} does not match its checksum`;
-      return { values, length: start, torn: fault === undefined, fault };
+      return { values, headLength, length: start, torn: fault === undefined, fault };
     }
     values.push(line.value);
     start = end + 1;
   }
   const fault = values.length > 0 ? undefined : 'the file is empty';
-  return { values, length: start, torn: false, fault };
+  return { values, headLength, length: start, torn: false, fault };
 }
 
 function decodeLine(line: Buffer): { value: unknown } | undefined {

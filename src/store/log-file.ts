@@ -12,6 +12,7 @@ export class LogFile {
   #file: OpenFile | undefined;
   /** Bytes of whole lines; all of them are on disk. */
   #length = 0;
+  #headLength = 0;
   /** What a failure left behind, to be put right before anything is written again. */
   #tailUnknown = false;
   #nameUnsynced = false;
@@ -26,6 +27,11 @@ export class LogFile {
     return this.#length;
   }
 
+  /** Bytes of the first line. */
+  get headLength(): number {
+    return this.#headLength;
+  }
+
   /** What is in the file, or undefined if there is none. Clears away what a crash during {@link LogFile.replace} left. */
   async read(): Promise<Lines | undefined> {
     await this.#files.remove(this.#temporary);
@@ -34,8 +40,9 @@ export class LogFile {
   }
 
   /** Takes the file up for appending after what {@link LogFile.read} found good; a torn line is cut off. */
-  async resume({ length, torn }: Lines): Promise<void> {
+  async resume({ headLength, length, torn }: Lines): Promise<void> {
     this.#file = await this.#files.open(this.#path, 'update');
+    this.#headLength = headLength;
     this.#length = length;
     this.#tailUnknown = torn;
     // An earlier process may have renamed the file and died before that name was on disk.
@@ -43,7 +50,7 @@ export class LogFile {
     await this.#settle();
   }
 
-  /** The line is on disk when this returns, and not part of the file when it throws. */
+  /** The line is on disk when this returns. When it throws, the line counts as never written, and the next call sees to that. */
   async append(value: unknown): Promise<void> {
     await this.#settle();
     const line = encodeLine(value);
@@ -73,6 +80,7 @@ export class LogFile {
     }
     const old = this.#file;
     this.#file = file;
+    this.#headLength = line.length;
     this.#length = line.length;
     this.#tailUnknown = false;
     this.#nameUnsynced = true;
@@ -83,6 +91,7 @@ export class LogFile {
   /** Gives the file a second name, under which it stays when it is replaced. */
   async keepAs(path: string): Promise<void> {
     await this.#files.link(this.#path, path);
+    await this.#files.syncDir(dirname(path));
   }
 
   async close(): Promise<void> {

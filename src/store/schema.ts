@@ -20,9 +20,7 @@ const program: z.ZodType<Program> = z.looseObject({
   entryFunction: z.string(),
   mapName: z.string(),
   enabled: z.boolean(),
-  mapArgs: z.array(
-    z.looseObject({ name: z.string(), args: z.array(z.looseObject({ key: scalar, value: scalar })) }),
-  ),
+  mapArgs: z.array(z.looseObject({ name: z.string(), args: z.array(z.looseObject({ key: scalar, value: scalar })) })),
   path: z.string(),
   payload: z.custom<Readonly<Record<string, unknown>>>(isObject, 'expected an object'),
 });
@@ -73,14 +71,16 @@ const finish: z.ZodType<Finish> = z.looseObject({
 
 const stream: z.ZodType<StreamMark> = z.looseObject({ created: z.string(), lastSeq: z.int(), storedAt: z.string() });
 
-const record: z.ZodType<JournalRecord> = z.discriminatedUnion('op', [
-  z.looseObject({ op: z.literal('begin'), key, verb: z.string() }),
-  z.looseObject({ op: z.literal('finish'), entries: z.array(finish) }),
-  z.looseObject({ op: z.literal('confirm'), ids: z.array(z.string()) }),
-  z.looseObject({ op: z.literal('desired'), desired }),
-  z.looseObject({ op: z.literal('await-deploy'), reason: z.string() }),
-  z.looseObject({ op: z.literal('move-stream'), stream }),
-]);
+const records: z.ZodType<readonly JournalRecord[]> = z.array(
+  z.discriminatedUnion('op', [
+    z.looseObject({ op: z.literal('begin'), key, verb: z.string() }),
+    z.looseObject({ op: z.literal('finish'), entries: z.array(finish) }),
+    z.looseObject({ op: z.literal('confirm'), ids: z.array(z.string()) }),
+    z.looseObject({ op: z.literal('desired'), desired }),
+    z.looseObject({ op: z.literal('await-deploy'), reason: z.string() }),
+    z.looseObject({ op: z.literal('move-stream'), stream }),
+  ]),
+);
 
 const snapshot: z.ZodType<Snapshot> = z.looseObject({
   'l3af-journal': z.literal(1),
@@ -94,22 +94,28 @@ const snapshot: z.ZodType<Snapshot> = z.looseObject({
 
 /** @throws Error that says in one line what is wrong with a journal's first line */
 export function parseSnapshot(value: unknown): Snapshot {
-  if (!isObject(value) || !('l3af-journal' in value)) throw new Error('line 1 is not the head of a journal');
+  if (!isObject(value) || !('l3af-journal' in value)) throw new Error('the first line is not the head of a journal');
   const version = value['l3af-journal'];
   if (version !== 1) throw new Error(`it is of version ${JSON.stringify(version)}, and this agent reads version 1`);
-  return parse(snapshot, value, 1);
+  return parse(snapshot, value);
 }
 
-/** @throws Error that says in one line what is wrong with a later line, given its number */
-export function parseRecords(value: unknown, line: number): readonly JournalRecord[] {
-  return parse(z.array(record), value, line);
+/** @throws Error that says what is wrong with the value of any other line */
+export function parseRecords(value: unknown): readonly JournalRecord[] {
+  return parse(records, value);
 }
 
-function parse<T>(schema: z.ZodType<T>, value: unknown, line: number): T {
+/** Who wrote a journal, if its first line says so much, whatever else is wrong with it. */
+export function instanceIdOf(value: unknown): string | undefined {
+  if (!isObject(value) || typeof value.instanceId !== 'string' || value.instanceId === '') return undefined;
+  return value.instanceId;
+}
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [issue] = result.error.issues;
-  throw new Error(`line ${line}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
+  throw new Error(`${issue?.path.join('.')}: ${issue?.message}`);
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

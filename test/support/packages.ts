@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { create } from 'tar';
+import { builtObject } from './project.js';
 
 /*
  * Packages in l3afd's layout, and payloads that ask for them, made of the objects that `make -C native` builds.
@@ -19,13 +19,13 @@ export interface PackageSpec {
   /** Name within the package to content. */
   readonly files: Readonly<Record<string, PackageFile>>;
   /**
-   * The folder within the archive that holds the files; '' for none. By default the artifact's name up to its first dot, which
-   * is where l3afd looks (`VerifyAndGetArtifacts` in its bpfprogs/bpf.go).
+   * The folder within the archive that holds the files; '' for none. By default the artifact's name up to its first dot,
+   * which is where l3afd looks (`VerifyAndGetArtifacts` in its bpfprogs/bpf.go).
    */
   readonly prefix?: string;
 }
 
-/** The path of a file on disk, which is copied with its mode; the bytes themselves; or the text of an executable script. */
+/** The path of a file on disk, copied with its mode; the bytes themselves; or the text of an executable script. */
 export type PackageFile = string | Uint8Array | { readonly script: string };
 
 /** Writes `<dir>/<name>/<version>/<platform>/<artifact>` for each package. The same input gives the same bytes. */
@@ -135,34 +135,13 @@ export function standardPackages(platform: string): readonly PackageSpec[] {
       version,
       platform,
       artifact: `${name}.tar.gz`,
-      files: { [objectFile(product)]: objectPath(object) },
+      files: { [objectFile(product)]: builtObject(object) },
     })),
   );
 }
 
 function objectFile(product: Product): string {
   return `${product.objects['1.0']}.bpf.o`;
-}
-
-/**
- * Where an object of native/bpf is on disk.
- *
- * @param object its name without `.bpf.o`
- * @throws Error when it has not been built
- */
-export function objectPath(object: string): string {
-  const path = join(PROJECT_ROOT, 'native', 'build', `${object}.bpf.o`);
-  if (!existsSync(path)) throw new Error(`${path} has not been built; run make -C native`);
-  return path;
-}
-
-const PROJECT_ROOT = findProjectRoot(import.meta.dirname);
-
-function findProjectRoot(from: string): string {
-  if (existsSync(join(from, 'package.json'))) return from;
-  const parent = dirname(from);
-  if (parent === from) throw new Error(`No folder above ${import.meta.dirname} has a package.json`);
-  return findProjectRoot(parent);
 }
 
 export interface PayloadMapArgs {
@@ -206,8 +185,8 @@ export interface PayloadProgram {
 }
 
 /**
- * The payload's entry for a package: version 1.0, enabled, at `seq_id` 1, without companion. A numbered marker (`xdp-mark-3`)
- * comes with `map_args` that give it its number.
+ * The payload's entry for a package: version 1.0, enabled, at `seq_id` 1, without companion. A numbered marker
+ * (`xdp-mark-3`) comes with `map_args` that give it its number.
  */
 export function payloadProgram(name: PackageName, overrides: Partial<PayloadProgram> = {}): PayloadProgram {
   const product: Product = PRODUCTS[name];

@@ -358,7 +358,7 @@ describe('faults', () => {
   });
 
   it("never speak zod's language", () => {
-    const wrong = [null, 7, 'x', [], {}, [[]], [{}], true];
+    const wrong = [null, 7, 'no name', [], {}, [[]], [{}], true];
     const payloads = [...wrong, ...wrong.map((value) => [value]), ...wrong.map((value) => onXdp(value))];
     for (const payload of payloads) {
       for (const verb of ['deploy', 'delete']) {

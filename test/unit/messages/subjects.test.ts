@@ -17,7 +17,7 @@ describe('hostToken', () => {
     ['web..dc1', 'an empty label'],
     ['-web', 'a label that starts with a hyphen'],
     ['a'.repeat(64), 'a label of 64 characters'],
-    [`${'a'.repeat(62)}.`.repeat(4) + 'bb', 'a name of 254 characters'],
+    [Array(4).fill('a'.repeat(62)).join('.').concat('.bb'), 'a name of 254 characters'],
     ['web.*', 'a wildcard'],
     ['all', 'the token that stands for every host'],
   ] as const) {

@@ -144,3 +144,12 @@ test('what was written before an archive was refused stays inside its folder', a
   assert.deepEqual((await readdir(scratch)).toSorted(), ['artifact', 'content']);
   assert.deepEqual(await readdir(join(scratch, 'content')), ['fine']);
 });
+
+test('a fault of this host is not blamed on the archive', async (t) => {
+  const scratch = await scratchFolder(t);
+  const bytes = tarGz([{ path: 'a' }]);
+  const path = join(scratch, 'artifact');
+  await writeFile(path, bytes);
+  const archive = { path, digest: sha256(bytes), size: bytes.length };
+  await assert.rejects(unpack('p.tgz', archive, join(scratch, 'absent', 'content'), UNPACK_LIMITS), { code: 'ENOENT' });
+});

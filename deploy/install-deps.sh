@@ -1,0 +1,113 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs what the agent needs from outside npm, on Debian 12 and its relatives. Only what is missing: it looks for
+# each thing itself, not for a package, so that a tool that came another way (a newer nats-server in /usr/local/bin) is
+# left alone. With nothing to do it takes some 10 ms. On other systems it names what is missing.
+set -eu
+
+usage() {
+	cat <<'END'
+Usage: install-deps.sh [--runtime]
+
+  --runtime   only what the agent needs to run; without it, also what building, the demo and the tests need
+  --help      this text
+
+Exits with 0 when everything is there in the end, else with 1.
+END
+}
+
+main() {
+	scope=all
+	for argument in "$@"; do
+		case $argument in
+		--runtime) scope=runtime ;;
+		--help) usage && exit 0 ;;
+		*) usage >&2 && exit 1 ;;
+		esac
+	done
+
+	# Debian keeps system tools where an ordinary user's PATH does not look.
+	PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+	check_node
+	packages=$(missing_packages)
+	if [ -z "$packages" ]; then
+		echo 'Dependencies: all present'
+		exit 0
+	fi
+
+	if ! command -v apt-get >/dev/null; then
+		fail "Missing: $packages (Debian's names). This system has no apt-get: install their counterparts by hand."
+	fi
+	if [ "$(id -u)" -ne 0 ]; then
+		fail "Missing: $packages. Only root can install them: run this as root, or apt-get install $packages."
+	fi
+	install "$packages"
+
+	packages=$(missing_packages)
+	if [ -n "$packages" ]; then
+		fail "apt-get has run, but this still does not work as it should: $packages"
+	fi
+	echo 'Dependencies: installed'
+}
+
+# The Debian packages, each with the thing in it that we need.
+#
+# Kernel headers and the C library's come with libbpf-dev and clang; util-linux (nsenter) is part of every Debian.
+missing_packages() {
+	missing=
+	need libbpf1 library libbpf.so.1
+	need iproute2 command ip
+	if [ "$scope" = all ]; then
+		need nats-server command nats-server
+		need clang command clang
+		need llvm command llvm-strip
+		need make command make
+		need libbpf-dev header bpf/bpf_helpers.h
+		need linux-libc-dev header linux/bpf.h
+		need bpftool command bpftool
+	fi
+	echo "$missing"
+}
+
+# need <package> command|library|header <name>: adds the package to $missing unless the thing is there.
+need() {
+	case $2 in
+	command) command -v "$3" >/dev/null && return ;;
+	library) ldconfig -p | grep -qF "$3 " && return ;;
+	header) [ -e "/usr/include/$3" ] && return ;;
+	esac
+	missing="${missing:+$missing }$1"
+}
+
+# Node runs the agent, but Debian 12's is too old: where to get it is the machine owner's choice.
+check_node() {
+	command -v node >/dev/null ||
+		fail 'Node.js is missing: install version 20.11 or later (https://nodejs.org/en/download).'
+
+	version=$(node --version)
+	major=${version#v}
+	minor=${major#*.}
+	major=${major%%.*}
+	minor=${minor%%.*}
+	if [ "$major" -lt 20 ] || { [ "$major" -eq 20 ] && [ "$minor" -lt 11 ]; }; then
+		fail "Node.js $version is too old: install version 20.11 or later (https://nodejs.org/en/download)."
+	fi
+}
+
+install() {
+	export DEBIAN_FRONTEND=noninteractive
+	echo "Installing: $1"
+	# Unquoted on purpose: one word for each package.
+	# shellcheck disable=SC2086
+	{ apt-get update -qq && apt-get install -qq --no-install-recommends $1; } ||
+		fail "apt-get could not install $1: see its messages above."
+}
+
+fail() {
+	echo "install-deps.sh: $1" >&2
+	exit 1
+}
+
+main "$@"

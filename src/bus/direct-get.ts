@@ -1,0 +1,29 @@
+import type { Msg } from 'nats';
+import { AgentError } from '../errors.js';
+import { STREAMS } from '../messages/subjects.js';
+import type { Bus } from './connect.js';
+import type { Delivery } from './delivery.js';
+import { toDelivery } from './message.js';
+
+const TIMEOUT_MS = 10_000;
+
+/**
+ * The newest command on a subject, at the cost of one look-up however long the stream is. The subject is part of the request's own
+ * (ADR-31 of NATS), so that permissions can confine a host to its commands.
+ *
+ * @throws AgentError BROKER_UNREACHABLE, transient, when the connection breaks meanwhile; errors of nats.js
+ */
+export async function newestOn(bus: Bus, subject: string, streamCreated: string): Promise<Delivery | undefined> {
+  const request = `${bus.jsApiPrefix}.DIRECT.GET.${STREAMS.commands}.${subject}`;
+  const answer = await bus.connection.guard(bus.nc.request(request, '', { timeout: TIMEOUT_MS }));
+  if (answer.headers?.code === 404) return undefined;
+  return toDelivery({ subject, data: answer.data, headers: answer.headers }, originOfDirect(answer), streamCreated);
+}
+
+function originOfDirect({ headers, subject }: Msg): { seq: number; timestampNanos: number } {
+  const seq = Number(headers?.get('Nats-Sequence') || Number.NaN);
+  const timestampNanos = Date.parse(headers?.get('Nats-Time-Stamp') ?? '') * 1e6;
+  if (Number.isFinite(seq) && Number.isFinite(timestampNanos)) return { seq, timestampNanos };
+  const status = `${headers?.code ?? ''} ${headers?.description ?? ''}`.trim();
+  throw new AgentError('INTERNAL', `NATS answered a direct get with ${status === '' ? `a reply on ${subject}` : status}`);
+}

@@ -1,0 +1,49 @@
+import { readFile } from 'node:fs/promises';
+import { buffer } from 'node:stream/consumers';
+import { AgentError } from '../errors.js';
+
+/** A command's payload as it will be sent, and the host that it names. */
+export interface PayloadFile {
+  readonly body: Uint8Array;
+  /** Undefined when it names none, as an empty list does. */
+  readonly host: string | undefined;
+}
+
+/**
+ * Reads a payload, byte for byte. Beyond being JSON it is not judged: the agent's version decides what is valid.
+ *
+ * @param file path, or `-` for standard input
+ * @throws AgentError CONFIG_INVALID when it cannot be read, is no JSON, or is meant for several hosts
+ */
+export async function readPayload(file: string): Promise<PayloadFile> {
+  const source = file === '-' ? 'standard input' : file;
+  let body: Uint8Array;
+  try {
+    body = file === '-' ? await buffer(process.stdin) : await readFile(file);
+  } catch (cause) {
+    throw new AgentError('CONFIG_INVALID', `Cannot read ${source}: ${(cause as Error).message}`, { cause });
+  }
+  let payload: unknown;
+  try {
+    payload = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+  } catch (cause) {
+    throw new AgentError('CONFIG_INVALID', `Expected JSON in ${source}: ${(cause as Error).message}`, { cause });
+  }
+  const hosts = [...new Set(hostNames(payload))];
+  if (hosts.length > 1) {
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `Expected ${source} to name one host, got ${hosts.join(', ')}; send one payload to each`,
+    );
+  }
+  return { body, host: hosts[0] };
+}
+
+function hostNames(payload: unknown): string[] {
+  if (!Array.isArray(payload)) return [];
+  return payload.flatMap((entry: unknown) =>
+    typeof entry === 'object' && entry !== null && 'host_name' in entry && typeof entry.host_name === 'string'
+      ? [entry.host_name]
+      : [],
+  );
+}

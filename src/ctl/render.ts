@@ -1,0 +1,156 @@
+import type { Fault } from '../errors.js';
+import type { Acknowledgement } from '../messages/ack.js';
+import type { ReplyOf } from '../messages/requests.js';
+import { harmless, type Style } from './style.js';
+import { indent, table } from './table.js';
+
+/* What people see. Every function gives lines; scripts take `-o json` instead. */
+
+const PROGRAM_COLUMNS = [
+  { title: 'IFACE' },
+  { title: 'DIRECTION' },
+  { title: 'PROGRAM' },
+  { title: 'VERSION' },
+  { title: 'RESULT' },
+  { title: 'PROG ID', align: 'right' },
+  { title: 'MESSAGE' },
+] as const;
+
+/** An acknowledgement in full: its outcome, its faults with what lies beneath them, its programs. */
+export function renderAcknowledgement(acknowledgement: Acknowledgement, style: Style): string[] {
+  const { verb, id, host, status, code, message, errors, programs, undone, duration_ms: ms } = acknowledgement;
+  const outcome = `${style('bold', verb)} ${id} on ${host}: ${status} in ${Math.round(ms)} ms`;
+  const reason = message === undefined ? [] : [harmless(code === undefined ? message : `${code}: ${message}`)];
+  const rows = programs.map((program) => [
+    program.iface,
+    program.direction,
+    program.name,
+    program.version,
+    program.result,
+    program.prog_id === undefined ? '' : String(program.prog_id),
+    harmless(program.message ?? ''),
+  ]);
+  return [
+    `${mark(status, style)} ${outcome}`,
+    ...indent(reason),
+    ...indent(errors.flatMap((fault) => renderFault(fault, message, style))),
+    ...(undone === undefined ? [] : indent([undoneText(undone, style)])),
+    ...(rows.length === 0 ? [] : indent(table(PROGRAM_COLUMNS, rows, style))),
+  ];
+}
+
+/** A fault without its sentence where that stands in the line above already. */
+function renderFault({ path, code, message, detail }: Fault, told: string | undefined, style: Style): string[] {
+  const place = path === undefined ? [] : [style('cyan', harmless(path))];
+  const sentence = message === told ? [] : [`${code}: ${harmless(message)}`];
+  const beneath = detail === undefined ? [] : harmless(detail).trimEnd().split('\n');
+  return [...place, ...indent(sentence), ...indent(beneath, 4).map((line) => style('dim', line))];
+}
+
+function undoneText(undone: boolean, style: Style): string {
+  return undone
+    ? 'The host is as it was before the command.'
+    : style('red', 'Not everything could be undone: look at the state of the host.');
+}
+
+const MARKS = {
+  applied: ['green', '✔'],
+  unchanged: ['green', '='],
+  failed: ['red', '✖'],
+  rejected: ['red', '✖'],
+  expired: ['yellow', '✖'],
+  superseded: ['yellow', '»'],
+} as const satisfies Record<Acknowledgement['status'], readonly [string, string]>;
+
+function mark(status: Acknowledgement['status'], style: Style): string {
+  const [colour, sign] = MARKS[status];
+  return style(colour, sign);
+}
+
+const ACK_COLUMNS = [
+  { title: '' },
+  { title: 'FINISHED' },
+  { title: 'SEQ', align: 'right' },
+  { title: 'GEN', align: 'right' },
+  { title: 'VERB' },
+  { title: 'STATUS' },
+  { title: 'CODE' },
+  { title: 'MS', align: 'right' },
+  { title: 'ID' },
+] as const;
+
+/** Acknowledgements, one a line. */
+export function renderAcknowledgements(list: readonly Acknowledgement[], style: Style): string[] {
+  const rows = list.map((acknowledgement) => [
+    MARKS[acknowledgement.status][1],
+    acknowledgement.finished_at,
+    String(acknowledgement.seq),
+    String(acknowledgement.gen ?? '-'),
+    acknowledgement.verb,
+    acknowledgement.status,
+    acknowledgement.code ?? '-',
+    String(Math.round(acknowledgement.duration_ms)),
+    acknowledgement.id,
+  ]);
+  return table(ACK_COLUMNS, rows, style);
+}
+
+const STATUS_COLUMNS = [
+  { title: 'HOST' },
+  { title: 'VERSION' },
+  { title: 'STATE' },
+  { title: 'RUNNING', align: 'right' },
+  { title: 'QUEUED', align: 'right' },
+  { title: 'GEN', align: 'right' },
+  { title: 'LAST COMMAND' },
+] as const;
+
+/** Agents, one a line, by name. */
+export function renderStatus(list: readonly ReplyOf<'status'>[], style: Style): string[] {
+  const rows = list
+    .toSorted((a, b) => (a.host < b.host ? -1 : 1))
+    .map(({ host, version, ready, hooks, queued, gen, last_command: last }) => [
+      host,
+      version,
+      ready ? 'ready' : 'starting',
+      `${sum(hooks.map(({ running }) => running))}/${sum(hooks.map(({ desired }) => desired))}`,
+      String(queued),
+      String(gen ?? '-'),
+      last === undefined ? '-' : `${last.verb} ${last.status} ${last.finished_at}`,
+    ]);
+  return table(STATUS_COLUMNS, rows, style);
+}
+
+const RUNNING_COLUMNS = [
+  { title: 'HOST' },
+  { title: 'IFACE' },
+  { title: 'DIRECTION' },
+  { title: 'SEQ', align: 'right' },
+  { title: 'PROGRAM' },
+  { title: 'VERSION' },
+  { title: 'STATE' },
+  { title: 'PROG ID', align: 'right' },
+] as const;
+
+/** Desired programs, one a line, in the order in which packets pass them. */
+export function renderPrograms(list: readonly ReplyOf<'programs'>[], style: Style): string[] {
+  const rows = list
+    .toSorted((a, b) => (a.host < b.host ? -1 : 1))
+    .flatMap(({ host, programs }) =>
+      programs.map((program) => [
+        host,
+        program.iface,
+        program.direction,
+        String(program.seq_id),
+        program.name,
+        program.version,
+        program.running ? 'running' : program.admin_status === 'disabled' ? 'disabled' : 'not running',
+        program.prog_id === undefined ? '-' : String(program.prog_id),
+      ]),
+    );
+  return table(RUNNING_COLUMNS, rows, style);
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

@@ -1,0 +1,56 @@
+import { getSystemErrorMap } from 'node:util';
+import { AgentError, type AgentErrorOptions, type ErrorCode } from '../../errors.js';
+
+/** The numbers that we act on (include/uapi/asm-generic/errno-base.h and errno.h). */
+export const EPERM = 1;
+export const ENOENT = 2;
+export const E2BIG = 7;
+export const EEXIST = 17;
+export const EBUSY = 16;
+export const ENODEV = 19;
+export const EINVAL = 22;
+export const EOPNOTSUPP = 95;
+
+/** What Node does not know: one of the kernel's own, and libbpf's (libbpf_legacy.h, enum libbpf_errno). */
+const FURTHER_WORDS: ReadonlyMap<number, string> = new Map([
+  [524, 'ENOTSUPP: operation not supported by this kernel'],
+  [4000, 'libelf failed'],
+  [4001, 'no valid eBPF object'],
+  [4002, 'the object is for another kernel version'],
+  [4003, 'the object has the other byte order'],
+  [4004, 'internal error of libbpf'],
+  [4005, 'relocation failed'],
+  [4006, 'the verifier could not be asked'],
+  [4007, 'the verifier refused the program'],
+  [4008, 'the program is too big'],
+  [4009, 'the object is for another kernel version'],
+  [4010, 'the kernel does not support the program type'],
+]);
+
+/** An errno in words: `EINVAL: invalid argument`. @param errno positive, or negative as functions of libbpf return it */
+export function errnoWords(errno: number): string {
+  const number = Math.abs(errno);
+  const known = getSystemErrorMap().get(-number);
+  return known === undefined ? (FURTHER_WORDS.get(number) ?? `errno ${number}`) : `${known[0]}: ${known[1]}`;
+}
+
+/**
+ * The error for a call that the kernel refused.
+ *
+ * @param failed what did not work, as a sentence without its end: `Cannot pin the program at /sys/fs/bpf/x`
+ */
+export function kernelError(
+  failed: string,
+  errno: number,
+  code: ErrorCode = 'KERNEL',
+  options: Omit<AgentErrorOptions, 'detail'> = {},
+): AgentError {
+  const words = errnoWords(errno);
+  return new AgentError(code, `${failed} (${words})`, { ...options, detail: words });
+}
+
+/** Passes on what a call returned unless it is negative. @throws AgentError KERNEL */
+export function check(result: number, failed: string): number {
+  if (result < 0) throw kernelError(failed, result);
+  return result;
+}

@@ -1,0 +1,80 @@
+import koffi from 'koffi';
+import type { MapInfo } from '../../domain/observed.js';
+import { check } from './errno.js';
+import type { Fd } from './fd.js';
+import { libbpf } from './ffi.js';
+
+/*
+ * What the kernel says of its objects: `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info` of
+ * include/uapi/linux/bpf.h. The kernel fills in as much as it is given room for, so only the head of each is asked for.
+ */
+
+/** `enum bpf_link_type`. */
+export const BPF_LINK_TYPE_XDP = 6;
+export const BPF_LINK_TYPE_TCX = 11;
+
+export interface ProgramInfo {
+  readonly id: number;
+  /** `enum bpf_prog_type`. */
+  readonly type: number;
+  /** At most 15 characters of the function's name. */
+  readonly name: string;
+}
+
+export interface LinkInfo {
+  readonly id: number;
+  readonly type: number;
+  readonly programId: number;
+  /** Of an XDP or TCX link: 0 once it is detached or its interface is gone. */
+  readonly ifindex: number;
+}
+
+export function programInfo(fd: Fd): ProgramInfo {
+  const info = infoOf(fd, Buffer.alloc(80));
+  const name = info.subarray(64, 80);
+  return {
+    type: info.readUInt32LE(0),
+    id: info.readUInt32LE(4),
+    name: name.toString('latin1', 0, Math.max(0, name.indexOf(0))),
+  };
+}
+
+/** Ids of the maps that a program's code refers to. */
+export function mapIdsOf(fd: Fd): ReadonlySet<number> {
+  const count = infoOf(fd, Buffer.alloc(80)).readUInt32LE(52);
+  const ids = Buffer.alloc(count * 4);
+  const request = Buffer.alloc(80);
+  request.writeUInt32LE(count, 52);
+  if (count > 0) request.writeBigUInt64LE(koffi.address(ids), 56);
+  infoOf(fd, request);
+  return new Set(new Uint32Array(ids.buffer, ids.byteOffset, count));
+}
+
+/** The kernel keeps only 15 characters of a map's name, so it is left to the caller. */
+export function mapInfo(fd: Fd): Omit<MapInfo, 'name'> {
+  const info = infoOf(fd, Buffer.alloc(24));
+  return {
+    type: info.readUInt32LE(0),
+    id: info.readUInt32LE(4),
+    keySize: info.readUInt32LE(8),
+    valueSize: info.readUInt32LE(12),
+    maxEntries: info.readUInt32LE(16),
+  };
+}
+
+export function linkInfo(fd: Fd): LinkInfo {
+  const info = infoOf(fd, Buffer.alloc(24));
+  return {
+    type: info.readUInt32LE(0),
+    id: info.readUInt32LE(4),
+    programId: info.readUInt32LE(8),
+    ifindex: info.readUInt32LE(16),
+  };
+}
+
+function infoOf(fd: Fd, info: Buffer): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(info.length);
+  check(libbpf().bpf_obj_get_info_by_fd(fd.number, info, length), 'Cannot ask the kernel about a BPF object');
+  return info;
+}

@@ -1,0 +1,115 @@
+import type { Lane } from './apply/lane.js';
+import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
+import { fold } from './domain/fold.js';
+import type { Observed } from './domain/observed.js';
+import type { Step } from './domain/step.js';
+import { RefusedError } from './errors.js';
+import type { Host } from './host.js';
+import type { Acknowledgement } from './messages/ack.js';
+import { parseCommand } from './messages/parse.js';
+import { type ReplyOf, type RequestOf, type RequestVerb, REQUESTS } from './messages/requests.js';
+import { check } from './plan/check.js';
+import type { PlanContext } from './plan/context.js';
+import { describeStep } from './plan/describe.js';
+import { plan } from './plan/plan.js';
+import type { Journal } from './store/journal.js';
+import { configView, hooksView, programsView } from './views.js';
+
+export interface RequestSources {
+  readonly hostName: string;
+  readonly version: string;
+  readonly startedAt: Date;
+  readonly datapath: 'libbpf' | 'memory';
+  readonly journal: Journal;
+  readonly lane: Lane;
+  readonly host: Host;
+  readonly context: PlanContext;
+  readonly ready: () => boolean;
+  readonly connected: () => boolean;
+  readonly lastAnswer: () => Acknowledgement | undefined;
+  readonly snapshot: () => Promise<ReplyOf<'state'>>;
+}
+
+type Handlers = { readonly [V in RequestVerb]: (request: RequestOf<V>) => Promise<ReplyOf<V>> };
+
+/** What the agent answers to the read-only requests. A request is read and answered between two commands, never beside one. */
+export function requestHandlers(sources: RequestSources): Record<RequestVerb, (request: unknown) => Promise<unknown>> {
+  const { hostName, version, startedAt, datapath, journal, lane, host, context, ready, connected, lastAnswer, snapshot } = sources;
+  const look = () => lane.run(() => host.observe());
+  const handlers: Handlers = {
+    async status() {
+      const observed = await look();
+      const last = lastAnswer();
+      return {
+        host: hostName,
+        version,
+        instance_id: journal.instanceId,
+        started_at: startedAt.toISOString(),
+        ready: ready(),
+        datapath,
+        queued: lane.depth,
+        ...(journal.generation !== undefined && { gen: journal.generation }),
+        ...(last !== undefined && { last_command: commandView(last) }),
+        hooks: hooksView(journal.desired, observed),
+      };
+    },
+    async programs({ iface }) {
+      return { host: hostName, programs: programsView(journal.desired, await look(), iface) };
+    },
+    state: snapshot,
+    async config() {
+      return configView(journal.desired, hostName);
+    },
+    async health() {
+      const checks = healthChecks(journal.desired, await look(), ready(), connected());
+      return { host: hostName, healthy: checks.every(({ ok }) => ok), checks };
+    },
+    async plan({ verb, payload }) {
+      const command = parseCommand(verb, Buffer.from(JSON.stringify(payload ?? null)), hostName);
+      const before = journal.desired;
+      const desired = fold(before ?? NOTHING_DESIRED, command);
+      const observed = await look();
+      const [first, ...rest] = check(desired, context.chaining, observed);
+      if (first !== undefined) throw new RefusedError([first, ...rest]);
+      const { prepare, commit, cleanup, outcomes } = plan({ observed, before, desired }, context);
+      const told = outcomes.map(({ hook, name, version: what, result }) => ({ ...hook, name, version: what, result }));
+      const inWords = (steps: readonly Step[]) => steps.map((step) => ({ ...step, text: describeStep(step) }));
+      return {
+        host: hostName,
+        prepare: inWords(prepare),
+        commit: inWords(commit),
+        cleanup: inWords(cleanup),
+        outcomes: told,
+      };
+    },
+  };
+  return Object.fromEntries(
+    Object.entries(handlers).map(([verb, handler]) => {
+      const { request: schema } = REQUESTS[verb as RequestVerb];
+      return [verb, (request: unknown) => (handler as (r: unknown) => Promise<unknown>)(schema.parse(request ?? {}))];
+    }),
+  ) as Record<RequestVerb, (request: unknown) => Promise<unknown>>;
+}
+
+/** Whether everything desired runs, and what is wrong where it does not. */
+export function healthChecks(
+  desired: DesiredState | null,
+  observed: Observed,
+  ready: boolean,
+  connected: boolean,
+): ReplyOf<'health'>['checks'] {
+  const hooks = hooksView(desired, observed).map(({ iface, direction, attached, desired: wanted, running }) => {
+    const ok = wanted === running && (attached || wanted === 0);
+    const name = `${iface}/${direction}`;
+    return ok ? { name, ok } : { name, ok, message: `${running} of ${wanted} programs run` };
+  });
+  return [
+    ready ? { name: 'ready', ok: true } : { name: 'ready', ok: false, message: 'The agent is still starting' },
+    connected ? { name: 'broker', ok: true } : { name: 'broker', ok: false, message: 'There is no connection to NATS' },
+    ...hooks,
+  ];
+}
+
+function commandView({ id, verb, seq, status, finished_at }: Acknowledgement): ReplyOf<'status'>['last_command'] & object {
+  return { id, verb, seq, status, finished_at };
+}

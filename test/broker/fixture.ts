@@ -1,0 +1,106 @@
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { headers } from 'nats';
+import { type Bus, connectBus } from '../../src/bus/connect.js';
+import type { Logger } from '../../src/bus/logger.js';
+import { ensureStreams } from '../../src/bus/streams.js';
+import { type Subjects, subjectsFor } from '../../src/messages/subjects.js';
+import { startNats, type TestServer } from '../support/nats.js';
+
+export interface LogLine {
+  readonly level: keyof Logger;
+  readonly fields: object;
+  readonly message: string;
+}
+
+export interface CollectedLog extends Logger {
+  readonly lines: readonly LogLine[];
+  /** How often a message was logged. */
+  count(message: string): number;
+}
+
+export function collectLog(): CollectedLog {
+  const lines: LogLine[] = [];
+  const at = (level: keyof Logger) => (fields: object, message: string) => {
+    lines.push({ level, fields, message });
+  };
+  return {
+    lines,
+    count: (message) => lines.filter((line) => line.message === message).length,
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+  };
+}
+
+export const HOST = 'web1';
+
+export interface Given {
+  readonly server: TestServer;
+  readonly bus: Bus;
+  /** A controller's connection, apart from the agent's. */
+  readonly controller: Controller;
+  readonly subjects: Subjects;
+  readonly log: CollectedLog;
+}
+
+/** A server with the agent's streams, one connection for the agent and one for the controller; all gone after the test. */
+export async function givenBus(t: TestContext): Promise<Given> {
+  const server = await startNats();
+  t.after(() => server.stop());
+  const log = collectLog();
+  const bus = await openBus(t, server, log);
+  const subjects = subjectsFor('l3af', HOST);
+  await ensureStreams(bus, subjects, log);
+  const controller = new Controller(await openBus(t, server, collectLog()), subjects);
+  return { server, bus, controller, subjects, log };
+}
+
+export async function openBus(t: TestContext, { url }: { url: string }, log: Logger, host = HOST): Promise<Bus> {
+  const bus = await connectBus({ servers: [url], name: `test ${host}` }, log);
+  t.after(() => bus.close());
+  return bus;
+}
+
+/** Sends commands, as the controller of a fleet does. */
+export class Controller {
+  readonly bus: Bus;
+  readonly #subjects: Subjects;
+
+  constructor(bus: Bus, subjects: Subjects) {
+    this.bus = bus;
+    this.#subjects = subjects;
+  }
+
+  /** @returns the sequence that the command got */
+  async send(verb: string, body: string, extra: Readonly<Record<string, string>> = {}): Promise<number> {
+    const messageHeaders = headers();
+    for (const [name, value] of Object.entries(extra)) messageHeaders.set(name, value);
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const { seq } = await this.bus.js.publish(this.#subjects.command(verb), body, { headers: messageHeaders });
+        return seq;
+      } catch (error) {
+        // Sent while the server was down.
+        if (attempt > 20) throw error;
+        await sleep(100);
+      }
+    }
+  }
+}
+
+const PATIENCE_MS = 20_000;
+
+/** Waits for a condition; a test that waits in vain fails with what it waited for. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`Waited in vain: ${what}`);
+    await sleep(10);
+  }
+}
+
+export function text(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes);
+}

@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import {
+  renderAcknowledgement,
+  renderAcknowledgements,
+  renderPrograms,
+  renderStatus,
+} from '../../../src/ctl/render.js';
+import { harmless, type Style, styleFor } from '../../../src/ctl/style.js';
+import { table } from '../../../src/ctl/table.js';
+import type { Acknowledgement } from '../../../src/messages/ack.js';
+import type { ReplyOf } from '../../../src/messages/requests.js';
+
+const plain: Style = (_format, text) => text;
+const AT = '2026-01-31T12:00:00.000Z';
+
+const ACK: Acknowledgement = {
+  id: 'cmd-1',
+  host: 'web1',
+  verb: 'deploy',
+  gen: 7,
+  seq: 1234,
+  status: 'applied',
+  errors: [],
+  programs: [],
+  received_at: AT,
+  finished_at: AT,
+  duration_ms: 12.3,
+};
+
+describe('colours', () => {
+  it('are for terminals only', () => {
+    assert.notEqual(styleFor({ isTTY: true }, {})('red', 'x'), 'x');
+    assert.equal(styleFor({ isTTY: false }, {})('red', 'x'), 'x');
+    assert.equal(styleFor({}, {})('red', 'x'), 'x');
+  });
+
+  it('stay away when NO_COLOR is set', () => {
+    assert.equal(styleFor({ isTTY: true }, { NO_COLOR: '1' })('red', 'x'), 'x');
+    assert.notEqual(styleFor({ isTTY: true }, { NO_COLOR: '' })('red', 'x'), 'x');
+  });
+});
+
+describe('what comes over the bus', () => {
+  it('cannot move the cursor or colour the terminal', () => {
+    assert.equal(harmless('a\u001b[2Jb\u0007c\rd\u009be\tf\ng'), 'a\uFFFD[2Jb\uFFFDc\uFFFDd\uFFFDe\tf\ng');
+  });
+
+  it('is made harmless in an acknowledgement', () => {
+    const evil = '\u001b[2J';
+    const errors = [{ path: evil, code: 'KERNEL' as const, message: evil, detail: evil }];
+    const lines = renderAcknowledgement(
+      { ...ACK, status: 'failed', code: 'KERNEL', message: `x${evil}`, errors },
+      plain,
+    );
+
+    assert.ok(lines.every((line) => !line.includes('\u001b')));
+  });
+});
+
+describe('a table', () => {
+  it('aligns its columns and ends no line with blanks', () => {
+    const columns = [{ title: 'NAME' }, { title: 'N', align: 'right' }, { title: 'NOTE' }] as const;
+
+    assert.deepEqual(
+      table(
+        columns,
+        [
+          ['longer-name', '5', ''],
+          ['x', '100', 'hm'],
+        ],
+        plain,
+      ),
+      ['NAME           N  NOTE', 'longer-name    5', 'x            100  hm'],
+    );
+  });
+});
+
+describe('an acknowledgement', () => {
+  it('tells every fault with its place when there are several', () => {
+    const errors = [
+      { path: '0.iface', code: 'INVALID_FIELD' as const, message: 'Expected iface to be x, got y' },
+      { path: '0.host_name', code: 'FOREIGN_HOST' as const, message: 'Expected host_name to be a, got b' },
+    ];
+    const message = 'Expected iface to be x, got y (and 1 more)';
+    const lines = renderAcknowledgement({ ...ACK, status: 'rejected', code: 'INVALID_FIELD', message, errors }, plain);
+
+    assert.deepEqual(lines, [
+      '✖ deploy cmd-1 on web1: rejected in 12 ms',
+      '  INVALID_FIELD: Expected iface to be x, got y (and 1 more)',
+      '  0.iface',
+      '    INVALID_FIELD: Expected iface to be x, got y',
+      '  0.host_name',
+      '    FOREIGN_HOST: Expected host_name to be a, got b',
+    ]);
+  });
+
+  it('warns when the host is not as it was', () => {
+    const lines = renderAcknowledgement({ ...ACK, status: 'failed', undone: false }, plain);
+
+    assert.match(lines.join('\n'), /Not everything could be undone/);
+  });
+
+  it('is one line in a list', () => {
+    const [, line] = renderAcknowledgements([{ ...ACK, status: 'failed', code: 'KERNEL' }], plain);
+
+    assert.equal(line, '✖  2026-01-31T12:00:00.000Z  1234    7  deploy  failed  KERNEL  12  cmd-1');
+  });
+});
+
+describe('agents and programs', () => {
+  const status: ReplyOf<'status'> = {
+    host: 'web2',
+    version: '0.1.0',
+    instance_id: 'i',
+    started_at: AT,
+    ready: true,
+    datapath: 'libbpf',
+    queued: 1,
+    gen: 7,
+    last_command: { id: 'cmd-1', verb: 'deploy', seq: 1, status: 'applied', finished_at: AT },
+    hooks: [
+      { iface: 'eth1', direction: 'xdpingress', attached: true, kind: 'xdp', desired: 3, running: 2 },
+      { iface: 'eth1', direction: 'ingress', attached: true, kind: 'tcx', desired: 1, running: 1 },
+    ],
+  };
+
+  it('are listed by host, with how much of what is desired runs', () => {
+    const lines = renderStatus([status, { ...status, host: 'web1', ready: false }], plain);
+
+    assert.deepEqual(
+      lines.slice(1).map((line) => line.split(/ {2,}/)),
+      [
+        ['web1', '0.1.0', 'starting', '3/4', '1', '7', `deploy applied ${AT}`],
+        ['web2', '0.1.0', 'ready', '3/4', '1', '7', `deploy applied ${AT}`],
+      ],
+    );
+  });
+
+  it('say of each program whether it runs', () => {
+    const program = {
+      iface: 'eth1',
+      direction: 'xdpingress' as const,
+      name: 'ratelimiting',
+      version: '1.0',
+      seq_id: 1,
+      admin_status: 'enabled' as const,
+      running: true,
+      prog_id: 42,
+      map_name: '',
+    };
+    const { prog_id: _, ...stopped } = { ...program, running: false };
+    const programs = [program, { ...stopped, admin_status: 'disabled' as const }, stopped];
+    const lines = renderPrograms([{ host: 'web1', programs }], plain).slice(1);
+
+    assert.deepEqual(
+      lines.map((line) => line.split(/ {2,}/).slice(6)),
+      [
+        ['running', '42'],
+        ['disabled', '-'],
+        ['not running', '-'],
+      ],
+    );
+  });
+});
