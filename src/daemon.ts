@@ -1,31 +1,248 @@
 import { mkdir } from 'node:fs/promises';
-import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { Agent } from './agent.js';
 import type { Observer } from './apply/executor.js';
 import { Lane } from './apply/lane.js';
-import { CommandStream } from './bus/commands.js';
-import { type Bus, connectBus } from './bus/connect.js';
-import { EmbeddedServer } from './bus/embedded.js';
-import { Outbox } from './bus/outbox.js';
-import { Publisher } from './bus/publish.js';
-import { Registration } from './bus/registration.js';
-import { startService } from './bus/service.js';
-import { ensureStreams } from './bus/streams.js';
+import { type BusLink, connectLink } from './bus-link.js';
 import type { Config } from './config.js';
 import type { Datapath } from './datapath/datapath.js';
-import { MemoryDatapath } from './datapath/memory.js';
 import { NOTHING_DESIRED } from './domain/desired.js';
+import type { Observed } from './domain/observed.js';
 import { Host } from './host.js';
-import { hostToken, subjectsFor } from './messages/subjects.js';
+import type { L3AFALLHOSTDATA } from './messages/snapshot.js';
 import { PackageCache } from './packages/cache.js';
 import { distributionCodename } from './packages/platform.js';
 import type { PlanContext } from './plan/context.js';
-import { requestHandlers } from './requests.js';
+import { healthChecks, requestHandlers } from './requests.js';
 import { builtinRoots } from './roots.js';
 import { snapshotOf } from './snapshot.js';
 import { Journal } from './store/journal.js';
 import { lockStateDir, type StateDirLock } from './store/lock.js';
-import { TelemetryServer } from './telemetry/http.js';
+import { type Health, TelemetryServer } from './telemetry/http.js';
 import type { Logger } from './telemetry/log.js';
 import { Metrics } from './telemetry/metrics.js';
+
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly version: string;
+  readonly log: Logger;
+  /** Taken over: closed when the daemon stops. */
+  readonly datapath: Datapath;
+  /** Called when the daemon cannot go on; the datapath stays as it is. */
+  readonly onFatal: (error: unknown) => void;
+  /** Told of every step before it runs. */
+  readonly observer?: Observer;
+}
+
+/**
+ * The running agent. It starts from the inside out, so that each part finds what it stands on: first the host is brought to its
+ * recorded desired state, then the bus is joined, and only then commands are taken. It stops in the opposite order, and leaves the
+ * datapath running.
+ */
+export class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #lane = new Lane();
+  readonly #metrics: Metrics;
+  readonly #startedAt = new Date();
+  readonly #joining = new AbortController();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #lock: StateDirLock | undefined;
+  #journal!: Journal;
+  #packages!: PackageCache;
+  #context!: PlanContext;
+  #host!: Host;
+  #telemetry: TelemetryServer | undefined;
+  #link: BusLink | undefined;
+  #agent: Agent | undefined;
+  #ready = false;
+  /** The newest observation, for the health page; a request on the bus makes one of its own. */
+  #observed: Observed | undefined;
+  #joined: Promise<void> = Promise.resolve();
+
+  constructor(options: DaemonOptions) {
+    this.#options = options;
+    this.#metrics = new Metrics(options.config.hostName);
+  }
+
+  /** Resolves when the host is at its recorded state and the bus is being joined; that goes on for as long as it takes. */
+  async start(): Promise<void> {
+    const { config, log, onFatal } = this.#options;
+    await this.#openState();
+    await this.#startTelemetry();
+    await this.#repair();
+    this.#every(config.reconcileInterval, () => this.#repair());
+    this.#joined = this.#join().catch((error: unknown) => {
+      if (this.#joining.signal.aborted) return;
+      log.fatal({ err: error }, 'cannot go on');
+      onFatal(error);
+    });
+  }
+
+  /**
+   * Finishes the command in hand and lets go of everything.
+   *
+   * @param detach whether to take the datapath down as well; what is desired stays recorded
+   */
+  async stop(detach: boolean): Promise<void> {
+    const { log, datapath } = this.#options;
+    this.#joining.abort();
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.#link?.stopCommands();
+    await this.#joined;
+    await this.#lane.idle();
+    if (detach) await this.#lane.run(() => this.#host.detachAll(log));
+    await this.#link?.close();
+    await this.#telemetry?.stop();
+    await this.#packages.close();
+    await datapath.close();
+    await this.#journal.close();
+    await this.#lock?.release();
+    log.info({ detached: detach }, 'stopped');
+  }
+
+  async #openState(): Promise<void> {
+    const { config, log, datapath, observer } = this.#options;
+    await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
+    this.#lock = await lockStateDir(config.stateDir);
+    this.#journal = new Journal({ dir: config.stateDir, logger: log });
+    await this.#journal.open();
+    const platform = config.platform ?? (await distributionCodename());
+    this.#packages = new PackageCache({ dir: join(config.stateDir, 'packages'), repoUrl: config.repoUrl, platform });
+    await this.#packages.open();
+    this.#context = { bpffs: config.bpffs, chaining: config.chaining, roots: builtinRoots() };
+    this.#host = new Host({
+      tools: { datapath, packages: this.#packages },
+      context: this.#context,
+      metrics: this.#metrics,
+      ...(observer !== undefined && { observer }),
+    });
+  }
+
+  async #startTelemetry(): Promise<void> {
+    const { config, log } = this.#options;
+    this.#metrics.start();
+    if (config.metricsAddr === 'off') return;
+    this.#telemetry = new TelemetryServer({
+      ...config.metricsAddr,
+      metrics: this.#metrics,
+      health: () => this.#health(),
+      log,
+    });
+    const { url } = await this.#telemetry.start();
+    log.info({ url }, 'serving metrics and health');
+  }
+
+  /** Compares what is with what is desired, and mends what differs. With no record of what is desired, nothing is touched. */
+  async #repair(): Promise<void> {
+    const { log, config } = this.#options;
+    await this.#lane.run(async () => {
+      const { desired } = this.#journal;
+      const first = this.#observed === undefined;
+      if (desired !== null) {
+        const repaired = await this.#host.repair(desired, log.child({ op: 'reconcile' }));
+        if (repaired.length > 0) {
+          log.warn({ hooks: repaired }, 'repaired what had drifted');
+          this.#link?.publishEvent('drift-repaired', `Repaired ${repaired.join(', ')}`, { hooks: repaired });
+        }
+      }
+      this.#observed = await this.#host.observe();
+      if (!first) return;
+      const programs = this.#observed.hooks.flatMap(({ generations }) => generations).length;
+      log.info({ programs, chaining: config.chaining, desired: desired?.chains.length ?? null }, 'adopted what runs');
+    });
+  }
+
+  async #join(): Promise<void> {
+    const { config, version, log } = this.#options;
+    const link = await connectLink({
+      config,
+      version,
+      log,
+      journal: this.#journal,
+      metrics: this.#metrics,
+      signal: this.#joining.signal,
+      startedAt: this.#startedAt,
+      interfaces: () => this.#observed?.interfaces ?? new Map(),
+      snapshot: () => this.#snapshot(),
+      onResume: async () => {
+        await this.#agent?.checkPosition();
+        return this.#journal.stream?.lastSeq;
+      },
+      onConflict: (error) => this.#options.onFatal(error),
+    });
+    this.#link = link;
+    const { hostName, chaining, snapshotInterval, metricsInterval } = config;
+    const agent = new Agent({
+      hostName,
+      ackSubject: link.ackSubject,
+      chaining,
+      journal: this.#journal,
+      lane: this.#lane,
+      host: this.#host,
+      bus: link,
+      metrics: this.#metrics,
+      log,
+      serverNow: () => link.serverNow(),
+    });
+    this.#agent = agent;
+    await link.serve(
+      requestHandlers({
+        hostName,
+        version,
+        startedAt: this.#startedAt,
+        datapath: this.#options.datapath.kind,
+        journal: this.#journal,
+        lane: this.#lane,
+        host: this.#host,
+        context: this.#context,
+        ready: () => this.#ready,
+        connected: () => link.connected,
+        lastAnswer: () => agent.lastAnswer,
+        snapshot: () => this.#snapshot(),
+      }),
+    );
+    await agent.start();
+    this.#ready = true;
+    await link.publishSnapshot();
+    link.publishEvent('started', `Agent ${version} takes commands for ${hostName}`);
+    this.#every(snapshotInterval, () => link.publishSnapshot());
+    this.#every(metricsInterval, async () => link.publishMetrics(await this.#metrics.allStats()));
+    log.info({ subject: link.commandSubject }, 'taking commands');
+  }
+
+  async #snapshot(): Promise<L3AFALLHOSTDATA> {
+    const observed = await this.#lane.run(() => this.#host.observe());
+    this.#observed = observed;
+    return snapshotOf({
+      hostName: this.#options.config.hostName,
+      desired: this.#journal.desired,
+      observed,
+      context: this.#context,
+      stats: await this.#metrics.allStats(),
+    });
+  }
+
+  #health(): Health {
+    const observed = this.#observed ?? { hooks: [], interfaces: new Map(), publicMaps: new Map() };
+    const desired = this.#journal.desired ?? NOTHING_DESIRED;
+    const checks = healthChecks(desired, observed, this.#ready, this.#link?.connected ?? false);
+    return { healthy: checks.every(({ ok }) => ok), checks };
+  }
+
+  /** Runs a task again and again, never twice at a time; its failure is logged and does not end it. */
+  #every(intervalMs: number, task: () => Promise<void>): void {
+    let running = false;
+    const timer = setInterval(async () => {
+      if (running) return;
+      running = true;
+      try {
+        await task();
+      } catch (error) {
+        this.#options.log.error({ err: error }, 'periodic task failed');
+      } finally {
+        running = false;
+      }
+    }, intervalMs);
+    this.#timers.push(timer);
+  }
+}

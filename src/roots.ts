@@ -12,6 +12,9 @@ const ROOTS = {
   egress: { name: 'tc-root', object: 'tc_root', entryFunction: 'tc_egress_root', slotMap: 'tc_egress_root_array' },
 } as const satisfies Record<Direction, { name: string; object: string; entryFunction: string; slotMap: string }>;
 
+/** The installation's folder: compiled code lies in `dist/` below it, next to `native/` and package.json. */
+export const PROJECT_ROOT = findProjectRoot();
+
 /** Where `make -C native` puts what it builds. */
 const BUILD_DIR = join('native', 'build');
 
@@ -20,7 +23,7 @@ const BUILD_DIR = join('native', 'build');
  *
  * @throws AgentError OBJECT_INVALID when they have not been built
  */
-export function builtinRoots(projectRoot = findProjectRoot()): Readonly<Record<Direction, RootProgram>> {
+export function builtinRoots(projectRoot = PROJECT_ROOT): Readonly<Record<Direction, RootProgram>> {
   const rootAt = (direction: Direction): RootProgram => {
     const { name, object, entryFunction, slotMap } = ROOTS[direction];
     const objectPath = join(projectRoot, BUILD_DIR, `${object}.bpf.o`);
@@ -38,7 +41,6 @@ function digestOf(objectPath: string): string {
   }
 }
 
-/** Compiled code lies in `dist/`, next to `native/` in the installation's folder. */
 function findProjectRoot(): string {
   let dir = import.meta.dirname;
   while (dirname(dir) !== dir && !isProjectRoot(dir)) dir = dirname(dir);

@@ -16,7 +16,7 @@ import { ConnectionWatch } from './connection.js';
 import { type Logger, messageOf } from './logger.js';
 
 export interface BusOptions {
-  /** URLs of the servers, `nats://` or `tls://`. */
+  /** URLs of the servers, `nats://` or `tls://`; the first may carry `user:password@`. */
   readonly servers: readonly string[];
   /** Shown by the server in its list of connections. */
   readonly name: string;
@@ -75,7 +75,7 @@ export async function connectBus(options: BusOptions, logger: Logger): Promise<B
   const connectionOptions: ConnectionOptions = {
     ...authentication(options),
     ...encryption(options.tls),
-    servers: [...options.servers],
+    servers: options.servers.map(withoutCredentials),
     name: options.name,
     timeout: CONNECT_TIMEOUT_MS,
     pingInterval: PING_INTERVAL_MS,
@@ -103,9 +103,10 @@ export async function connectBus(options: BusOptions, logger: Logger): Promise<B
 
 async function firstConnection(
   connectionOptions: ConnectionOptions,
-  { servers, signal }: BusOptions,
+  { signal }: BusOptions,
   logger: Logger,
 ): Promise<NatsConnection> {
+  const { servers } = connectionOptions;
   let told: string | undefined;
   for (let attempt = 0; ; attempt++) {
     try {
@@ -118,7 +119,7 @@ async function firstConnection(
       told = reason;
       await pause(retryDelay(attempt, { firstMs: RECONNECT_FIRST_MS, capMs: RECONNECT_CAP_MS }), signal);
       if (signal?.aborted) {
-        throw new AgentError('BROKER_UNREACHABLE', `Gave up connecting to NATS at ${servers.join(', ')}: ${reason}`, {
+        throw new AgentError('BROKER_UNREACHABLE', `Gave up connecting to NATS at ${servers}: ${reason}`, {
           cause: error,
           transient: true,
         });
@@ -127,10 +128,33 @@ async function firstConnection(
   }
 }
 
-function authentication({ credsFile, nkeyFile }: BusOptions): { authenticator?: Authenticator } {
+function authentication({
+  servers,
+  credsFile,
+  nkeyFile,
+}: BusOptions): Pick<ConnectionOptions, 'authenticator' | 'user' | 'pass'> {
   if (credsFile !== undefined) return { authenticator: reloading(credsFile, credsAuthenticator) };
   if (nkeyFile !== undefined) return { authenticator: reloading(nkeyFile, nkeyFromFile) };
-  return {};
+  const { username = '', password = '' } = servers[0] === undefined ? {} : parseUrl(servers[0]);
+  return username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) };
+}
+
+/** nats.js neither reads nor hides what stands before the `@`. */
+function withoutCredentials(server: string): string {
+  const url = parseUrl(server);
+  return `${url.protocol}//${url.host}`;
+}
+
+function parseUrl(server: string): URL {
+  try {
+    return new URL(server.includes('://') ? server : `nats://${server}`);
+  } catch (error) {
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `Expected the URL of a NATS server such as nats://host:4222, got ${server}`,
+      { cause: error },
+    );
+  }
 }
 
 function nkeyFromFile(content: Uint8Array): Authenticator {

@@ -25,5 +25,8 @@ function originOfDirect({ headers, subject }: Msg): { seq: number; timestampNano
   const timestampNanos = Date.parse(headers?.get('Nats-Time-Stamp') ?? '') * 1e6;
   if (Number.isFinite(seq) && Number.isFinite(timestampNanos)) return { seq, timestampNanos };
   const status = `${headers?.code ?? ''} ${headers?.description ?? ''}`.trim();
-  throw new AgentError('INTERNAL', `NATS answered a direct get with ${status === '' ? `a reply on ${subject}` : status}`);
+  throw new AgentError(
+    'INTERNAL',
+    `NATS answered a direct get with ${status === '' ? `a reply on ${subject}` : status}`,
+  );
 }

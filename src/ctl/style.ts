@@ -5,11 +5,14 @@ type Format = Parameters<typeof styleText>[0];
 /** Colours a text, or leaves it as it is. */
 export type Style = (format: Format, text: string) => string;
 
+/** What styleText would look at on its own, standard output and the real environment, has been looked at already. */
+const COLOURED: Style = (format, text) => styleText(format, text, { validateStream: false });
+
 const PLAIN: Style = (_format, text) => text;
 
 /** Colours for a terminal only, and never when NO_COLOR is set to anything (https://no-color.org). */
 export function styleFor(stream: { readonly isTTY?: boolean }, env: NodeJS.ProcessEnv): Style {
-  return stream.isTTY === true && !env.NO_COLOR ? styleText : PLAIN;
+  return stream.isTTY === true && !env.NO_COLOR ? COLOURED : PLAIN;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { encodeMapArgs } from '../domain/mapvalue.js';
 import { type Hook, hookKey, sameHook } from '../domain/hook.js';
@@ -213,6 +214,13 @@ export class MemoryDatapath implements Datapath {
     this.#lastId += 1;
     return this.#lastId;
   }
+}
+
+/** The interfaces of this machine, with indices made up: enough to plan with. Format: proc(5), /proc/net/dev. */
+export function interfacesOfMachine(): ReadonlyMap<string, number> {
+  const lines = readFileSync('/proc/self/net/dev', 'utf8').split('\n').slice(2);
+  const names = lines.map((line) => line.split(':', 1)[0]!.trim()).filter((name) => name !== '');
+  return new Map(names.map((name, index) => [name, index + 1]));
 }
 
 function infoOf({ id, declared }: MemoryMap): MapInfo {

@@ -58,7 +58,7 @@ export async function givenBus(t: TestContext): Promise<Given> {
 }
 
 export async function openBus(t: TestContext, { url }: { url: string }, log: Logger, host = HOST): Promise<Bus> {
-  const bus = await connectBus({ servers: [url], name: `test ${host}` }, log);
+  const bus = await connectBus({ servers: [url], name: `test ${host}`, signal: AbortSignal.timeout(PATIENCE_MS) }, log);
   t.after(() => bus.close());
   return bus;
 }

@@ -66,7 +66,11 @@ test('streams made by someone else are accepted when they are wide enough, and l
 });
 
 const UNFIT: readonly (readonly [string, Partial<StreamConfig>, RegExp])[] = [
-  ['subjects', { subjects: ['l3af.cmd.web1.*'] }, /L3AF_CMD.*subjects is \["l3af.cmd.web1.\*"\], wanted .*l3af\.cmd\.\*\.\*/],
+  [
+    'subjects',
+    { subjects: ['l3af.cmd.web1.*'] },
+    /L3AF_CMD.*subjects is \["l3af.cmd.web1.\*"\], wanted .*l3af\.cmd\.\*\.\*/,
+  ],
   ['retention', { retention: 'workqueue' as StreamConfig['retention'] }, /retention is "workqueue", wanted "limits"/],
   ['discard', { discard: 'old' as StreamConfig['discard'] }, /discard is "old", wanted "new"/],
   ['storage', { storage: 'memory' as StreamConfig['storage'] }, /storage is "memory", wanted "file"/],

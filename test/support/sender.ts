@@ -6,12 +6,14 @@ import { createSocket } from 'node:dgram';
  *
  *   node sender.js <address> <port> <packets per second> [<count>]
  */
-const [address, port, rate, count] = process.argv.slice(2);
+const [address = '', port, rate, count] = process.argv.slice(2);
+const destination = Number(port);
 const limit = count === undefined ? Number.POSITIVE_INFINITY : Number(count);
 const perMillisecond = Number(rate) / 1000;
 
-const socket = createSocket('udp4');
-socket.connect(Number(port), address, () => {
+// Not connected: a connected socket reports "port unreachable" by failing a later send. The address needs no resolver.
+const socket = createSocket({ type: 'udp4', lookup: (name, _options, done) => done(null, name, 4) });
+socket.bind(() => {
   const began = performance.now();
   let issued = 0;
   let sent = 0;
@@ -26,7 +28,7 @@ socket.connect(Number(port), address, () => {
     // Small bursts: a veth's ring holds 256 packets, and what does not fit is dropped before any program sees it.
     for (let burst = 0; issued < due && burst < 64; burst++, issued++) {
       payload.writeBigUInt64BE(BigInt(issued));
-      socket.send(payload, (error) => {
+      socket.send(payload, destination, address, (error) => {
         if (error === null) sent += 1;
       });
     }

@@ -57,7 +57,7 @@ export interface Libbpf {
 
   bpf_prog_load(type: number, name: string, license: string, code: Buffer, count: number, opts: Buffer): number;
   bpf_raw_tracepoint_open(name: string | null, programFd: number): number;
-  bpf_link_create: AsyncFunction<[programFd: number, targetFd: number, attachType: number, opts: Buffer | null]>;
+  bpf_link_create(programFd: number, targetFd: number, attachType: number, opts: Buffer | null): number;
   bpf_link_update(linkFd: number, programFd: number, opts: Buffer | null): number;
   bpf_link_detach(linkFd: number): number;
   bpf_prog_get_fd_by_id(id: number): number;

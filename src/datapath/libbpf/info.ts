@@ -1,7 +1,6 @@
 import koffi from 'koffi';
 import type { MapInfo } from '../../domain/observed.js';
 import { check } from './errno.js';
-import type { Fd } from './fd.js';
 import { libbpf } from './ffi.js';
 
 /*
@@ -29,7 +28,7 @@ export interface LinkInfo {
   readonly ifindex: number;
 }
 
-export function programInfo(fd: Fd): ProgramInfo {
+export function programInfo(fd: number): ProgramInfo {
   const info = infoOf(fd, Buffer.alloc(80));
   const name = info.subarray(64, 80);
   return {
@@ -40,7 +39,7 @@ export function programInfo(fd: Fd): ProgramInfo {
 }
 
 /** Ids of the maps that a program's code refers to. */
-export function mapIdsOf(fd: Fd): ReadonlySet<number> {
+export function mapIdsOf(fd: number): ReadonlySet<number> {
   const count = infoOf(fd, Buffer.alloc(80)).readUInt32LE(52);
   const ids = Buffer.alloc(count * 4);
   const request = Buffer.alloc(80);
@@ -51,7 +50,7 @@ export function mapIdsOf(fd: Fd): ReadonlySet<number> {
 }
 
 /** The kernel keeps only 15 characters of a map's name, so it is left to the caller. */
-export function mapInfo(fd: Fd): Omit<MapInfo, 'name'> {
+export function mapInfo(fd: number): Omit<MapInfo, 'name'> {
   const info = infoOf(fd, Buffer.alloc(24));
   return {
     type: info.readUInt32LE(0),
@@ -62,7 +61,7 @@ export function mapInfo(fd: Fd): Omit<MapInfo, 'name'> {
   };
 }
 
-export function linkInfo(fd: Fd): LinkInfo {
+export function linkInfo(fd: number): LinkInfo {
   const info = infoOf(fd, Buffer.alloc(24));
   return {
     type: info.readUInt32LE(0),
@@ -72,9 +71,9 @@ export function linkInfo(fd: Fd): LinkInfo {
   };
 }
 
-function infoOf(fd: Fd, info: Buffer): Buffer {
+function infoOf(fd: number, info: Buffer): Buffer {
   const length = Buffer.alloc(4);
   length.writeUInt32LE(info.length);
-  check(libbpf().bpf_obj_get_info_by_fd(fd.number, info, length), 'Cannot ask the kernel about a BPF object');
+  check(libbpf().bpf_obj_get_info_by_fd(fd, info, length), 'Cannot ask the kernel about a BPF object');
   return info;
 }

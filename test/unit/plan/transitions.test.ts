@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { MemoryDatapath } from '../../../src/datapath/memory.js';
 import { type DesiredState, NOTHING_DESIRED, programsAt } from '../../../src/domain/desired.js';
 import type { Hook } from '../../../src/domain/hook.js';
 import { hookAt } from '../../../src/domain/observed.js';
 import { publicMapPath } from '../../../src/domain/pins.js';
-import { MemoryDatapath } from '../../../src/datapath/memory.js';
 import { reconcile } from '../../../src/reconcile.js';
 import { builtPackages, desiredAt, pathAt, planContext, program } from '../../support/chains.js';
 
@@ -22,7 +22,10 @@ const chainArbitrary = fc
     { selector: ({ name }) => name, maxLength: 6 },
   )
   .map((members) =>
-    desiredAt(hook, ...members.map(({ name, version, enabled }, index) => program(name, index + 1, { version, enabled }))),
+    desiredAt(
+      hook,
+      ...members.map(({ name, version, enabled }, index) => program(name, index + 1, { version, enabled })),
+    ),
   );
 
 function wantedPath(desired: DesiredState): string[] | undefined {
@@ -32,35 +35,46 @@ function wantedPath(desired: DesiredState): string[] | undefined {
 
 test('at every step of any transition a packet passes the old chain or the new one, and never anything between', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(chainArbitrary, { minLength: 1, maxLength: 8 }), fc.boolean(), async (states, failing) => {
-      const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
-      const tools = { datapath, packages: builtPackages };
-      const context = planContext(BPFFS);
-      let before: DesiredState = NOTHING_DESIRED;
-      for (const [index, desired] of states.entries()) {
-        const [from, to] = [wantedPath(before), wantedPath(desired)];
-        let steps = 0;
-        const report = await reconcile({ before, desired }, tools, context, async (_step, phase) => {
-          const path = pathAt(await datapath.observe(), hook);
-          assert.ok([from, to].some((allowed) => JSON.stringify(allowed) === JSON.stringify(path)), `between: ${path}`);
-          steps += 1;
-          if (failing && index % 2 === 1 && phase === 'commit') throw new Error('injected');
-        });
-        const observed = await datapath.observe();
-        const path = pathAt(observed, hook);
-        if (report.status === 'failed') {
-          assert.deepEqual(path, from);
-          assert.equal(report.undone, true);
-          desired === before || assert.ok(steps > 0);
-        } else {
-          assert.deepEqual(path, to);
-          before = desired;
+    fc.asyncProperty(
+      fc.array(chainArbitrary, { minLength: 1, maxLength: 8 }),
+      fc.boolean(),
+      async (states, failing) => {
+        const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
+        const tools = { datapath, packages: builtPackages };
+        const context = planContext(BPFFS);
+        let before: DesiredState = NOTHING_DESIRED;
+        for (const [index, desired] of states.entries()) {
+          const [from, to] = [wantedPath(before), wantedPath(desired)];
+          let steps = 0;
+          const report = await reconcile({ before, desired }, tools, context, async (_step, phase) => {
+            const path = pathAt(await datapath.observe(), hook);
+            assert.ok(
+              [from, to].some((allowed) => JSON.stringify(allowed) === JSON.stringify(path)),
+              `between: ${path}`,
+            );
+            steps += 1;
+            if (failing && index % 2 === 1 && phase === 'commit') throw new Error('injected');
+          });
+          const observed = await datapath.observe();
+          const path = pathAt(observed, hook);
+          if (report.status === 'failed') {
+            assert.deepEqual(path, from);
+            assert.equal(report.undone, true);
+            desired === before || assert.ok(steps > 0);
+          } else {
+            assert.deepEqual(path, to);
+            before = desired;
+          }
+          const expected = wantedPath(before);
+          const pinned = hookAt(observed, hook).generations.length;
+          assert.equal(
+            pinned,
+            expected === undefined ? 0 : expected.length + 1,
+            'nothing but the chain and its root is pinned',
+          );
         }
-        const expected = wantedPath(before);
-        const pinned = hookAt(observed, hook).generations.length;
-        assert.equal(pinned, expected === undefined ? 0 : expected.length + 1, 'nothing but the chain and its root is pinned');
-      }
-    }),
+      },
+    ),
     { numRuns: 300 },
   );
 });
@@ -110,7 +124,10 @@ test('a change in the middle loads only what changed', async () => {
   const second = await reconcile({ before: chain('1.0'), desired: chain('2.0') }, tools, planContext(BPFFS));
 
   const idOf = (report: typeof first, name: string) => report.outcomes.find((o) => o.name === name)?.programId;
-  assert.deepEqual(second.outcomes.map(({ result }) => result), ['unchanged', 'updated', 'unchanged']);
+  assert.deepEqual(
+    second.outcomes.map(({ result }) => result),
+    ['unchanged', 'updated', 'unchanged'],
+  );
   assert.equal(idOf(second, 'a'), idOf(first, 'a'));
   assert.equal(idOf(second, 'c'), idOf(first, 'c'));
   assert.notEqual(idOf(second, 'b'), idOf(first, 'b'));

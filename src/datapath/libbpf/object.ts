@@ -1,0 +1,57 @@
+import type { MapInfo } from '../../domain/observed.js';
+import { AgentError } from '../../errors.js';
+import { errnoWords } from './errno.js';
+import { type BpfMap, type BpfObject, type BpfProgram, lastErrno, libbpf } from './ffi.js';
+import { firstComplaint, Messages } from './messages.js';
+
+/** An object file as libbpf has read it; nothing of it is in the kernel until it is loaded. */
+export class OpenObject implements Disposable {
+  readonly pointer: BpfObject;
+
+  constructor(pointer: BpfObject) {
+    this.pointer = pointer;
+  }
+
+  /** Releases what libbpf holds, descriptors of programs and maps among it. What is pinned stays. */
+  [Symbol.dispose](): void {
+    libbpf().bpf_object__close(this.pointer);
+  }
+
+  programs(): BpfProgram[] {
+    return [...iterate((previous: BpfProgram | null) => libbpf().bpf_object__next_program(this.pointer, previous))];
+  }
+
+  /** Maps as they are declared, by name. Those for global data are among them. */
+  maps(): ReadonlyMap<string, BpfMap> {
+    const maps = iterate((previous: BpfMap | null) => libbpf().bpf_object__next_map(this.pointer, previous));
+    return new Map([...maps].map((map) => [libbpf().bpf_map__name(map), map]));
+  }
+}
+
+/** @throws AgentError OBJECT_INVALID saying what libbpf could not read */
+export function openObject(path: string): OpenObject {
+  using messages = Messages.collect();
+  const pointer = libbpf().bpf_object__open_file(path, null);
+  if (pointer !== null) return new OpenObject(pointer);
+  const words = errnoWords(lastErrno());
+  const complaint = firstComplaint(messages.text) ?? words;
+  const detail = messages.text.trim() === '' ? words : messages.text.trim();
+  throw new AgentError('OBJECT_INVALID', `libbpf cannot read the object file: ${complaint}`, { detail });
+}
+
+/** What an object declares of a map; it has no id before it is loaded. */
+export function declaredMap(map: BpfMap): MapInfo {
+  const bpf = libbpf();
+  return {
+    name: bpf.bpf_map__name(map),
+    id: 0,
+    type: bpf.bpf_map__type(map),
+    keySize: bpf.bpf_map__key_size(map),
+    valueSize: bpf.bpf_map__value_size(map),
+    maxEntries: bpf.bpf_map__max_entries(map),
+  };
+}
+
+function* iterate<Item>(next: (previous: Item | null) => Item | null): Generator<Item> {
+  for (let item = next(null); item !== null; item = next(item)) yield item;
+}

@@ -1,0 +1,119 @@
+import { linkSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { AgentError } from '../../errors.js';
+import { check } from './errno.js';
+import { libbpf } from './ffi.js';
+
+/*
+ * bpffs as a file system: directories, pins, further names. Everything is synchronous: it is memory, and a call costs a few
+ * microseconds.
+ */
+
+/** Pins an object under a name that is free, in a directory that exists. */
+export function pin(fd: number, path: string): void {
+  check(libbpf().bpf_obj_pin(fd, path), `Cannot pin at ${path}`);
+}
+
+/** Makes a directory that must not exist yet, and those above it below `root` as needed. */
+export function makeNewDir(path: string, root: string): void {
+  makeParents(path);
+  try {
+    fileOperation(`Cannot make the directory ${path}`, () => mkdirSync(path));
+  } catch (error) {
+    removeEmptyParents(path, root);
+    throw error;
+  }
+}
+
+export function makeParents(path: string): void {
+  fileOperation(`Cannot make the directory ${dirname(path)}`, () => mkdirSync(dirname(path), { recursive: true }));
+}
+
+/**
+ * Makes `path` a further name of what is pinned at `pin`. Whoever opens `path` meanwhile finds the old object or the new one.
+ */
+export function publish(pinned: string, path: string): void {
+  makeParents(path);
+  fileOperation(`Cannot publish ${pinned} as ${path}`, () => {
+    // rename(2) does nothing when both names are the same file already, and would leave the temporary one.
+    if (inodeOf(path) === statSync(pinned).ino) return;
+    // A percent sign keeps it apart from every map's name. One that a crash left is replaced.
+    const temporary = `${path}%new`;
+    rmSync(temporary, { force: true });
+    linkSync(pinned, temporary);
+    renameSync(temporary, path);
+  });
+}
+
+/** Gives a pin another name, atomically replacing what had that name. */
+export function move(from: string, to: string, root: string): void {
+  if (from === to) return;
+  makeParents(to);
+  fileOperation(`Cannot move the pin ${from} to ${to}`, () => renameSync(from, to));
+  removeEmptyParents(from, root);
+}
+
+/** Takes a name away, and the directories below `root` that this leaves empty; a name that is not there is fine. */
+export function unpin(path: string, root: string): void {
+  fileOperation(`Cannot unpin ${path}`, () => ignoring(['ENOENT', 'ENOTDIR'], () => unlinkSync(path)));
+  removeEmptyParents(path, root);
+}
+
+/** Takes a whole directory away, and the ones above it below `root` that this leaves empty. */
+export function removeTree(dir: string, root: string): void {
+  fileOperation(`Cannot remove ${dir}`, () => rmSync(dir, { recursive: true, force: true }));
+  removeEmptyParents(dir, root);
+}
+
+function removeEmptyParents(path: string, root: string): void {
+  for (let dir = dirname(path); dir.startsWith(`${root}/`); dir = dirname(dir)) {
+    const removed = ignoring(['ENOTEMPTY', 'EEXIST', 'ENOENT', 'EBUSY', 'ENOTDIR'], () => rmdirSync(dir));
+    if (!removed && inodeOf(dir) !== undefined) return;
+  }
+}
+
+/** Everything exactly `depth` levels below a directory, as paths relative to it; nothing if the directory is not there. */
+export function* walk(dir: string, depth: number, base = ''): Generator<string> {
+  for (const entry of entriesOf(`${dir}${base === '' ? '' : '/'}${base}`)) {
+    const path = base === '' ? entry.name : `${base}/${entry.name}`;
+    if (depth === 1) yield path;
+    else if (entry.isDirectory()) yield* walk(dir, depth - 1, path);
+  }
+}
+
+function entriesOf(dir: string) {
+  try {
+    return readdirSync(dir, { withFileTypes: true });
+  } catch (error) {
+    if (isErrno(error, ['ENOENT', 'ENOTDIR'])) return [];
+    throw new AgentError('KERNEL', `Cannot list ${dir}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
+}
+
+function fileOperation(failed: string, operation: () => void): void {
+  try {
+    operation();
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new AgentError('KERNEL', `${failed} (${why})`, { cause, detail: why });
+  }
+}
+
+/** @returns false if the operation failed in one of these ways */
+function ignoring(codes: readonly string[], operation: () => void): boolean {
+  try {
+    operation();
+    return true;
+  } catch (error) {
+    if (isErrno(error, codes)) return false;
+    throw error;
+  }
+}
+
+function isErrno(error: unknown, codes: readonly string[]): boolean {
+  return error instanceof Error && 'code' in error && codes.includes(String(error.code));
+}

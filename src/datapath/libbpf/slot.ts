@@ -1,0 +1,34 @@
+import { check, EINVAL, ENOENT, kernelError } from './errno.js';
+import { openPin } from './fd.js';
+import { libbpf } from './ffi.js';
+
+/** The only key of a slot. */
+const KEY = Buffer.alloc(4);
+
+/** Writes key 0 of a slot, or empties it; see `Datapath.setSlot`. */
+export function setSlot(slotPin: string, programPin: string | null): void {
+  using slot = openPin(slotPin);
+  if (programPin === null) {
+    const result = libbpf().bpf_map_delete_elem(slot.number, KEY);
+    if (result !== -ENOENT) check(result, `Cannot empty the slot ${slotPin}`);
+    return;
+  }
+  using program = openPin(programPin);
+  const value = Buffer.alloc(4);
+  value.writeInt32LE(program.number);
+  const result = libbpf().bpf_map_update_elem(slot.number, KEY, value, 0);
+  if (result === -EINVAL) {
+    const why = 'its type, expected attach type or xdp.frags is not that of the program that owns the slot';
+    throw kernelError(`Cannot put ${programPin} into ${slotPin}: ${why}`, result);
+  }
+  check(result, `Cannot put ${programPin} into ${slotPin}`);
+}
+
+/** Id of the program in a slot; null when it is empty. */
+export function programInSlot(slotFd: number): number | null {
+  const value = Buffer.alloc(4);
+  const result = libbpf().bpf_map_lookup_elem(slotFd, KEY, value);
+  if (result === -ENOENT) return null;
+  check(result, 'Cannot read a slot');
+  return value.readUInt32LE();
+}

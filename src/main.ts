@@ -1,0 +1,106 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import { type Config, describeConfig, loadConfig, SETTINGS } from './config.js';
+import { Daemon } from './daemon.js';
+import type { Datapath } from './datapath/datapath.js';
+import { LibbpfDatapath } from './datapath/libbpf/datapath.js';
+import { ensureBpffs } from './datapath/libbpf/mount.js';
+import { type Probe, probeKernel } from './datapath/libbpf/probe.js';
+import { interfacesOfMachine, MemoryDatapath } from './datapath/memory.js';
+import { AgentError, type ErrorCode } from './errors.js';
+import { PROJECT_ROOT } from './roots.js';
+import { createLogger } from './telemetry/log.js';
+
+/** sysexits(3): 78 is a configuration error, on which the systemd unit does not restart; 69 something that is missing. */
+const EXIT_STATUS: Partial<Record<ErrorCode, number>> = { CONFIG_INVALID: 78, NO_PRIVILEGE: 77, DUPLICATE_HOST: 69 };
+
+const version = (JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string }).version;
+
+const program = new Command('l3af-agent')
+  .description('Takes commands for this host from NATS and keeps its chains of eBPF programs as they say.')
+  .version(version)
+  .showHelpAfterError('(l3af-agent --help says more)');
+
+withSettings(program.command('run'))
+  .description('run the agent in the foreground')
+  .addOption(new Option('--detach-on-exit', 'take the datapath down when the agent stops'))
+  .addHelpText('after', '\nWithout --nats-url the agent starts a nats-server of its own and prints its URL.')
+  .action(run);
+
+withSettings(program.command('check'))
+  .description('tell what this machine can do, by trying')
+  .option('--json', 'as JSON')
+  .action(check);
+
+withSettings(program.command('config'))
+  .description('show the effective configuration and where each value comes from')
+  .option('--json', 'as JSON')
+  .action(showConfig);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof AgentError)) throw error;
+  process.stderr.write(`l3af-agent: ${error.message}\n`);
+  process.exitCode = EXIT_STATUS[error.code] ?? 1;
+}
+
+function withSettings(command: Command): Command {
+  for (const { flag, placeholder, description, default: standard, absent, env } of SETTINGS) {
+    command.option(`${flag} <${placeholder}>`, `${description} (${standard ?? absent}; ${env})`);
+  }
+  return command;
+}
+
+async function run(flags: Record<string, unknown>): Promise<void> {
+  const { config } = loadConfig({ flags, env: process.env });
+  const log = createLogger({ level: config.logLevel, host: config.hostName });
+  const datapath = await openDatapath(config);
+  const daemon = new Daemon({ config, version, log, datapath, onFatal: (error) => void stop('failure', error) });
+  let stopping = false;
+  const stop = async (reason: string, error?: unknown) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ reason }, 'stopping');
+    await daemon.stop(flags.detachOnExit === true);
+    if (error === undefined) return;
+    process.exitCode = (error instanceof AgentError ? EXIT_STATUS[error.code] : undefined) ?? 1;
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal));
+  log.info({ version, pid: process.pid, datapath: datapath.kind, state_dir: config.stateDir }, 'starting');
+  await daemon.start();
+}
+
+async function openDatapath({ datapath, bpffs, xdpMode, tcMode }: Config): Promise<Datapath> {
+  if (datapath === 'memory') return new MemoryDatapath({ bpffs, interfaces: interfacesOfMachine() });
+  await ensureBpffs(bpffs);
+  return new LibbpfDatapath({ bpffs, xdp: xdpMode, tc: tcMode });
+}
+
+async function check(flags: Record<string, unknown>): Promise<void> {
+  const { config } = loadConfig({ flags, env: process.env });
+  const probes = await probeKernel({ bpffs: config.bpffs });
+  if (flags.json === true) process.stdout.write(`${JSON.stringify(probes, null, 2)}\n`);
+  else process.stdout.write(table(probes));
+}
+
+function table(probes: readonly Probe[]): string {
+  const width = Math.max(...probes.map(({ name }) => name.length));
+  return probes.map(({ name, ok, reason }) => `${name.padEnd(width)}  ${ok ? 'yes' : 'no '}  ${reason}\n`).join('');
+}
+
+function showConfig(flags: Record<string, unknown>): void {
+  const settings = describeConfig(loadConfig({ flags, env: process.env }));
+  if (flags.json === true) {
+    process.stdout.write(`${JSON.stringify(settings, null, 2)}\n`);
+    return;
+  }
+  const [name, value] = (['setting', 'value'] as const).map((key) =>
+    Math.max(...settings.map((row) => (row[key] ?? '-').length)),
+  );
+  for (const row of settings) {
+    process.stdout.write(`${row.setting.padEnd(name!)}  ${(row.value ?? '-').padEnd(value!)}  ${row.source}\n`);
+  }
+}
