@@ -14,8 +14,8 @@ import { fold } from './domain/fold.js';
 import { RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
-import type { EventKind } from './messages/events.js';
 import { parseEnvelope } from './messages/envelope.js';
+import type { EventKind } from './messages/events.js';
 import { parseCommand } from './messages/parse.js';
 import { check } from './plan/check.js';
 import { type Reading, type Replay, type ReplayEntry, replay } from './replay.js';
@@ -26,7 +26,8 @@ import type { Metrics } from './telemetry/metrics.js';
 /** The bus, as far as commands need it. */
 export interface CommandBus {
   position(): Promise<StreamPosition>;
-  backlog(after: number | null): Promise<Backlog>;
+  /** The commands past `after`, from the last deploy that is `usable` on. */
+  backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog>;
   consume(after: number, handler: (delivery: Delivery) => Promise<Disposition>): Promise<void>;
   /** Resolves when every acknowledgement in the journal's outbox is confirmed by its stream. */
   flushOutbox(): Promise<void>;
@@ -76,7 +77,7 @@ export class Agent {
     const { bus, journal, log } = this.#options;
     await this.checkPosition();
     const after = journal.stream?.lastSeq ?? null;
-    const { deliveries, upTo } = await bus.backlog(after);
+    const { deliveries, upTo } = await bus.backlog(after, (deploy) => this.#wouldRun(deploy));
     const [first] = deliveries;
     const caughtUp = deliveries.length > 1 && (await this.#catchUp(deliveries));
     if (deliveries.length > 0) log.info({ commands: deliveries.length, folded: caughtUp }, 'caught up with the stream');
@@ -129,7 +130,10 @@ export class Agent {
     const begun = performance.now();
     const reading = read(delivery, hostName);
     const receipt = this.#receipt(delivery, reading.envelope);
-    const done = async (answer: Acknowledgement, effect: Pick<Finish, 'desired' | 'generation' | 'clearsAwait'> = {}) => {
+    const done = async (
+      answer: Acknowledgement,
+      effect: Pick<Finish, 'desired' | 'generation' | 'clearsAwait'> = {},
+    ) => {
       await journal.finish({ ...this.#finish(key, answer), ...effect });
       this.#lastAnswer = answer;
       metrics.commandFinished(delivery.verb, answer.status, (performance.now() - begun) / 1000);
@@ -164,7 +168,11 @@ export class Agent {
     const answer = answerReported(receipt, command, report);
     if (report.status === 'failed') return done(answer);
     const { gen } = envelope;
-    return done(answer, { desired, ...(gen !== undefined && { generation: gen }), clearsAwait: command.verb === 'deploy' });
+    return done(answer, {
+      desired,
+      ...(gen !== undefined && { generation: gen }),
+      clearsAwait: command.verb === 'deploy',
+    });
   }
 
   /** What a delta builds on. With no record of what is desired, only a host that runs nothing of ours is known to desire nothing. */
@@ -173,15 +181,31 @@ export class Agent {
     if (journal.desired !== null || verb === 'deploy') return journal.desired ?? NOTHING_DESIRED;
     const { hooks } = await host.observe();
     if (hooks.every(({ generations }) => generations.length === 0)) return NOTHING_DESIRED;
-    const message = 'Programs run here, but there is no record of what is desired; send a deploy with the whole desired state';
+    const message =
+      'Programs run here, but there is no record of what is desired; send a deploy with the whole desired state';
     throw new RefusedError([{ code: 'RESYNC_REQUIRED', message }]);
+  }
+
+  /** Whether a deploy would be run, so that what lies before it does not matter. */
+  #wouldRun(deploy: Delivery): boolean {
+    const { hostName, journal, serverNow } = this.#options;
+    const reading = read(deploy, hostName);
+    if (!reading.ok || refusalOf('deploy', reading.envelope, journal, serverNow()) !== undefined) return false;
+    try {
+      this.#accept(fold(NOTHING_DESIRED, reading.command));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** Folds a backlog into one desired state and reconciles once. False if it has to be gone through one by one. */
   async #catchUp(deliveries: readonly Delivery[]): Promise<boolean> {
     const { bus, host, hostName, journal, lane, log, serverNow } = this.#options;
+    const seen = new Set<string>();
     const readings = deliveries
       .filter((delivery) => journal.find(keyOf(delivery))?.status === undefined)
+      .filter(({ id }) => !seen.has(id) && seen.add(id))
       .map((delivery) => ({ delivery, reading: read(delivery, hostName) }));
     const done = await lane.run(async () => {
       const result = replay(readings, journal, serverNow(), (desired) => this.#accept(desired));

@@ -36,7 +36,12 @@ export function answerFolded(receipt: Receipt, by: string): Acknowledgement {
 /** For a command that has ended the agent too often. */
 export function answerQuarantined(receipt: Receipt, attempts: number): Acknowledgement {
   const message = `The agent died on this command ${attempts} times; it is put aside as a dead letter and not tried again`;
-  return answer(receipt, { status: 'failed', code: 'QUARANTINED', message, errors: [{ code: 'QUARANTINED', message }] });
+  return answer(receipt, {
+    status: 'failed',
+    code: 'QUARANTINED',
+    message,
+    errors: [{ code: 'QUARANTINED', message }],
+  });
 }
 
 /** For a command that ran. */

@@ -1,12 +1,13 @@
+import { release } from 'node:os';
 import type { CommandBus } from './agent.js';
 import { CommandStream } from './bus/commands.js';
 import { type Bus, connectBus } from './bus/connect.js';
-import type { Delivery, Disposition, StreamPosition } from './bus/delivery.js';
+import type { Backlog, Delivery, Disposition, StreamPosition } from './bus/delivery.js';
 import { EmbeddedServer } from './bus/embedded.js';
 import { Outbox } from './bus/outbox.js';
 import { Publisher } from './bus/publish.js';
 import { Registration } from './bus/registration.js';
-import { type Service, startService } from './bus/service.js';
+import { type RequestHandler, type Service, startService } from './bus/service.js';
 import { ensureStreams } from './bus/streams.js';
 import type { Config } from './config.js';
 import type { EventKind } from './messages/events.js';
@@ -16,7 +17,7 @@ import type { Journal } from './store/journal.js';
 import type { Logger } from './telemetry/log.js';
 import type { Metrics } from './telemetry/metrics.js';
 
-export interface LinkOptions {
+export interface BusLinkOptions {
   readonly config: Config;
   readonly version: string;
   readonly log: Logger;
@@ -27,7 +28,181 @@ export interface LinkOptions {
   readonly startedAt: Date;
   readonly interfaces: () => ReadonlyMap<string, number>;
   readonly snapshot: () => Promise<L3AFALLHOSTDATA>;
-  /** Asked when commands are about to be consumed again after a loss; see CommandStreamOptions. */
+  /** Asked when commands are about to be consumed again after a loss: the sequence after which to go on. */
   readonly onResume: (position: StreamPosition) => Promise<number | undefined>;
+  /** Called when another agent has taken this host's registration. */
   readonly onConflict: (error: Error) => void;
+}
+
+/** Everything that ties the agent to the bus, put together from the parts in `bus/`. */
+export class BusLink implements CommandBus {
+  readonly #options: BusLinkOptions;
+  readonly #subjects: Subjects;
+  readonly #host: string;
+  #embedded: EmbeddedServer | undefined;
+  #bus: Bus | undefined;
+  #registration!: Registration;
+  #publisher!: Publisher;
+  #outbox!: Outbox;
+  #commands!: CommandStream;
+  #service: Service | undefined;
+
+  /** @throws AgentError CONFIG_INVALID for a host name that has no place in a subject */
+  constructor(options: BusLinkOptions) {
+    const { hostId, hostName, prefix } = options.config;
+    this.#options = options;
+    this.#host = hostId ?? hostToken(hostName);
+    this.#subjects = subjectsFor(prefix, this.#host);
+  }
+
+  get ackSubject(): string {
+    return this.#subjects.ack;
+  }
+
+  get commandSubject(): string {
+    return this.#subjects.commandFilter;
+  }
+
+  get connected(): boolean {
+    return this.#bus?.connection.connected ?? false;
+  }
+
+  /**
+   * Connects, for as long as it takes, and claims the host's name.
+   *
+   * @throws AgentError DUPLICATE_HOST, STREAM_INCOMPATIBLE, CONFIG_INVALID, or BROKER_UNREACHABLE when the wait was ended
+   */
+  async open(): Promise<void> {
+    const { config, version, log, journal, metrics, startedAt, onConflict, onResume } = this.#options;
+    this.#bus = await connectBus(await this.#busOptions(), log);
+    const { connection } = this.#bus;
+    metrics.setBrokerConnected(true);
+    connection.onReconnect(() => metrics.setBrokerConnected(true));
+    connection.onDisconnect(() => metrics.setBrokerConnected(false));
+    const [bus, subjects, host, logger] = [this.#bus, this.#subjects, this.#host, log];
+    const { hostsTtlMs } = await ensureStreams(bus, subjects, log);
+    this.#registration = new Registration({
+      bus,
+      host,
+      instanceId: journal.instanceId,
+      startedAt: startedAt.toISOString(),
+      ttlMs: hostsTtlMs,
+      describe: () => this.#describe(config, version),
+      onConflict,
+      logger,
+    });
+    await this.#registration.claim();
+    this.#registration.start();
+    this.#publisher = new Publisher({ bus, subjects, host, logger });
+    this.#outbox = new Outbox({ bus, subjects, store: journal, logger });
+    this.#outbox.start();
+    const onStreamMissing = async () => void (await ensureStreams(bus, subjects, log));
+    this.#commands = new CommandStream({ bus, subjects, host, logger, onResume, onStreamMissing });
+  }
+
+  /** Answers the read-only requests. */
+  async serve(handlers: Readonly<Record<string, RequestHandler>>): Promise<void> {
+    const [bus, subjects, host, logger] = [this.#bus!, this.#subjects, this.#host, this.#options.log];
+    this.#service = await startService({ bus, subjects, host, version: this.#options.version, handlers, logger });
+  }
+
+  /** Finishes the command in hand and takes no further ones. */
+  async stopCommands(): Promise<void> {
+    await this.#commands?.stop();
+  }
+
+  async close(): Promise<void> {
+    await this.#service?.stop();
+    await this.#outbox?.stop();
+    await this.#publisher?.stop();
+    await this.#registration?.stop();
+    await this.#bus?.close();
+    await this.#embedded?.stop();
+  }
+
+  position(): Promise<StreamPosition> {
+    return this.#commands.position();
+  }
+
+  backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog> {
+    return this.#commands.backlog(after, usable);
+  }
+
+  consume(after: number, handler: (delivery: Delivery) => Promise<Disposition>): Promise<void> {
+    return this.#commands.consume(after, handler);
+  }
+
+  async flushOutbox(): Promise<void> {
+    const { metrics, journal } = this.#options;
+    metrics.setOutboxPending(journal.pending().length);
+    await this.#outbox.flush();
+    metrics.setOutboxPending(journal.pending().length);
+  }
+
+  publishEvent(kind: EventKind, message: string, data?: Record<string, unknown>): void {
+    const { config, journal } = this.#options;
+    const at = new Date().toISOString();
+    const body = { host: config.hostName, instance_id: journal.instanceId, kind, at, message };
+    this.#publisher.event(kind, { ...body, ...(data !== undefined && { data }) });
+  }
+
+  /** A snapshot that cannot be stored is logged: the next one takes its place. */
+  async publishSnapshot(): Promise<void> {
+    const { log, snapshot } = this.#options;
+    try {
+      await this.#publisher.snapshot(await snapshot());
+    } catch (error) {
+      log.warn({ err: error }, 'snapshot not stored');
+    }
+  }
+
+  async publishMetrics(): Promise<void> {
+    const { config, metrics } = this.#options;
+    const at = new Date().toISOString();
+    this.#publisher.metrics({ host: config.hostName, at, metrics: await metrics.allStats() });
+  }
+
+  deadLetter(delivery: Delivery): Promise<void> {
+    return this.#publisher.deadLetter(delivery);
+  }
+
+  /** Milliseconds since the epoch by the server's clock. */
+  serverNow(): number {
+    return Date.now() + this.#registration.serverClockOffsetMs();
+  }
+
+  async #busOptions() {
+    const { config, log, signal } = this.#options;
+    if (config.natsUrl === undefined) {
+      this.#embedded = new EmbeddedServer({ stateDir: config.stateDir, logger: log });
+    }
+    const servers = config.natsUrl ?? [(await this.#embedded!.start()).url];
+    const files = { caFile: config.natsTlsCa, certFile: config.natsTlsCert, keyFile: config.natsTlsKey };
+    const encrypted =
+      servers.some((url) => url.startsWith('tls:')) || Object.values(files).some((f) => f !== undefined);
+    return {
+      servers,
+      name: `l3af-agent ${config.hostName}`,
+      credsFile: config.natsCreds,
+      nkeyFile: config.natsNkey,
+      tls: encrypted ? files : undefined,
+      inboxPrefix: config.inboxPrefix,
+      jsApiPrefix: config.jsApiPrefix,
+      signal,
+    };
+  }
+
+  #describe(config: Config, version: string) {
+    const { journal, interfaces } = this.#options;
+    const { generation, stream } = journal;
+    return {
+      host: config.hostName,
+      version,
+      interfaces: [...interfaces()].map(([name, index]) => ({ name, index })),
+      labels: {},
+      kernel: { release: release(), features: {} },
+      ...(generation !== undefined && { gen: generation }),
+      ...(stream !== undefined && { seq: stream.lastSeq }),
+    };
+  }
 }

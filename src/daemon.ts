@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Agent } from './agent.js';
 import type { Observer } from './apply/executor.js';
 import { Lane } from './apply/lane.js';
-import { type BusLink, connectLink } from './bus-link.js';
+import { BusLink } from './bus-link.js';
 import type { Config } from './config.js';
 import type { Datapath } from './datapath/datapath.js';
 import { NOTHING_DESIRED } from './domain/desired.js';
@@ -154,7 +154,7 @@ export class Daemon {
 
   async #join(): Promise<void> {
     const { config, version, log } = this.#options;
-    const link = await connectLink({
+    const link = new BusLink({
       config,
       version,
       log,
@@ -171,6 +171,7 @@ export class Daemon {
       onConflict: (error) => this.#options.onFatal(error),
     });
     this.#link = link;
+    await link.open();
     const { hostName, chaining, snapshotInterval, metricsInterval } = config;
     const agent = new Agent({
       hostName,
@@ -206,7 +207,7 @@ export class Daemon {
     await link.publishSnapshot();
     link.publishEvent('started', `Agent ${version} takes commands for ${hostName}`);
     this.#every(snapshotInterval, () => link.publishSnapshot());
-    this.#every(metricsInterval, async () => link.publishMetrics(await this.#metrics.allStats()));
+    this.#every(metricsInterval, () => link.publishMetrics());
     log.info({ subject: link.commandSubject }, 'taking commands');
   }
 

@@ -84,7 +84,8 @@ export class Host {
     }
     const faults = reports.flatMap((report) => report.faults);
     const seen = JSON.stringify(faults);
-    if (faults.length > 0 && seen !== this.#knownFaults) log.error({ faults }, 'cannot bring the host to its desired state');
+    if (faults.length > 0 && seen !== this.#knownFaults)
+      log.error({ faults }, 'cannot bring the host to its desired state');
     if (faults.length === 0 && this.#knownFaults !== '') log.info('the host is at its desired state again');
     this.#knownFaults = faults.length === 0 ? '' : seen;
     const repaired = reports.filter((report) => report.status === 'applied');

@@ -5,8 +5,8 @@ import { Command, Option } from 'commander';
 import { type Config, describeConfig, loadConfig, SETTINGS } from './config.js';
 import { Daemon } from './daemon.js';
 import type { Datapath } from './datapath/datapath.js';
+import { ensureBpffs } from './datapath/libbpf/bpffs.js';
 import { LibbpfDatapath } from './datapath/libbpf/datapath.js';
-import { ensureBpffs } from './datapath/libbpf/mount.js';
 import { type Probe, probeKernel } from './datapath/libbpf/probe.js';
 import { interfacesOfMachine, MemoryDatapath } from './datapath/memory.js';
 import { AgentError, type ErrorCode } from './errors.js';
@@ -39,6 +39,12 @@ withSettings(program.command('config'))
   .option('--json', 'as JSON')
   .action(showConfig);
 
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // The reader has seen enough: `l3af-agent config | head`.
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -65,8 +71,9 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     stopping = true;
     log.info({ reason }, 'stopping');
     await daemon.stop(flags.detachOnExit === true);
-    if (error === undefined) return;
-    process.exitCode = (error instanceof AgentError ? EXIT_STATUS[error.code] : undefined) ?? 1;
+    const status = error instanceof AgentError ? EXIT_STATUS[error.code] : undefined;
+    // Whatever a library still holds open must not keep a stopped agent alive.
+    process.exit(error === undefined ? 0 : (status ?? 1));
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal));
   log.info({ version, pid: process.pid, datapath: datapath.kind, state_dir: config.stateDir }, 'starting');

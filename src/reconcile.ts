@@ -127,7 +127,10 @@ function culpritOf(step: Step, desired: DesiredState): { hook: Hook; program: Pr
       if (step.op === 'load' && sameHook(step.generation.hook, hook) && step.generation.name === program.name) {
         return { hook, program };
       }
-      if (step.op === 'fetch' && (['name', 'version', 'artifact', 'repoUrl'] as const).every((k) => step.package[k] === program[k])) {
+      if (
+        step.op === 'fetch' &&
+        (['name', 'version', 'artifact', 'repoUrl'] as const).every((k) => step.package[k] === program[k])
+      ) {
         return { hook, program };
       }
     }
@@ -170,4 +173,3 @@ function slotNames(desired: DesiredState, context: PlanContext): (generation: Ge
 function inWords({ step, error }: Failure): string {
   return `${describeStep(step)}: ${error instanceof Error ? error.message : String(error)}`;
 }
-

@@ -7,7 +7,7 @@ import { RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
 import { parseCommand } from './messages/parse.js';
-import { type ReplyOf, type RequestOf, type RequestVerb, REQUESTS } from './messages/requests.js';
+import { parseRequest, REQUEST_VERBS, type ReplyOf, type RequestOf, type RequestVerb } from './messages/requests.js';
 import { check } from './plan/check.js';
 import type { PlanContext } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
@@ -34,7 +34,20 @@ type Handlers = { readonly [V in RequestVerb]: (request: RequestOf<V>) => Promis
 
 /** What the agent answers to the read-only requests. A request is read and answered between two commands, never beside one. */
 export function requestHandlers(sources: RequestSources): Record<RequestVerb, (request: unknown) => Promise<unknown>> {
-  const { hostName, version, startedAt, datapath, journal, lane, host, context, ready, connected, lastAnswer, snapshot } = sources;
+  const {
+    hostName,
+    version,
+    startedAt,
+    datapath,
+    journal,
+    lane,
+    host,
+    context,
+    ready,
+    connected,
+    lastAnswer,
+    snapshot,
+  } = sources;
   const look = () => lane.run(() => host.observe());
   const handlers: Handlers = {
     async status() {
@@ -84,9 +97,9 @@ export function requestHandlers(sources: RequestSources): Record<RequestVerb, (r
     },
   };
   return Object.fromEntries(
-    Object.entries(handlers).map(([verb, handler]) => {
-      const { request: schema } = REQUESTS[verb as RequestVerb];
-      return [verb, (request: unknown) => (handler as (r: unknown) => Promise<unknown>)(schema.parse(request ?? {}))];
+    REQUEST_VERBS.map((verb) => {
+      const handler = handlers[verb] as (request: unknown) => Promise<unknown>;
+      return [verb, async (request: unknown) => handler(parseRequest(verb, request))];
     }),
   ) as Record<RequestVerb, (request: unknown) => Promise<unknown>>;
 }
@@ -110,6 +123,12 @@ export function healthChecks(
   ];
 }
 
-function commandView({ id, verb, seq, status, finished_at }: Acknowledgement): ReplyOf<'status'>['last_command'] & object {
+function commandView({
+  id,
+  verb,
+  seq,
+  status,
+  finished_at,
+}: Acknowledgement): ReplyOf<'status'>['last_command'] & object {
   return { id, verb, seq, status, finished_at };
 }

@@ -5,13 +5,14 @@ import { publicMapPath } from './domain/pins.js';
 import { contentDigest, type Program } from './domain/program.js';
 import type { L3AFALLHOSTDATA, L3AFMetaData } from './messages/snapshot.js';
 import type { PlanContext } from './plan/context.js';
+import type { Stat } from './telemetry/metrics.js';
 
 export interface SnapshotInput {
   readonly hostName: string;
   readonly desired: DesiredState | null;
   readonly observed: Observed;
   readonly context: PlanContext;
-  readonly stats: L3AFALLHOSTDATA['AllStats'];
+  readonly stats: readonly Stat[];
 }
 
 /** One element of a chain: what was asked for, what runs of it, and its own slot's map name. */
@@ -21,6 +22,7 @@ interface Element {
   readonly name: string;
   readonly version: string;
   readonly slotMap: string;
+  readonly entryFunction: string;
   readonly mapArgs: readonly string[];
   readonly generation: Generation | undefined;
 }
@@ -47,7 +49,7 @@ export function snapshotOf(input: SnapshotInput): L3AFALLHOSTDATA {
     EgressTCBpfs: chainsOf('egress'),
     ProbesBpfs: [],
     Ifaces: Object.fromEntries([...hooks.values()].map(({ iface }) => [iface, iface])),
-    AllStats: stats,
+    AllStats: stats.map((stat) => ({ ...stat, Labels: [...stat.Labels] })),
   };
 }
 
@@ -70,16 +72,17 @@ function rootOf(hook: Hook, standing: readonly Generation[], { roots }: PlanCont
   const [head] = standing;
   if (head?.name !== name || head.digest !== digest) return [];
   const program = { name, version, seq_id: 0, map_name: slotMap, entry_function_name: entryFunction };
-  return [{ hook, program, name, version, slotMap, mapArgs: [], generation: head }];
+  return [{ hook, program, name, version, slotMap, entryFunction, mapArgs: [], generation: head }];
 }
 
 function membersOf(hook: Hook, standing: readonly Generation[], desired: DesiredState | null): Element[] {
   const programs = desired === null ? [] : programsAt(desired, hook);
   return programs.map((program: Program): Element => {
-    const { name, version, payload, mapName: slotMap } = program;
+    const { name, version, payload, entryFunction, mapName: slotMap } = program;
     const digest = contentDigest(program);
     const generation = program.enabled ? standing.find((other) => other.digest === digest) : undefined;
-    return { hook, program: payload, name, version, slotMap, mapArgs: program.mapArgs.map((args) => args.name), generation };
+    const mapArgs = program.mapArgs.map((args) => args.name);
+    return { hook, program: payload, name, version, slotMap, entryFunction, mapArgs, generation };
   });
 }
 
@@ -89,10 +92,8 @@ function metaDataOf(
   holdsLink: boolean,
   { bpffs }: PlanContext,
 ): L3AFMetaData {
-  const { generation, program, mapArgs, name } = element;
-  const maps = Object.fromEntries(
-    (generation?.maps ?? []).map((map) => [map.name, { Name: map.name, MapID: map.id, Type: map.type }]),
-  );
+  const { generation, program, mapArgs, entryFunction } = element;
+  const maps = (generation?.maps ?? []).map((map) => map.name);
   return {
     Program: { ...program },
     FilePath: generation?.dir ?? '',
@@ -100,12 +101,9 @@ function metaDataOf(
     PrevMapNamePath: previous === undefined ? '' : slotPathOf(previous, bpffs),
     MapNamePath: generation === undefined ? '' : slotPathOf(element, bpffs),
     ProgID: generation?.programId ?? 0,
-    BpfMaps: Object.fromEntries(Object.entries(maps).filter(([map]) => mapArgs.includes(map))),
+    BpfMaps: maps.filter((map) => mapArgs.includes(map)),
     MetricsBpfMaps: {},
-    ProgMapCollection: {
-      Programs: generation?.programId === undefined ? {} : { [name]: { ProgID: generation.programId } },
-      Maps: maps,
-    },
+    ProgMapCollection: { Programs: generation === undefined ? [] : [entryFunction], Maps: maps },
     ProgMapID: generation?.slot?.mapId ?? 0,
     PrevProgMapID: previous?.generation?.slot?.mapId ?? 0,
     Link: holdsLink,

@@ -5,9 +5,10 @@ import { pause, retryDelay } from './backoff.js';
 import type { Bus } from './connect.js';
 import { consumerInfo, ensureConsumer } from './consumer.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './delivery.js';
+import { insist } from './insist.js';
 import { type Logger, messageOf } from './logger.js';
 import { type Origin, originOf, toDelivery } from './message.js';
-import { isNotFound, isTransient } from './nats-errors.js';
+import { isNotFound } from './nats-errors.js';
 import { pullOne } from './pull.js';
 import { settle } from './settle.js';
 
@@ -67,16 +68,10 @@ export class CommandStream {
    */
   async backlog(after: number | null, usable: Usable = () => true): Promise<Backlog> {
     const { bus, subjects, host, logger } = this.#options;
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await readBacklog(bus, { subjects, host, after, usable });
-      } catch (error) {
-        if (!isTransient(error) || this.#ended) throw error;
-        logger.warn({ error: messageOf(error) }, 'Could not read the backlog of commands; trying again');
-      }
-      await pause(retryDelay(attempt), this.#stopping.signal);
-      await bus.connection.untilConnected(this.#stopping.signal);
-    }
+    return insist(bus, () => readBacklog(bus, { subjects, host, after, usable }), {
+      signal: this.#stopping.signal,
+      onRetry: (error) => logger.warn({ err: error }, 'Could not read the backlog of commands; trying again'),
+    });
   }
 
   /**
@@ -87,16 +82,14 @@ export class CommandStream {
    */
   async consume(after: number, handler: Handler): Promise<void> {
     this.#handled = after;
-    for (let attempt = 0; ; attempt++) {
-      try {
-        const position = await this.position();
-        await this.#take(position, { after: Math.min(after, position.lastSeq), skip: true });
-        break;
-      } catch (error) {
-        if (!isTransient(error) || this.#ended) throw error;
-      }
-      await pause(retryDelay(attempt), this.#stopping.signal);
-    }
+    const take = async () => {
+      const position = await this.position();
+      await this.#take(position, { after: Math.min(after, position.lastSeq), skip: true });
+    };
+    await insist(this.#options.bus, take, {
+      signal: this.#stopping.signal,
+      onRetry: (error) => this.#options.logger.warn({ err: error }, 'Could not set the consumer up; trying again'),
+    });
     this.#running = this.#run(handler);
   }
 
@@ -158,10 +151,7 @@ export class CommandStream {
 
   #putOff(reply: string, { deliveryCount, seq }: Origin, { id }: Delivery, error: unknown): void {
     const delayMs = Math.round(retryDelay(deliveryCount - 1, NAK_BACKOFF));
-    this.#options.logger.error(
-      { id, seq, deliveryCount, delayMs, error: messageOf(error) },
-      'The command could not be handled',
-    );
+    this.#options.logger.error({ id, seq, deliveryCount, delayMs, err: error }, 'The command could not be handled');
     this.#tell(reply, `-NAK ${JSON.stringify({ delay: nanos(delayMs) })}`);
   }
 
@@ -191,11 +181,11 @@ export class CommandStream {
         return;
       } catch (error) {
         const reason = messageOf(error);
-        if (reason !== told) logger.warn({ error: reason }, 'Cannot consume commands; trying on');
+        if (reason !== told) logger.warn({ err: error }, 'Cannot consume commands; trying on');
         told = reason;
         if (isNotFound(error))
           await onStreamMissing?.().catch((failure: unknown) => {
-            logger.warn({ error: messageOf(failure) }, 'The command stream is missing and could not be made anew');
+            logger.warn({ err: failure }, 'The command stream is missing and could not be made anew');
           });
       }
       await pause(retryDelay(attempt), signal);

@@ -115,7 +115,7 @@ async function firstConnection(
       return nc;
     } catch (error) {
       const reason = messageOf(error);
-      if (reason !== told) logger.warn({ servers, error: reason }, 'NATS cannot be reached; trying on');
+      if (reason !== told) logger.warn({ servers, err: error }, 'NATS cannot be reached; trying on');
       told = reason;
       await pause(retryDelay(attempt, { firstMs: RECONNECT_FIRST_MS, capMs: RECONNECT_CAP_MS }), signal);
       if (signal?.aborted) {

@@ -2,7 +2,6 @@ import { setMaxListeners } from 'node:events';
 import { Events, type NatsConnection } from 'nats';
 import { AgentError } from '../errors.js';
 import type { Logger } from './logger.js';
-import { messageOf } from './logger.js';
 
 export type Unsubscribe = () => void;
 
@@ -118,7 +117,7 @@ export class ConnectionWatch {
     const reason = await this.#nc.closed();
     this.#session.abort();
     this.#closed.abort();
-    if (reason instanceof Error) this.#logger.error({ error: messageOf(reason) }, 'NATS connection closed for good');
+    if (reason instanceof Error) this.#logger.error({ err: reason }, 'NATS connection closed for good');
   }
 
   #goDown(server: string): void {
@@ -142,7 +141,7 @@ export class ConnectionWatch {
       try {
         callback();
       } catch (error) {
-        this.#logger.error({ error: messageOf(error) }, 'A listener to the connection failed');
+        this.#logger.error({ err: error }, 'A listener to the connection failed');
       }
     }
   }

@@ -20,7 +20,8 @@ export interface ConsumerSpec {
 }
 
 /**
- * Makes sure that the host's durable consumer is there, and tells how it is.
+ * Makes sure that the host's durable consumer is there and has nothing on the way, and tells how it is. To be called with no message
+ * in hand.
  *
  * @throws AgentError STREAM_INCOMPATIBLE when the present one is made otherwise, or there is none and it may not be created
  */
@@ -37,8 +38,9 @@ export async function ensureConsumer(bus: Bus, spec: ConsumerSpec, logger: Logge
     logger.warn({ consumer: spec.name, reason }, 'Not permitted to make the consumer anew; going on with it as it is');
     return present;
   }
-  logger.info({ consumer: spec.name, after: spec.after, reason }, 'Making the consumer anew');
-  return create(bus, spec, logger);
+  logger.info({ consumer: spec.name, reason }, 'Making the consumer anew');
+  const floor = present.ack_floor.stream_seq;
+  return create(bus, { ...spec, after: floor > spec.lastSeq ? spec.after : Math.max(spec.after, floor) }, logger);
 }
 
 export async function consumerInfo(bus: Bus, name: string): Promise<ConsumerInfo | undefined> {
@@ -53,8 +55,9 @@ export async function consumerInfo(bus: Bus, name: string): Promise<ConsumerInfo
 function reasonToRenew(present: ConsumerInfo, { after, skip, lastSeq }: ConsumerSpec): string | undefined {
   // After a power cut the stream may have lost more than the consumer, which then would wait for sequences long past.
   if (present.delivered.stream_seq > lastSeq) return 'it is ahead of its stream';
-  const waiting = present.num_pending + present.num_ack_pending;
-  if (skip && waiting > 0 && present.ack_floor.stream_seq < after) return 'it is behind what has been handled';
+  // Handed to a connection that broke under it. It would come again, but only after the acknowledgement wait.
+  if (present.num_ack_pending > 0) return 'a message of it was lost on the way';
+  if (skip && present.num_pending > 0 && present.ack_floor.stream_seq < after) return 'it is behind what was handled';
   return undefined;
 }
 

@@ -12,9 +12,12 @@ const FALLBACK_DIR = '/usr/sbin';
 export const RANDOM_PORT = -1;
 const PROBE_TIMEOUT_MS = 1_000;
 
-/** @throws AgentError CONFIG_INVALID when nats-server is not installed */
-export async function findServer(): Promise<string> {
-  const dirs = [...(process.env.PATH ?? '').split(delimiter).filter((dir) => dir !== ''), FALLBACK_DIR];
+/**
+ * Path of the nats-server executable.
+ *
+ * @throws AgentError CONFIG_INVALID when it is not installed
+ */
+export async function findServer(dirs: readonly string[] = searchPath()): Promise<string> {
   for (const dir of dirs) {
     const path = join(dir, BINARY);
     try {
@@ -29,6 +32,10 @@ export async function findServer(): Promise<string> {
     `The embedded bus needs ${BINARY}, which is neither on the PATH nor in ${FALLBACK_DIR}; ` +
       'install it (Debian: apt-get install nats-server) or configure the URL of a server',
   );
+}
+
+function searchPath(): string[] {
+  return [...(process.env.PATH ?? '').split(delimiter).filter((dir) => dir !== ''), FALLBACK_DIR];
 }
 
 export interface ServerConfigOptions {

@@ -12,6 +12,7 @@ import {
   urlFromPortsFile,
 } from './embedded-config.js';
 import { type Logger, messageOf } from './logger.js';
+import { commandLineOf, isEnding, isGone } from './process-state.js';
 
 export interface EmbeddedServerOptions {
   /** The server's files go to `nats/` below it. */
@@ -21,6 +22,8 @@ export interface EmbeddedServerOptions {
 
 const START_DEADLINE_MS = 15_000;
 const STOP_DEADLINE_MS = 10_000;
+/** A killed process takes a moment to go. */
+const ENDING_MS = 2_000;
 const POLL_MS = 25;
 
 /**
@@ -47,8 +50,11 @@ export class EmbeddedServer {
     const running = await this.#runningPid();
     if (running !== undefined) {
       const url = await this.#accepting(running);
-      this.#logger.info({ pid: running, url }, 'Adopted the embedded nats-server');
-      return { url };
+      if (url !== undefined) {
+        this.#logger.info({ pid: running, url }, 'Adopted the embedded nats-server');
+        return { url };
+      }
+      await this.#goneWithin(running, ENDING_MS);
     }
     const binary = await findServer();
     const port = await this.#rememberedPort();
@@ -88,7 +94,11 @@ export class EmbeddedServer {
       });
       // The server writes it too, but later: were we killed in between, a second server would be started on the same store.
       await writeFile(this.#path('pid'), String(pid));
-      return { pid, url: await this.#accepting(pid) };
+      const url = await this.#accepting(pid);
+      if (url !== undefined) return { pid, url };
+      throw new AgentError('BROKER_UNREACHABLE', `nats-server ended at its start; see ${this.#path('log')}`, {
+        detail: await this.#lastWords(),
+      });
     } catch (error) {
       child.kill('SIGKILL');
       throw error;
@@ -115,14 +125,11 @@ export class EmbeddedServer {
     // Left as it is: the start fails with the server's own explanation.
   }
 
-  async #accepting(pid: number): Promise<string> {
+  /** The URL of a server once it takes connections; undefined if it ends before that. */
+  async #accepting(pid: number): Promise<string | undefined> {
     const deadline = performance.now() + START_DEADLINE_MS;
     while (performance.now() < deadline) {
-      if (!(await this.#isOurs(pid))) {
-        throw new AgentError('BROKER_UNREACHABLE', `nats-server ended at its start; see ${this.#path('log')}`, {
-          detail: await this.#lastWords(),
-        });
-      }
+      if (!(await this.#isOurs(pid))) return undefined;
       const url = await urlFromPortsFile(this.#dir, pid);
       if (url !== undefined && (await acceptsJetStream(url))) return url;
       await pause(POLL_MS);
@@ -134,20 +141,23 @@ export class EmbeddedServer {
     );
   }
 
+  /** Waits for one that is ending to be gone: until then it holds its port. */
   async #runningPid(): Promise<number | undefined> {
     const pid = Number(await readFile(this.#path('pid'), 'utf8').catch(() => ''));
-    return Number.isInteger(pid) && pid > 1 && (await this.#isOurs(pid)) ? pid : undefined;
+    if (!Number.isInteger(pid) || pid <= 1) return undefined;
+    if (await this.#isOurs(pid)) return pid;
+    if (await isEnding(pid)) await this.#goneWithin(pid, ENDING_MS);
+    return undefined;
   }
 
-  /** Process ids are used again: only the command line tells whether it is this server. A zombie's is empty. */
+  /** Process ids are used again: only the command line tells whether it is this server. */
   async #isOurs(pid: number): Promise<boolean> {
-    const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-    return commandLine.split('\0').includes(this.#path('conf'));
+    return (await commandLineOf(pid)).includes(this.#path('conf'));
   }
 
   async #goneWithin(pid: number, deadlineMs: number): Promise<boolean> {
     const deadline = performance.now() + deadlineMs;
-    while (await this.#isOurs(pid)) {
+    while (!(await isGone(pid))) {
       if (performance.now() > deadline) return false;
       await pause(POLL_MS);
     }

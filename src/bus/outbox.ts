@@ -4,7 +4,7 @@ import { STREAMS, type Subjects } from '../messages/subjects.js';
 import { pause, retryDelay } from './backoff.js';
 import type { Bus } from './connect.js';
 import type { Unsubscribe } from './connection.js';
-import { type Logger, messageOf } from './logger.js';
+import type { Logger } from './logger.js';
 
 /** One message that must reach its stream, exactly once. */
 export interface OutboxEntry {
@@ -120,8 +120,7 @@ export class Outbox {
       await store.confirm(id);
       return true;
     } catch (error) {
-      if (attempt === 0)
-        logger.warn({ id, subject, error: messageOf(error) }, 'Not confirmed by its stream; trying on');
+      if (attempt === 0) logger.warn({ id, subject, err: error }, 'Not confirmed by its stream; trying on');
       return false;
     }
   }

@@ -2,6 +2,7 @@ import type { StreamConfig } from 'nats';
 import { AgentError } from '../errors.js';
 import { STREAMS, type Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
+import { insist } from './insist.js';
 import type { Logger } from './logger.js';
 import { API_ERROR, apiErrorOf, isDenied, isNotFound } from './nats-errors.js';
 import { millisOf, type Requirement, type StreamSpec, streamSpecs } from './stream-specs.js';
@@ -13,6 +14,7 @@ export interface StreamFacts {
 
 /**
  * Makes sure that every stream and bucket is there and fit for use. Absent ones are created, present ones are never altered.
+ * Tries for as long as JetStream is away.
  *
  * @param subjects of any host; only those that span all hosts matter
  * @throws AgentError STREAM_INCOMPATIBLE naming stream, setting, found and wanted; or that a stream is absent and may not be created
@@ -20,7 +22,10 @@ export interface StreamFacts {
 export async function ensureStreams(bus: Bus, subjects: Subjects, logger: Logger): Promise<StreamFacts> {
   let hostsTtlMs = 0;
   for (const spec of streamSpecs(subjects)) {
-    const config = await ensureStream(bus, spec, logger);
+    const config = await insist(bus, () => ensureStream(bus, spec, logger), {
+      onRetry: (error) =>
+        logger.warn({ stream: spec.config.name, err: error }, 'Could not look after the stream; trying again'),
+    });
     if (config.name === `KV_${STREAMS.hosts}`) hostsTtlMs = millisOf(config.max_age);
   }
   return { hostsTtlMs };
@@ -56,7 +61,8 @@ async function createStream(bus: Bus, { config }: StreamSpec, logger: Logger): P
     return created.config;
   } catch (error) {
     // Another agent was first, with other settings than ours: they are judged like any that are present.
-    if (apiErrorOf(error) === API_ERROR.streamNameInUse) return (await bus.jsm.streams.info(config.name)).config;
+    if (apiErrorOf(error) === API_ERROR.streamNameInUse)
+      return (await bus.connection.guard(bus.jsm.streams.info(config.name))).config;
     if (apiErrorOf(error) === API_ERROR.subjectsOverlap) {
       throw new AgentError(
         'STREAM_INCOMPATIBLE',

@@ -3,8 +3,9 @@ import { type Acknowledgement, parseAcknowledgement } from '../messages/ack.js';
 import { HEADERS, STREAMS } from '../messages/subjects.js';
 
 /*
- * Reading the stream of acknowledgements. Each reader is an ordered consumer of its own, which the server forgets by itself should
- * this process die; it needs no acknowledgements and starts again where it was when the connection breaks.
+ * Reading the stream of acknowledgements. Each reader is an ordered consumer of its own, which the server forgets by
+ * itself should this process die; it needs no acknowledgements and starts again where it was when the connection
+ * breaks.
  */
 
 /**
@@ -39,8 +40,8 @@ const FIRST_WINDOW = 256;
 const WINDOW_GROWTH = 8;
 
 /**
- * The last acknowledgements of one host, oldest first. Reads from the end of the stream backwards in growing windows, since there is
- * no telling how many of its messages are this host's.
+ * The last acknowledgements of one host, oldest first. Reads from the end of the stream backwards in growing windows,
+ * since there is no telling how many of its messages are this host's.
  *
  * @param lastSeq of the stream
  */

@@ -44,7 +44,10 @@ export interface Published {
 export interface WaitOptions {
   /** 60 seconds unless given. */
   readonly timeoutMs?: number | undefined;
-  /** Looks only at acknowledgements after this sequence of their stream (see {@link FleetClient.position}); at all unless given. */
+  /**
+   * Looks only at acknowledgements after this sequence of their stream (see {@link FleetClient.position}); at all
+   * unless given.
+   */
   readonly after?: number | undefined;
 }
 
@@ -60,8 +63,8 @@ const MAX_REPLIES = 100_000;
  *     const { published, acknowledgement } = await fleet.send('deploy', 'web1', payload);
  *     await fleet.close();
  *
- * All methods reject with AgentError: BROKER_UNREACHABLE when NATS or a stream of the fleet is not there, TIMEOUT when an answer is
- * missing, CONFIG_INVALID for a host name that cannot be one.
+ * All methods reject with AgentError: BROKER_UNREACHABLE when NATS or a stream of the fleet is not there, TIMEOUT when
+ * an answer is missing, CONFIG_INVALID for a host name that cannot be one.
  */
 export class FleetClient {
   readonly #nc: NatsConnection;

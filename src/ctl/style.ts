@@ -16,8 +16,8 @@ export function styleFor(stream: { readonly isTTY?: boolean }, env: NodeJS.Proce
 }
 
 /**
- * A text that came over the bus, fit for a terminal: without control characters, which could move the cursor or recolour what is
- * already there. Line breaks and tabs stay.
+ * A text that came over the bus, fit for a terminal: without control characters, which could move the cursor or
+ * recolour what is already there. Line breaks and tabs stay.
  */
 export function harmless(text: string): string {
   return text.replaceAll(/[^\P{Cc}\n\t]/gu, '\uFFFD');

@@ -1,4 +1,3 @@
-import { isIPv4, isIPv6 } from 'node:net';
 import type { MapInfo } from '../domain/observed.js';
 import type { MapArgs, MapScalar } from '../domain/program.js';
 import { AgentError } from '../errors.js';
@@ -74,7 +73,10 @@ function encodeKey(map: MapShape, key: MapScalar, path: string): Buffer {
   if (map.type === LPM_TRIE) return encodePrefix(key, map.keySize, what, path);
   const raw = encodeScalar(key, map.keySize, what, path);
   if (isArrayKind(map.type) && raw.readUInt32LE() >= map.maxEntries) {
-    throw invalid(`${show(key)} is no key of the array ${map.name}, whose keys go from 0 to ${map.maxEntries - 1}`, path);
+    throw invalid(
+      `${show(key)} is no key of the array ${map.name}, whose keys go from 0 to ${map.maxEntries - 1}`,
+      path,
+    );
   }
   return raw;
 }
@@ -146,28 +148,37 @@ function encodePrefix(key: MapScalar, keySize: number, what: string, path: strin
 
 /** An IPv4, IPv6 or MAC address in network order. */
 function parseAddress(text: string): Buffer | undefined {
-  if (isIPv4(text)) return Buffer.from(text.split('.').map(Number));
-  if (isIPv6(text) && !text.includes('%')) return parseIpv6(text);
   if (/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return Buffer.from(text.replaceAll(':', ''), 'hex');
-  return undefined;
+  return parseIpv4(text) ?? parseIpv6(text);
 }
 
-/** @param text a valid IPv6 address without zone */
-function parseIpv6(text: string): Buffer {
-  const groups = (part: string): number[] =>
-    part === ''
-      ? []
-      : part.split(':').flatMap((group) => {
-          if (!group.includes('.')) return [Number.parseInt(group, 16)];
-          const [a = 0, b = 0, c = 0, d = 0] = group.split('.').map(Number);
-          return [a * 256 + b, c * 256 + d];
-        });
-  const [head = '', tail] = text.split('::');
-  const [left, right] = [groups(head), groups(tail ?? '')];
-  const bytes = Buffer.alloc(16);
-  for (const [index, group] of left.entries()) bytes.writeUInt16BE(group, index * 2);
-  for (const [index, group] of right.entries()) bytes.writeUInt16BE(group, 16 - (right.length - index) * 2);
-  return bytes;
+function parseIpv4(text: string): Buffer | undefined {
+  const parts = text.split('.');
+  // A leading zero would be octal to some and decimal to others.
+  const sound = parts.length === 4 && parts.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part) && Number(part) <= 255);
+  return sound ? Buffer.from(parts.map(Number)) : undefined;
+}
+
+/** All forms of RFC 4291, section 2.2; without a zone, which means nothing in a packet. */
+function parseIpv6(text: string): Buffer | undefined {
+  const halves = text.split('::');
+  if (halves.length > 2) return undefined;
+  const [head, tail] = halves.map((half, index) => parseGroups(half, index === halves.length - 1));
+  if (head === undefined || (halves.length === 2 && tail === undefined)) return undefined;
+  const zeros = 16 - head.length - (tail?.length ?? 0);
+  if (tail === undefined ? zeros !== 0 : zeros < 2) return undefined;
+  return Buffer.concat([head, Buffer.alloc(zeros), tail ?? Buffer.alloc(0)]);
+}
+
+/** Groups of 16 bits between colons, the last of them perhaps with an IPv4 address in its place. */
+function parseGroups(text: string, mayEndInIpv4: boolean): Buffer | undefined {
+  if (text === '') return Buffer.alloc(0);
+  const groups = text.split(':');
+  const bytes = groups.map((group, index) => {
+    if (/^[0-9a-f]{1,4}$/i.test(group)) return Buffer.from(group.padStart(4, '0'), 'hex');
+    return mayEndInIpv4 && index === groups.length - 1 ? parseIpv4(group) : undefined;
+  });
+  return bytes.includes(undefined) ? undefined : Buffer.concat(bytes as Buffer[]);
 }
 
 function invalid(message: string, path: string): AgentError {

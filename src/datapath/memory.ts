@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { encodeMapArgs } from '../domain/mapvalue.js';
 import { type Hook, hookKey, sameHook } from '../domain/hook.js';
 import type { Attachment, Generation, MapInfo, Observed, ObservedHook } from '../domain/observed.js';
 import { ifaceOfSegment, mapPin, mapSegment, parseGenerationName, programPin, slotPin } from '../domain/pins.js';
 import { AgentError } from '../errors.js';
 import type { Datapath, LinkRef, LoadRequest, MapChange } from './datapath.js';
+import { encodeMapArgs } from './mapvalue.js';
 import { type DeclaredMap, readObjectFile } from './object.js';
 
 const BPF_MAP_TYPE_PROG_ARRAY = 3;
@@ -60,7 +60,8 @@ export class MemoryDatapath implements Datapath {
       const inside = this.#segments(path);
       if (inside[0] === 'progs' && inside.at(-1) === 'prog') {
         const generation = this.#generation(path.slice(0, -'/prog'.length));
-        if (generation !== undefined) at(generation.hook).generations = [...at(generation.hook).generations, generation];
+        if (generation !== undefined)
+          at(generation.hook).generations = [...at(generation.hook).generations, generation];
       } else if ('programId' in object) {
         at(object.hook).attachments = [...at(object.hook).attachments, this.#attachment(path, object)];
       } else if (inside[0] !== 'progs') {

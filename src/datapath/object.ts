@@ -118,7 +118,8 @@ function readPrograms(sections: readonly Section[]): string[] {
 function readMaps(sections: readonly Section[]): DeclaredMap[] {
   if (!sections.some(({ name }) => name === '.maps')) return [];
   const btf = sections.find(({ name }) => name === '.BTF');
-  if (btf === undefined) throw new AgentError('OBJECT_INVALID', 'The object file declares maps but has no BTF; compile with -g');
+  if (btf === undefined)
+    throw new AgentError('OBJECT_INVALID', 'The object file declares maps but has no BTF; compile with -g');
   const types = readBtf(btf.data);
   const datasec = types.find(({ kind, name }) => kind === KIND.DATASEC && name === '.maps');
   return (datasec?.members ?? []).map(({ type }) => {

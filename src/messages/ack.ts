@@ -31,7 +31,10 @@ const programOutcomeSchema = z
   })
   .describe('What was done with one program');
 
-/** The answer to one command, as it stands in the acknowledgement stream. Names are an interface: others script against them. */
+/**
+ * The answer to one command, as it stands in the acknowledgement stream. Names are an interface: others script against
+ * them.
+ */
 export const acknowledgementSchema = z
   .object({
     id: z.string().describe("The command's id, also in the header L3AF-Command-Id"),

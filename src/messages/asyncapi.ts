@@ -36,8 +36,8 @@ const hostParameter = { host: { description: "The host's name with each dot as a
 const kindParameter = { kind: { description: 'What happened' } };
 
 /**
- * The AsyncAPI 3 document of everything that goes over the bus, from the agent's side: it receives commands and requests, and
- * sends the rest.
+ * The AsyncAPI 3 document of everything that goes over the bus, from the agent's side: it receives commands and
+ * requests, and sends the rest.
  */
 export function asyncApi(version: string): Json {
   const subjects = subjectsFor('l3af', HOST);

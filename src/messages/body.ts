@@ -1,5 +1,5 @@
 import { type Fault, RefusedError } from '../errors.js';
-import { faultAt, MAX_FAULTS, type Path, shown, unexpected } from './faults.js';
+import { MAX_FAULTS, type Path, unexpected } from './faults.js';
 import { MAX_MAP_ENTRIES } from './payload.js';
 
 export const MAX_BODY_BYTES = 1024 * 1024;
@@ -14,9 +14,11 @@ const MAX_DETAIL = 200;
 const BYTE_ORDER_MARK = '\uFEFF';
 
 /**
- * The JSON value of a command's body. Where an object has the same key twice, the last one counts, as in every JSON.parse.
+ * The JSON value of a command's body. Where an object has the same key twice, the last one counts, as in every
+ * JSON.parse.
  *
- * @throws RefusedError INVALID_JSON; INVALID_FIELD for a body that is too large or too deep; UNKNOWN_FIELD for `__proto__`
+ * @throws RefusedError INVALID_JSON; INVALID_FIELD for a body that is too large, nested too deeply, or has a list that
+ *   is too long
  */
 export function parseBody(body: Uint8Array): unknown {
   if (body.byteLength > MAX_BODY_BYTES) {
@@ -67,9 +69,6 @@ function structuralFaults(root: unknown): Fault[] {
     }
     for (const [key, child] of Object.entries(value)) {
       const childPath = [...path, Array.isArray(value) ? Number(key) : key];
-      if (key === '__proto__') {
-        faults.push(faultAt(childPath, 'UNKNOWN_FIELD', `Expected only known fields, got ${shown(key)}; remove it`));
-      }
       if (typeof child === 'object' && child !== null) pending.push({ value: child, path: childPath });
     }
   }

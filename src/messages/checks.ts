@@ -3,8 +3,9 @@ import { faultAt, type Path, shown, unexpected } from './faults.js';
 import { MAX_MAP_ENTRIES } from './payload.js';
 
 /*
- * The rules that span several fields, and what is not supported yet. They look at a payload that may be wrong anywhere, so that
- * everything that is wrong is reported at once: a value of the wrong type is passed over here and reported by its schema.
+ * The rules that span several fields, and what is not supported yet. They look at a payload that may be wrong anywhere,
+ * so that everything that is wrong is reported at once: a value of the wrong type is passed over here and reported by
+ * its schema.
  */
 
 /** The lists of programs, and the `prog_type` that fits them. */
@@ -61,7 +62,8 @@ function checkInterfaces(payload: unknown, hostName: string): Fault[] {
       faultAt(
         [...path, 'host_name'],
         'FOREIGN_HOST',
-        `Expected host_name to be ${shown(hostName)}, the host that this command was sent to, got ${shown(fields.host_name)}`,
+        `Expected host_name to be ${shown(hostName)}, the host that this command was sent to, ` +
+          `got ${shown(fields.host_name)}`,
       ),
     );
   const twice = repeated(keyed(list, 'iface'), ({ path, key }) =>

@@ -26,7 +26,8 @@ const DIGITS = /^(0|[1-9][0-9]{0,15})$/;
 /**
  * Reads a command's headers.
  *
- * @throws RefusedError INVALID_FIELD with every header that is wrong; the faults have no path, since headers are not in the payload
+ * @throws RefusedError INVALID_FIELD with every header that is wrong; the faults have no path, since headers are not in
+ *   the payload
  */
 export function parseEnvelope(raw: RawEnvelope): Envelope {
   const gen = parseGeneration(raw.gen);

@@ -9,7 +9,10 @@ export const MAX_FAULTS = 50;
 
 const SHOWN_CHARACTERS = 40;
 
-/** Keys that are shown in a path as they are. Any other may hold dots or be very long: its parent's path is given instead. */
+/**
+ * Keys that are shown in a path as they are. Any other may hold dots or be very long: its parent's path is given
+ * instead.
+ */
 const PLAIN_KEY = /^[A-Za-z0-9_-]{1,64}$/;
 
 /** Fields of earlier payloads, and where their content belongs. */
@@ -33,8 +36,8 @@ export function unexpected(path: Path, expected: string, value: unknown): Fault 
 }
 
 /**
- * What zod found, as faults. The schemas give every issue a noun phrase as its message (see forms.ts); zod's own words never
- * come through.
+ * What zod found, as faults. The schemas give every issue a noun phrase as its message (see forms.ts); zod's own words
+ * never come through.
  */
 export function faultsOfIssues(issues: readonly z.core.$ZodIssue[], payload: unknown): Fault[] {
   const faults: Fault[] = [];

@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { RESERVED_IFACE_NAMES } from '../domain/pins.js';
 
 /*
- * The leaves of payloads. The `error` of every schema here is a noun phrase that completes "Expected <field> to be …": it is all
- * that faults.ts takes from zod.
+ * The leaves of payloads. The `error` of every schema here is a noun phrase that completes "Expected <field> to be …":
+ * it is all that faults.ts takes from zod.
  */
 
 /** A text that has to be there. `form` is the source of a regular expression for the whole text. */
@@ -38,8 +38,8 @@ const FILE_NAME = '(?=.{1,255}$)[A-Za-z0-9_][A-Za-z0-9._+~-]*';
 
 /** Dots are not allowed because bpffs refuses them in names (kernel/bpf/inode.c, bpf_lookup). */
 export const programName = text(
-  '[A-Za-z0-9][A-Za-z0-9_-]{0,62}',
-  'a name of 1 to 63 letters, digits, "_" and "-" that starts with a letter or digit',
+  '(?!(?:xdp|tc)-root$)[A-Za-z0-9][A-Za-z0-9_-]{0,62}',
+  'a name of 1 to 63 letters, digits, "_" and "-" that starts with a letter or digit and is not a root\'s',
 );
 
 export const versionText = text(
@@ -63,12 +63,13 @@ export const mapName = text(MAP_NAME, MAP_NAME_EXPECTED);
 export const optionalMapName = optionalText(MAP_NAME, MAP_NAME_EXPECTED);
 
 /**
- * At most 15 bytes, no blank, "/" or ":", not "." or ".." (net/core/dev.c, dev_valid_name), and narrower than the kernel: ASCII
- * only. Reserved are names that collide with the layout of bpffs.
+ * At most 15 bytes, no blank, "/" or ":", not "." or ".." (net/core/dev.c, dev_valid_name), and narrower than the
+ * kernel: ASCII only. Reserved are names that collide with the layout of bpffs.
  */
 export const ifaceName = text(
   `(?!(?:\\.{1,2}|${RESERVED_IFACE_NAMES.join('|')})$)[!-.0-9;-~]{1,15}`,
-  `an interface name of 1 to 15 printable ASCII characters without blanks, "/" and ":", other than ${RESERVED_IFACE_NAMES.map((name) => `"${name}"`).join(', ')}`,
+  'an interface name of 1 to 15 printable ASCII characters without blanks, "/" and ":", ' +
+    `other than ${RESERVED_IFACE_NAMES.map((name) => `"${name}"`).join(', ')}`,
 );
 
 export const ipv4Address = optionalText(

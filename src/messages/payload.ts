@@ -20,15 +20,15 @@ import {
 } from './forms.js';
 
 /*
- * The payloads of the three commands: l3afd's, with every unknown field refused. Absent, null and Go's zero value mean the same.
- * What no schema language can say (uniqueness, the right host, what is not supported yet) is in checks.ts.
+ * The payloads of the three commands: l3afd's, with every unknown field refused. Absent, null and Go's zero value mean
+ * the same. What no schema language can say (uniqueness, the right host, what is not supported yet) is in checks.ts.
  */
 
 export const MAX_INTERFACES = 64;
 
 /**
- * The kernel ends a packet's way after 33 tail calls (include/linux/bpf.h, MAX_TAIL_CALL_CNT): the root's call of the first
- * program is the first of them, so the 33rd program is the last that is reached.
+ * The kernel ends a packet's way after 33 tail calls (include/linux/bpf.h, MAX_TAIL_CALL_CNT): the root's call of the
+ * first program is the first of them, so the 33rd program is the last that is reached.
  */
 export const MAX_CHAIN = 33;
 

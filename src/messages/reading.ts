@@ -5,7 +5,8 @@ import { AgentError } from '../errors.js';
 export const instant = z.iso.datetime({ offset: true });
 
 /**
- * Reads a message that an agent wrote. Fields that are not known are dropped, since the agent may be newer than the reader.
+ * Reads a message that an agent wrote. Fields that are not known are dropped, since the agent may be newer than the
+ * reader.
  *
  * @throws AgentError INVALID_JSON or INVALID_FIELD when it is not what it should be
  */

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { instant } from './reading.js';
 
-/** A host's entry in the registry, written again at every heartbeat; it disappears by itself when the heartbeats stop. */
+/**
+ * A host's entry in the registry, written again at every heartbeat; it disappears by itself when the heartbeats stop.
+ */
 export const registrationSchema = z
   .object({
     host: z.string().describe('The name, with its dots; the key is its token'),

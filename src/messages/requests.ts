@@ -6,8 +6,8 @@ import { instant, parseMessage } from './reading.js';
 import { hostDataSchema } from './snapshot.js';
 
 /*
- * The read-only requests of the micro service. A request's body is JSON, and an empty body stands for {}. A request that fails is
- * answered with the headers Nats-Service-Error-Code and Nats-Service-Error and a body {code, message}.
+ * The read-only requests of the micro service. A request's body is JSON, and an empty body stands for {}. A request
+ * that fails is answered with the headers Nats-Service-Error-Code and Nats-Service-Error and a body {code, message}.
  */
 
 const direction = z.enum(DIRECTIONS);

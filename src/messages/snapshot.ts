@@ -1,8 +1,8 @@
 import { z } from 'zod';
 
 /*
- * The snapshot in the names of l3afd's models (L3AFMetaData and L3AFALLHOSTDATA), which consumers of its state file know. The
- * numbers are the kernel's own at the moment of the snapshot.
+ * The snapshot in the names of l3afd's models (L3AFMetaData and L3AFALLHOSTDATA), which consumers of its state file
+ * know. The numbers are the kernel's own at the moment of the snapshot.
  */
 
 const metricsMapSchema = z.object({
@@ -12,8 +12,6 @@ const metricsMapSchema = z.object({
   Aggregator: z.enum(['scalar', 'max-rate', 'avg']),
   LastValue: z.number(),
 });
-
-const mapSchema = z.object({ Name: z.string(), MapID: z.int(), Type: z.int().describe('enum bpf_map_type') });
 
 export const metaDataSchema = z
   .object({
@@ -25,12 +23,9 @@ export const metaDataSchema = z
     PrevMapNamePath: z.string().describe("Pin of the predecessor's slot, '' for the first"),
     MapNamePath: z.string().describe("Pin of the program's own slot, '' without one"),
     ProgID: z.int().describe("The kernel's program id, 0 while it does not run"),
-    BpfMaps: z.record(z.string(), mapSchema).describe('By name, the maps that map_args fill'),
+    BpfMaps: z.array(z.string()).describe('Names of the maps that map_args fill'),
     MetricsBpfMaps: z.record(z.string(), metricsMapSchema).describe('By map name, key and aggregator, put together'),
-    ProgMapCollection: z.object({
-      Programs: z.record(z.string(), z.object({ ProgID: z.int() })),
-      Maps: z.record(z.string(), mapSchema),
-    }),
+    ProgMapCollection: z.object({ Programs: z.array(z.string()), Maps: z.array(z.string()) }),
     ProgMapID: z.int().describe("Map id of the program's own slot, 0 without one"),
     PrevProgMapID: z.int().describe("Map id of the predecessor's slot, 0 for the first"),
     Link: z.boolean().describe('Whether a pinned link holds this program at its hook'),

@@ -90,8 +90,8 @@ export function subjectsFor(prefix: string, token: string): Subjects {
 }
 
 /**
- * The host's place in subjects, consumer names and keys: its name with each dot as an underscore. Underscores are not legal in
- * RFC 1123 names, so no two names share a token; raw dots would let `web` match the subjects of `web.dc1`.
+ * The host's place in subjects, consumer names and keys: its name with each dot as an underscore. Underscores are not
+ * legal in RFC 1123 names, so no two names share a token; raw dots would let `web` match the subjects of `web.dc1`.
  *
  * @throws AgentError CONFIG_INVALID for a name that is no RFC 1123 name in lower case, or is `all`
  */

@@ -3,6 +3,9 @@ import { hookKey } from '../domain/hook.js';
 import type { Observed } from '../domain/observed.js';
 import type { Fault } from '../errors.js';
 
+/** Tail calls that the kernel allows one packet, MAX_TAIL_CALL_CNT in include/linux/bpf.h; the root makes the first. */
+const LONGEST_CHAIN = 33;
+
 /**
  * What speaks against a desired state before anything is planned. Only what holds for the whole chain is looked at here; single
  * fields were checked when the payload was parsed.
@@ -24,6 +27,10 @@ export function check(desired: DesiredState, chaining: boolean, observed?: Obser
         faults.push({ path: program.path, code: 'CHAINING_OFF', message });
       }
       return faults;
+    }
+    for (const program of running.slice(LONGEST_CHAIN)) {
+      const message = `A chain holds at most ${LONGEST_CHAIN} programs, and ${program.name} comes after them at ${hookKey(hook)}`;
+      faults.push({ path: program.path, code: 'INVALID_FIELD', message });
     }
     for (const program of running.slice(0, -1)) {
       if (program.mapName !== '') continue;

@@ -21,10 +21,7 @@ export interface PlanContext {
 }
 
 /** The address of the next load of some code: same path as its earlier loads but for the serial. */
-export function nextGeneration(
-  wanted: Omit<GenerationRef, 'serial'>,
-  existing: readonly Generation[],
-): GenerationRef {
+export function nextGeneration(wanted: Omit<GenerationRef, 'serial'>, existing: readonly Generation[]): GenerationRef {
   const serials = existing.filter((other) => other.digest === wanted.digest).map((other) => other.serial);
   return { ...wanted, serial: Math.max(0, ...serials) + 1 };
 }

@@ -12,7 +12,9 @@ export function describeStep(step: Step): string {
       return `load ${name} ${version} for ${hookKey(hook)}${kept}`;
     }
     case 'link':
-      return step.to === null ? `end the chain at ${owner(step.slot)}` : `link ${owner(step.slot)} to ${owner(step.to)}`;
+      return step.to === null
+        ? `end the chain at ${owner(step.slot)}`
+        : `link ${owner(step.slot)} to ${owner(step.to)}`;
     case 'attach':
       return `attach ${owner(step.program)} to ${hookKey(step.hook)}`;
     case 'detach':

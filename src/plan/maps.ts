@@ -1,4 +1,4 @@
-import { encodeMapArgs, isArrayKind } from '../domain/mapvalue.js';
+import { encodeMapArgs, isArrayKind } from '../datapath/mapvalue.js';
 import type { Generation, MapInfo } from '../domain/observed.js';
 import { mapPin } from '../domain/pins.js';
 import type { MapArgs, Program } from '../domain/program.js';
@@ -52,4 +52,3 @@ function changeOf(
   const remove = isArrayKind(map.type) ? [] : [...old.keys()].filter((key) => !listed.has(key));
   return set.length + remove.length === 0 ? undefined : { set, remove };
 }
-

@@ -30,7 +30,13 @@ export function outcomesOf(input: OutcomeInput): ProgramOutcome[] {
     .filter((generation) => !names.has(generation.name) && !roots.has(generation.name))
     .map((generation): ProgramOutcome => {
       const version = input.before?.find((program) => program.name === generation.name)?.version;
-      return { hook, name: generation.name, version: version ?? generation.versionSegment, dir: undefined, result: 'stopped' };
+      return {
+        hook,
+        name: generation.name,
+        version: version ?? generation.versionSegment,
+        dir: undefined,
+        result: 'stopped',
+      };
     });
   return [...asked, ...gone];
 }

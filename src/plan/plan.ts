@@ -29,7 +29,10 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
     .filter((hook) => observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0)
     .map((hook) => {
       const previous = before === null ? undefined : programsAt(before, hook);
-      return planHook({ observed: hookAt(observed, hook), before: previous, wanted: programsAt(desired, hook) }, context);
+      return planHook(
+        { observed: hookAt(observed, hook), before: previous, wanted: programsAt(desired, hook) },
+        context,
+      );
     });
 
   const commit = hookPlans.flatMap((hook) => hook.commit);

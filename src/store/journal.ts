@@ -4,47 +4,19 @@ import type { DesiredState } from '../domain/desired.js';
 import { AgentError } from '../errors.js';
 import { type FileOps, nodeFileOps } from './file-ops.js';
 import { LogFile } from './log-file.js';
+import type { JournalLogger, JournalOptions, OpenReport } from './options.js';
 import type { CommandKey, CommandRecord, Finish, JournalRecord, OutboxEntry, StreamMark } from './records.js';
 import { restore } from './restore.js';
 import { instanceIdOf, parseRecords } from './schema.js';
 import { JournalState, type Limits } from './state.js';
 
+export type { JournalLogger, JournalOptions, OpenReport } from './options.js';
 export type { CommandKey, CommandRecord, Finish, OutboxEntry, StreamMark } from './records.js';
 
 const FILE_NAME = 'journal';
 
 /** The file may grow to so many times its first line, the state at the last compaction. */
 const GROWTH = 4;
-
-export interface JournalOptions {
-  /** Directory of the journal; made if it is absent. Only one process may use it: see {@link file://./lock.ts}. */
-  readonly dir: string;
-  /** Finished commands that are remembered; 4096 if absent. Those whose answers are on their way come on top. */
-  readonly maxRecords?: number;
-  /** Length of remembered answers, all bodies together, in UTF-16 code units; 4 Mi if absent. */
-  readonly maxAnswerLength?: number;
-  /** Bytes below which the file is never compacted; 1 MiB if absent. */
-  readonly compactAbove?: number;
-  /** How long a confirmation may wait for another write to go with, in milliseconds; 1000 if absent. */
-  readonly confirmDelayMs?: number;
-  readonly logger?: JournalLogger;
-  readonly files?: FileOps;
-}
-
-export interface JournalLogger {
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
-/** What was found on disk. */
-export interface OpenReport {
-  /** There was no journal: a new host, or one whose state directory was emptied. */
-  readonly fresh: boolean;
-  /** The journal that was there could not be trusted and is kept aside; an empty one began, with nothing known of the desired state. */
-  readonly damaged?: { readonly path: string; readonly reason: string };
-  /** The last write was cut short by a crash and undone. */
-  readonly truncatedTail: boolean;
-}
 
 /**
  * The one file that makes effects exactly once: which commands were begun and what became of them, the desired state, and the
@@ -199,7 +171,7 @@ export class Journal {
     await this.#files.makeDir(this.#dir);
     const lines = await this.#log.read();
     if (lines === undefined) {
-      await this.#begin(randomUUID());
+      await this.#beginEmpty(randomUUID());
       return { fresh: true, truncatedTail: false };
     }
     let state: JournalState;
@@ -207,9 +179,10 @@ export class Journal {
       state = restore(lines, this.#limits);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      const path = `${this.#path}.damaged-${new Date().toISOString()}`;
+      // The time alone could name a file that is there: an agent that is started again at once finds the same damage.
+      const path = `${this.#path}.damaged-${new Date().toISOString()}-${randomUUID().slice(0, 4)}`;
       await this.#log.keepAs(path);
-      await this.#begin(instanceIdOf(lines.values[0]) ?? randomUUID());
+      await this.#beginEmpty(instanceIdOf(lines.values[0]) ?? randomUUID());
       this.#logger?.error({ path, reason }, 'journal is damaged; it is kept aside and an empty one begins');
       return { fresh: false, damaged: { path, reason }, truncatedTail: false };
     }
@@ -217,12 +190,12 @@ export class Journal {
     this.#state = state;
     this.#compactAt = this.#limitOfGrowth();
     if (lines.torn)
-      this.#logger?.warn({ length: lines.length }, "journal's last write was cut short by a crash and is undone");
+      this.#logger?.warn({ length: lines.length }, 'last write to the journal was cut short and is undone');
     return { fresh: false, truncatedTail: lines.torn };
   }
 
-  async #begin(instanceId: string): Promise<void> {
-    const state = new JournalState({ 'l3af-journal': 1, instanceId, desired: null, commands: [] }, this.#limits);
+  async #beginEmpty(instanceId: string): Promise<void> {
+    const state = new JournalState(instanceId, this.#limits);
     await this.#log.replace(state.snapshot());
     this.#state = state;
     this.#compactAt = this.#limitOfGrowth();

@@ -6,7 +6,7 @@ import { JournalState, type Limits } from './state.js';
 export function restore({ values, fault }: Lines, limits: Limits): JournalState {
   if (fault !== undefined) throw new Error(fault);
   const [head, ...changes] = values;
-  const state = new JournalState(parseSnapshot(head), limits);
+  const state = JournalState.from(parseSnapshot(head), limits);
   changes.forEach((value, index) => {
     try {
       for (const record of parseRecords(value)) state.apply(record);

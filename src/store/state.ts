@@ -21,7 +21,7 @@ export interface Limits {
 /** What a journal amounts to. Changed by records only, so that reading a file ends where writing it did. */
 export class JournalState {
   readonly instanceId: string;
-  desired: DesiredState | null;
+  desired: DesiredState | null = null;
   generation: number | undefined;
   stream: StreamMark | undefined;
   awaitingDeploy: string | undefined;
@@ -33,15 +33,21 @@ export class JournalState {
   readonly #pending = new Map<string, OutboxEntry>();
   #answerLength = 0;
 
-  constructor(snapshot: Snapshot, limits: Limits) {
-    this.instanceId = snapshot.instanceId;
-    this.desired = snapshot.desired;
-    this.generation = snapshot.generation;
-    this.stream = snapshot.stream;
-    this.awaitingDeploy = snapshot.awaitingDeploy;
+  /** With nothing known. */
+  constructor(instanceId: string, limits: Limits) {
+    this.instanceId = instanceId;
     this.#limits = limits;
-    for (const command of snapshot.commands) this.#put(command);
-    this.#forget();
+  }
+
+  static from(snapshot: Snapshot, limits: Limits): JournalState {
+    const state = new JournalState(snapshot.instanceId, limits);
+    state.desired = snapshot.desired;
+    state.generation = snapshot.generation;
+    state.stream = snapshot.stream;
+    state.awaitingDeploy = snapshot.awaitingDeploy;
+    for (const command of snapshot.commands) state.#put(command);
+    state.#forget();
+    return state;
   }
 
   find(key: CommandKey): CommandRecord | undefined {

@@ -77,14 +77,16 @@ export class Controller {
   async send(verb: string, body: string, extra: Readonly<Record<string, string>> = {}): Promise<number> {
     const messageHeaders = headers();
     for (const [name, value] of Object.entries(extra)) messageHeaders.set(name, value);
+    const { js, connection } = this.bus;
     for (let attempt = 0; ; attempt++) {
       try {
-        const { seq } = await this.bus.js.publish(this.#subjects.command(verb), body, { headers: messageHeaders });
-        return seq;
+        const published = js.publish(this.#subjects.command(verb), body, { headers: messageHeaders });
+        return (await connection.guard(published)).seq;
       } catch (error) {
         // Sent while the server was down.
         if (attempt > 20) throw error;
-        await sleep(100);
+        await connection.untilConnected(AbortSignal.timeout(PATIENCE_MS));
+        await sleep(20);
       }
     }
   }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
@@ -71,12 +71,16 @@ function journalOn(disk: DyingDisk): Journal {
 }
 
 /** Has a journal, not open yet, on what is left of a disk; this time with the real file operations. */
-async function withLeftovers(disk: DyingDisk, loss: Loss, look: (journal: Journal) => Promise<void>): Promise<void> {
+async function withLeftovers(
+  disk: DyingDisk,
+  loss: Loss,
+  look: (journal: Journal, dir: string) => Promise<void>,
+): Promise<void> {
   const dir = await mkdtemp(join(tmpdir(), 'l3af-crash-'));
   const journal = new Journal({ dir, maxRecords: MAX_RECORDS });
   try {
     await disk.putLeftovers(dir, loss);
-    await look(journal);
+    await look(journal, dir);
   } finally {
     await journal.close();
     await rm(dir, { recursive: true });
@@ -130,10 +134,11 @@ describe('a journal on a machine that stops', () => {
     const { steps, instanceId } = await runUntilDeath(disk);
     for (const loss of losses) {
       const what = `${JSON.stringify(death)} ${operations[death.at]?.name}, lost: ${loss}, after step ${steps}`;
-      await withLeftovers(disk, loss, async (journal) => {
+      await withLeftovers(disk, loss, async (journal, dir) => {
         const report = await journal.open();
 
         assert.equal(report.damaged, undefined, what);
+        assert.deepEqual(await readdir(dir), ['journal'], what);
         if (instanceId !== undefined) assert.equal(journal.instanceId, instanceId, what);
         const view = viewOf(journal);
         assert.ok(

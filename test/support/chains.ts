@@ -7,7 +7,12 @@ import type { PlanContext, RootProgram } from '../../src/plan/context.js';
 import { builtObject } from './project.js';
 
 /** A desired program made of the marking test program, which does nothing but count and pass on. */
-export function program(name: string, seqId: number, overrides: Partial<Program> = {}, direction: Direction = 'xdpingress'): Program {
+export function program(
+  name: string,
+  seqId: number,
+  overrides: Partial<Program> = {},
+  direction: Direction = 'xdpingress',
+): Program {
   const object = direction === 'xdpingress' ? 'xdp_mark' : 'tc_mark';
   return {
     name,

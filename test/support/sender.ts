@@ -1,8 +1,8 @@
 import { createSocket } from 'node:dgram';
 
 /*
- * A process of its own, run inside a network namespace: sends numbered UDP packets at a steady pace until it is told to stop, and
- * then says how many the kernel took.
+ * A process of its own, run inside a network namespace: says `sending`, sends numbered UDP packets at a steady pace until it is told
+ * to stop, and then says how many the kernel took.
  *
  *   node sender.js <address> <port> <packets per second> [<count>]
  */
@@ -39,5 +39,6 @@ socket.bind(() => {
     stopping = true;
   });
   process.stdin.on('end', () => process.exit(1));
+  process.stdout.write('sending\n');
   tick();
 });

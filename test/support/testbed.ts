@@ -1,5 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
+import { rmdirSync } from 'node:fs';
 import { mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -154,7 +155,10 @@ export interface MountedBpffs {
 /** A bpffs that nobody else pins in. What is still pinned there goes with it. */
 export async function mountBpffs(): Promise<MountedBpffs> {
   const path = await mkdtemp(join(tmpdir(), 'l3af-bpffs-'));
-  const forget = atExit(() => execFileSync('umount', [path]));
+  const forget = atExit(() => {
+    execFileSync('umount', [path]);
+    rmdirSync(path);
+  });
   try {
     await run('mount', ['-t', 'bpf', 'bpf', path]);
   } catch (cause) {

@@ -11,8 +11,9 @@ export const ENODEV = 19;
 export const EINVAL = 22;
 export const EOPNOTSUPP = 95;
 
-/** What Node does not know: one of the kernel's own, and libbpf's (libbpf_legacy.h, enum libbpf_errno). */
-const FURTHER_WORDS: ReadonlyMap<number, string> = new Map([
+/** What Node speaks of as sockets, or does not know: one of the kernel's own, and libbpf's (libbpf_legacy.h, enum libbpf_errno). */
+const OWN_WORDS: ReadonlyMap<number, string> = new Map([
+  [EOPNOTSUPP, 'EOPNOTSUPP: operation not supported'],
   [524, 'ENOTSUPP: operation not supported by this kernel'],
   [4000, 'libelf failed'],
   [4001, 'no valid eBPF object'],
@@ -30,8 +31,10 @@ const FURTHER_WORDS: ReadonlyMap<number, string> = new Map([
 /** An errno in words: `EINVAL: invalid argument`. @param errno positive, or negative as functions of libbpf return it */
 export function errnoWords(errno: number): string {
   const number = Math.abs(errno);
+  const own = OWN_WORDS.get(number);
+  if (own !== undefined) return own;
   const known = getSystemErrorMap().get(-number);
-  return known === undefined ? (FURTHER_WORDS.get(number) ?? `errno ${number}`) : `${known[0]}: ${known[1]}`;
+  return known === undefined ? `errno ${number}` : `${known[0]}: ${known[1]}`;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, readlinkSync } from 'node:fs';
 import { ENOENT, kernelError } from './errno.js';
 import { libbpf } from './ffi.js';
 
@@ -12,6 +12,13 @@ export class Fd implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.number);
+  }
+
+  /** Whether it is a BPF object of that kind: asking one kind for the information of another gives nonsense. */
+  isA(kind: 'map' | 'link'): boolean {
+    // The kernel writes `bpf-map`, and `bpf-link` or `bpf_link` depending on how the descriptor came about.
+    const inode = readlinkSync(`/proc/self/fd/${this.number}`);
+    return inode.replace('_link', '-link') === `anon_inode:bpf-${kind}`;
   }
 }
 

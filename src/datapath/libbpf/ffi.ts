@@ -49,8 +49,8 @@ export interface Libbpf {
   bpf_obj_get(path: string): number;
   bpf_obj_pin(fd: number, path: string): number;
   bpf_obj_get_info_by_fd(fd: number, info: Buffer, infoLength: Buffer): number;
-  bpf_map_create(type: number, name: string, key: number, value: number, entries: number, opts: null): number;
-  bpf_map_update_elem(fd: number, key: Uint8Array, value: Uint8Array, flags: number): number;
+  bpf_map_create(type: number, name: string, key: number, value: number, entries: number, opts: Buffer | null): number;
+  bpf_map_update_elem: AsyncFunction<[fd: number, key: Uint8Array, value: Uint8Array, flags: number]>;
   bpf_map_lookup_elem(fd: number, key: Uint8Array, value: Buffer): number;
   bpf_map_delete_elem(fd: number, key: Uint8Array): number;
   bpf_map_get_next_key(fd: number, key: Uint8Array | null, next: Buffer): number;
@@ -70,7 +70,7 @@ export interface Libbpf {
     attachType: number,
     flags: number,
     attachFlags: null,
-    ids: Buffer,
+    ids: null,
     count: Buffer,
   ): number;
   bpf_xdp_query_id(ifindex: number, flags: number, programId: Buffer): number;

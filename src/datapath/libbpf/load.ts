@@ -5,12 +5,13 @@ import { mapPin, mapSegment, programPin, slotPin } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
 import type { LoadRequest, MapChange } from '../datapath.js';
 import { encodeMapArgs } from '../mapvalue.js';
+import { firstComplaint, verdict, verifierLog } from './complaints.js';
 import { check, EPERM, errnoWords } from './errno.js';
 import { tryOpenPin } from './fd.js';
 import { type BpfMap, type BpfProgram, inBackground, libbpf } from './ffi.js';
 import { mapIdsOf, mapInfo } from './info.js';
 import { applyChange } from './maps.js';
-import { firstComplaint, Messages, verifierLog } from './messages.js';
+import { Messages } from './messages.js';
 import { declaredMap, type OpenObject, openObject } from './object.js';
 import { makeNewDir, pin, removeTree } from './pins.js';
 
@@ -142,9 +143,9 @@ async function loadIntoKernel(object: OpenObject, request: LoadRequest): Promise
 function loadError(name: string, errno: number, text: string): AgentError {
   const words = errnoWords(errno);
   const log = verifierLog(text);
-  const decisive = log.at(-1);
-  if (decisive !== undefined) {
-    const message = `The verifier refused ${name}: ${decisive.trim()}`;
+  const reason = verdict(log);
+  if (reason !== undefined) {
+    const message = `The verifier refused ${name}: ${reason}`;
     return new AgentError('VERIFIER_REJECTED', message, { detail: log.slice(-DETAIL_LINES).join('\n') });
   }
   if (Math.abs(errno) === EPERM) {

@@ -71,8 +71,10 @@ interface Write {
 
 function toWrites(map: OpenMap, { set, remove }: MapChange): Write[] {
   const { info } = map;
-  if (!PLAIN_KINDS.has(info.type)) throw invalid(`${info.name} is of map type ${info.type}, which holds no plain values`);
-  if (remove.length > 0 && isArrayKind(info.type)) throw invalid(`${info.name} is an array, whose keys cannot be removed`);
+  if (!PLAIN_KINDS.has(info.type))
+    throw invalid(`${info.name} is of map type ${info.type}, which holds no plain values`);
+  if (remove.length > 0 && isArrayKind(info.type))
+    throw invalid(`${info.name} is an array, whose keys cannot be removed`);
   const writes = [
     ...set.map(({ key, value }) => ({ key, value: storedValue(map, Buffer.from(value, 'hex')) })),
     ...remove.map((key) => ({ key, value: undefined })),
@@ -108,9 +110,11 @@ function lookup({ fd, info }: OpenMap, key: Uint8Array): Buffer | undefined {
 function apply({ fd, info }: OpenMap, { key, value }: Write): void {
   const rawKey = Buffer.from(key, 'hex');
   const bpf = libbpf();
-  const result = value === undefined ? bpf.bpf_map_delete_elem(fd, rawKey) : bpf.bpf_map_update_elem(fd, rawKey, value, 0);
+  const result =
+    value === undefined ? bpf.bpf_map_delete_elem(fd, rawKey) : bpf.bpf_map_update_elem(fd, rawKey, value, 0);
   if (result >= 0 || (value === undefined && result === -ENOENT)) return;
-  if (result === -E2BIG) throw invalid(`${info.name} has no room for the key 0x${key}: it holds ${info.maxEntries} entries`);
+  if (result === -E2BIG)
+    throw invalid(`${info.name} has no room for the key 0x${key}: it holds ${info.maxEntries} entries`);
   if (result === -EPERM) throw invalid(`${info.name} is read-only once its program is loaded`);
   throw kernelError(`Cannot write the map ${info.name}`, result);
 }

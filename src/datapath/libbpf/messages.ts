@@ -60,22 +60,3 @@ function formatted(format: bigint, args: bigint): string {
     koffi.free(text);
   }
 }
-
-/** The verifier's own lines in what libbpf said about a failed load; empty if it was not the verifier that refused. */
-export function verifierLog(text: string): string[] {
-  const log = /-- BEGIN PROG LOAD LOG --\n([\s\S]*?)-- END PROG LOAD LOG --/.exec(text)?.[1] ?? '';
-  return log.split('\n').filter((line) => line.trim() !== '' && !isStatistics(line));
-}
-
-/** What the verifier adds at the end of every log (print_verification_stats in kernel/bpf/verifier.c). */
-function isStatistics(line: string): boolean {
-  return /^(processed \d+ insns|verification time|stack depth|arg#\d+ reference type)/.test(line);
-}
-
-/** Why an object could not be opened or loaded: the first thing that libbpf complained about, without its prefix. */
-export function firstComplaint(text: string): string | undefined {
-  return text
-    .split('\n')
-    .map((line) => line.replace(/^libbpf: /, '').trim())
-    .find((line) => line !== '' && !/Retrying without BTF|BTF is optional|failed to load object/.test(line));
-}

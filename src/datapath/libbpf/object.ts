@@ -1,8 +1,9 @@
 import type { MapInfo } from '../../domain/observed.js';
 import { AgentError } from '../../errors.js';
+import { firstComplaint } from './complaints.js';
 import { errnoWords } from './errno.js';
 import { type BpfMap, type BpfObject, type BpfProgram, lastErrno, libbpf } from './ffi.js';
-import { firstComplaint, Messages } from './messages.js';
+import { Messages } from './messages.js';
 
 /** An object file as libbpf has read it; nothing of it is in the kernel until it is loaded. */
 export class OpenObject implements Disposable {

@@ -1,0 +1,24 @@
+import { readFile } from 'node:fs/promises';
+
+/** The arguments of a process; none for one that is ending, or gone, or of the kernel's own (proc(5), `/proc/pid/cmdline`). */
+export async function commandLineOf(pid: number): Promise<readonly string[]> {
+  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  return text.split('\0').slice(0, -1);
+}
+
+/** Whether a process has ended with all it held: sockets and files are still open after its arguments are gone. */
+export async function isGone(pid: number): Promise<boolean> {
+  const state = await stateOf(pid);
+  return state === undefined || state === 'Z' || state === 'X';
+}
+
+/** Whether a process is on its way out. True of the kernel's own processes too, which have no arguments either. */
+export async function isEnding(pid: number): Promise<boolean> {
+  return !(await isGone(pid)) && (await commandLineOf(pid)).length === 0;
+}
+
+/** The letter after the name in parentheses, which may hold parentheses itself (proc(5), `/proc/pid/stat`). */
+async function stateOf(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  return text.slice(text.lastIndexOf(')') + 1).trim()[0];
+}

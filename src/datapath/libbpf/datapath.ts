@@ -1,0 +1,88 @@
+import type { Hook } from '../../domain/hook.js';
+import type { Observed } from '../../domain/observed.js';
+import type { Datapath, LinkRef, LoadRequest, MapChange } from '../datapath.js';
+import { attach, detach, retarget, type TcMode } from './attach.js';
+import { discard } from './discard.js';
+import { grace } from './grace.js';
+import type { XdpMode } from './link.js';
+import { loadGeneration } from './load.js';
+import { readMap, writeMap } from './maps.js';
+import { observe } from './observe.js';
+import { publish, unpin } from './pins.js';
+import { setSlot } from './slot.js';
+
+export interface LibbpfDatapathOptions {
+  /** Where bpffs is mounted; see `ensureBpffs`. */
+  readonly bpffs: string;
+  /** How XDP attaches; `auto` when absent. */
+  readonly xdp?: XdpMode;
+  /** How TC attaches; `auto` when absent. */
+  readonly tc?: TcMode;
+}
+
+/**
+ * The kernel, driven by libbpf. It works on the network namespace that the process is in.
+ *
+ * It remembers nothing: every call opens what it needs by its pin and closes it again, so that no descriptor of ours keeps
+ * anything alive. Calls are synchronous inside, as they take microseconds; only loading, waiting for a grace period and seeing a
+ * program gone let the event loop go on.
+ */
+export class LibbpfDatapath implements Datapath {
+  readonly kind = 'libbpf';
+  readonly #options: Required<LibbpfDatapathOptions>;
+
+  constructor(options: LibbpfDatapathOptions) {
+    this.#options = { xdp: 'auto', tc: 'auto', ...options };
+  }
+
+  async observe(): Promise<Observed> {
+    return observe(this.#options.bpffs);
+  }
+
+  async load(request: LoadRequest): Promise<void> {
+    await loadGeneration(request, this.#options.bpffs);
+  }
+
+  async setSlot(slotPin: string, programPin: string | null): Promise<void> {
+    setSlot(slotPin, programPin);
+  }
+
+  async attach(hook: Hook, programPin: string, linkPin: string): Promise<void> {
+    attach(hook, programPin, linkPin, this.#options);
+  }
+
+  async retarget(hook: Hook, from: LinkRef, to: LinkRef): Promise<void> {
+    retarget(hook, from, to, this.#options);
+  }
+
+  async detach(hook: Hook, linkPin: string): Promise<void> {
+    await detach(hook, linkPin, this.#options);
+  }
+
+  async writeMap(pin: string, change: MapChange): Promise<MapChange> {
+    return writeMap(pin, change);
+  }
+
+  async readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined> {
+    return readMap(pin, key);
+  }
+
+  async publish(pin: string, path: string): Promise<void> {
+    publish(pin, path);
+  }
+
+  async unpublish(path: string): Promise<void> {
+    unpin(path, this.#options.bpffs);
+  }
+
+  async grace(): Promise<void> {
+    await grace();
+  }
+
+  async discard(dir: string, programId: number | undefined): Promise<void> {
+    await discard(dir, programId, this.#options.bpffs);
+  }
+
+  /** Nothing is held between calls. */
+  async close(): Promise<void> {}
+}

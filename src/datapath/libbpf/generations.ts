@@ -1,0 +1,84 @@
+import { DIRECTIONS, type Direction, type Hook } from '../../domain/hook.js';
+import type { Generation, MapInfo } from '../../domain/observed.js';
+import {
+  ifaceOfSegment,
+  ifaceSegment,
+  parseGenerationName,
+  programPin,
+  RESERVED_IFACE_NAMES,
+  slotPin,
+} from '../../domain/pins.js';
+import { tryOpenPin } from './fd.js';
+import { mapInfo, programInfo } from './info.js';
+import { walk } from './pins.js';
+import { programInSlot } from './slot.js';
+
+/*
+ * What is pinned below `<bpffs>/progs`, `<bpffs>/links` and under the public names. What does not have the form of our paths is
+ * not ours and is passed over.
+ */
+
+export interface GenerationPlace
+  extends Pick<Generation, 'hook' | 'name' | 'versionSegment' | 'digest' | 'serial' | 'dir'> {}
+
+export function* generationPlaces(bpffs: string): Generator<GenerationPlace> {
+  for (const path of walk(`${bpffs}/progs`, 4)) {
+    const [iface, name, versionSegment, last] = path.split('/') as [string, string, string, string];
+    const parsed = parseGenerationName(last);
+    if (parsed === undefined) continue;
+    const { direction, digest, serial } = parsed;
+    const hook = { iface: ifaceOfSegment(iface), direction };
+    yield { hook, name, versionSegment, digest, serial, dir: `${bpffs}/progs/${path}` };
+  }
+}
+
+export function readGeneration(place: GenerationPlace): Generation {
+  const { dir } = place;
+  using program = tryOpenPin(programPin(dir));
+  using slot = tryOpenPin(slotPin(dir));
+  return {
+    ...place,
+    programId: program === undefined ? undefined : programInfo(program.number).id,
+    slot: slot === undefined ? undefined : { mapId: mapInfo(slot.number).id, next: programInSlot(slot.number) },
+    maps: [...walk(`${dir}/maps`, 1)].flatMap((name) => readMapPin(`${dir}/maps/${name}`, name)),
+  };
+}
+
+/** Ids of the programs that are pinned as ours for an interface. */
+export function ownProgramIds(bpffs: string, iface: string): ReadonlySet<number> {
+  const ids = new Set<number>();
+  for (const path of walk(`${bpffs}/progs/${ifaceSegment(iface)}`, 3)) {
+    if (parseGenerationName(path.slice(path.lastIndexOf('/') + 1)) === undefined) continue;
+    using program = tryOpenPin(programPin(`${bpffs}/progs/${ifaceSegment(iface)}/${path}`));
+    if (program !== undefined) ids.add(programInfo(program.number).id);
+  }
+  return ids;
+}
+
+/** Paths at which links of ours are pinned, with the hook that each is for. */
+export function* linkPins(bpffs: string): Generator<{ hook: Hook; path: string }> {
+  for (const path of walk(`${bpffs}/links`, 4)) {
+    const [iface = '', , , last = ''] = path.split('/');
+    if (!isDirection(last)) continue;
+    yield { hook: { iface: ifaceOfSegment(iface), direction: last }, path: `${bpffs}/links/${path}` };
+  }
+}
+
+/** Paths of the public layout, whatever is pinned there and whoever pinned it. */
+export function* publicPaths(bpffs: string): Generator<string> {
+  for (const iface of walk(bpffs, 1)) {
+    if (RESERVED_IFACE_NAMES.includes(iface)) continue;
+    for (const path of walk(`${bpffs}/${iface}`, 3)) yield `${bpffs}/${iface}/${path}`;
+  }
+  for (const path of walk(`${bpffs}/tc/globals`, 4)) yield `${bpffs}/tc/globals/${path}`;
+}
+
+/** Nothing for a pin that went away meanwhile. */
+function readMapPin(path: string, name: string): MapInfo[] {
+  using map = tryOpenPin(path);
+  return map === undefined ? [] : [{ name, ...mapInfo(map.number) }];
+}
+
+function isDirection(name: string): name is Direction {
+  return (DIRECTIONS as readonly string[]).includes(name);
+}

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CommandStream } from '../../src/bus/commands.js';
+import { STREAMS } from '../../src/messages/subjects.js';
+import { type Given, givenBus, HOST, text } from './fixture.js';
+
+function commandsOf({ bus, subjects, log }: Given): CommandStream {
+  return new CommandStream({ bus, subjects, host: HOST, logger: log });
+}
+
+test('the backlog of a host without state begins at its last deploy, however much lies before', async (t) => {
+  const given = await givenBus(t);
+  const early = Array.from({ length: 2_000 }, (_, index) =>
+    given.controller.bus.js.publish(given.subjects.command(index % 7 === 0 ? 'deploy' : 'add'), `early ${index}`),
+  );
+  await Promise.all(early);
+  const deploy = await given.controller.send('deploy', 'the last deploy');
+  await given.controller.bus.js.publish('l3af.cmd.web2.deploy', 'of another host');
+  await given.controller.send('add', 'an add');
+  const last = await given.controller.send('delete', 'a delete');
+  const before = given.bus.nc.stats().inMsgs;
+
+  const { deliveries, upTo } = await commandsOf(given).backlog(null);
+
+  assert.deepEqual(
+    deliveries.map(({ verb, body }) => [verb, text(body)]),
+    [
+      ['deploy', 'the last deploy'],
+      ['add', 'an add'],
+      ['delete', 'a delete'],
+    ],
+  );
+  assert.equal(deliveries[0]?.seq, deploy);
+  assert.equal(upTo, last);
+  assert.ok(given.bus.nc.stats().inMsgs - before < 30, 'messages before the last deploy were read');
+});
+
+test('a first delivery is described alike by the backlog and by the consumer', async (t) => {
+  const given = await givenBus(t);
+  await given.controller.send('deploy', 'body', { 'Nats-Msg-Id': 'a', 'L3AF-Gen': '1' });
+  const commands = commandsOf(given);
+  const { deliveries } = await commands.backlog(null);
+
+  const consumed = await new Promise((resolve) => {
+    void commands.consume(0, async (delivery) => {
+      resolve(delivery);
+      return 'done';
+    });
+  });
+  await commands.stop();
+
+  assert.deepEqual(deliveries, [consumed]);
+});
+
+test('past a known sequence, the backlog begins at the last deploy after it, or at the next command', async (t) => {
+  const given = await givenBus(t);
+  for (const verb of ['deploy', 'add', 'deploy', 'add', 'add']) await given.controller.send(verb, verb);
+  const commands = commandsOf(given);
+  const sequencesAfter = async (after: number | null) =>
+    (await commands.backlog(after)).deliveries.map(({ seq }) => seq);
+
+  assert.deepEqual(await sequencesAfter(null), [3, 4, 5]);
+  assert.deepEqual(await sequencesAfter(1), [3, 4, 5]);
+  assert.deepEqual(await sequencesAfter(2), [3, 4, 5]);
+  assert.deepEqual(await sequencesAfter(3), [4, 5]);
+  assert.deepEqual(await sequencesAfter(5), []);
+});
+
+test('without any deploy the backlog begins at the first command; on an empty stream it is empty', async (t) => {
+  const given = await givenBus(t);
+  const commands = commandsOf(given);
+  assert.deepEqual(await commands.backlog(null), { deliveries: [], upTo: 0 });
+  await given.controller.send('add', 'first');
+  await given.controller.send('add', 'second');
+
+  const { deliveries, upTo } = await commands.backlog(null);
+
+  assert.deepEqual(
+    deliveries.map(({ body }) => text(body)),
+    ['first', 'second'],
+  );
+  assert.equal(upTo, 2);
+});
+
+test('a deploy that is not usable does not hide the usable one before it', async (t) => {
+  const given = await givenBus(t);
+  for (const body of ['old', 'good', 'broken', 'broken too']) await given.controller.send('deploy', body);
+  const commands = commandsOf(given);
+
+  const { deliveries } = await commands.backlog(null, ({ body }) => !text(body).startsWith('broken'));
+
+  assert.deepEqual(
+    deliveries.map(({ body }) => text(body)),
+    ['good', 'broken', 'broken too'],
+  );
+});
+
+test('reading a backlog of more than one batch leaves no reader behind', async (t) => {
+  const given = await givenBus(t);
+  await Promise.all(
+    Array.from({ length: 1_234 }, () => given.controller.bus.js.publish(given.subjects.command('add'), 'x')),
+  );
+
+  const { deliveries } = await commandsOf(given).backlog(null);
+
+  assert.deepEqual(
+    deliveries.map(({ seq }) => seq),
+    Array.from({ length: 1_234 }, (_, index) => index + 1),
+  );
+  assert.deepEqual(await given.bus.jsm.consumers.list(STREAMS.commands).next(), []);
+});

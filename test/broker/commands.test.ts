@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CommandStream, type CommandStreamOptions } from '../../src/bus/commands.js';
+import type { Delivery } from '../../src/bus/delivery.js';
+import { STREAMS } from '../../src/messages/subjects.js';
+import { type Given, givenBus, HOST, text, until } from './fixture.js';
+
+/** The agent's side, stopped after the test. */
+function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
+  const { bus, subjects, log } = given;
+  const commands = new CommandStream({ bus, subjects, host: HOST, logger: log, ...options });
+  t.after(() => commands.stop());
+  return commands;
+}
+
+test('commands are delivered in the order of the stream, one at a time, with their headers', async (t) => {
+  const given = await givenBus(t);
+  const first = await given.controller.send('deploy', '[1]', {
+    'Nats-Msg-Id': 'a',
+    'L3AF-Gen': '2',
+    'L3AF-Prev-Gen': '1',
+    'L3AF-Expires': '2099-01-01T00:00:00Z',
+  });
+  await given.controller.send('add', '[2]');
+  await given.controller.send('made-up', '[3]');
+  const seen: Delivery[] = [];
+  let inHand = 0;
+  const commands = commandsOf(t, given);
+
+  await commands.consume(0, async (delivery) => {
+    inHand += 1;
+    assert.equal(inHand, 1, 'two commands in hand at once');
+    await sleep(5);
+    seen.push(delivery);
+    inHand -= 1;
+    return 'done';
+  });
+  await until('three commands', () => seen.length === 3);
+
+  assert.deepEqual(
+    seen.map(({ id, verb, body }) => [id, verb, text(body)]),
+    [
+      ['a', 'deploy', '[1]'],
+      [`L3AF_CMD:${first + 1}`, 'add', '[2]'],
+      [`L3AF_CMD:${first + 2}`, 'made-up', '[3]'],
+    ],
+  );
+  const [deploy, add] = seen;
+  assert.deepEqual([deploy?.gen, deploy?.prevGen, deploy?.expires], ['2', '1', '2099-01-01T00:00:00Z']);
+  assert.deepEqual([add?.gen, add?.prevGen, add?.expires], [undefined, undefined, undefined]);
+  const { created } = await commands.position();
+  assert.equal(deploy?.streamCreated, created);
+  assert.ok(Math.abs(Date.parse(deploy?.storedAt ?? '') - Date.now()) < 60_000);
+  await until('the floor at the last command', async () => (await commands.position()).consumerFloor === first + 2);
+});
+
+test('a handler that throws gets the same command again, before any later one', async (t) => {
+  const given = await givenBus(t);
+  await given.controller.send('deploy', 'first');
+  await given.controller.send('add', 'second');
+  const seen: string[] = [];
+  const commands = commandsOf(t, given);
+
+  await commands.consume(0, async ({ body }) => {
+    seen.push(text(body));
+    if (seen.length === 1) throw new Error('the disk is full');
+    return 'done';
+  });
+  await until('both commands', () => seen.includes('second'));
+
+  assert.deepEqual(seen, ['first', 'first', 'second']);
+  assert.equal(given.log.count('The command could not be handled'), 1);
+});
+
+test('a command that takes longer than the acknowledgement wait is marked as in progress and not delivered again', async (t) => {
+  const given = await givenBus(t);
+  await given.controller.send('deploy', 'slow');
+  let calls = 0;
+  const commands = commandsOf(t, given, { ackWaitMs: 300 });
+
+  await commands.consume(0, async () => {
+    calls += 1;
+    await sleep(1_200);
+    return 'done';
+  });
+  await until('the slow command acknowledged', async () => (await commands.position()).consumerFloor === 1);
+
+  assert.equal(calls, 1);
+});
+
+test('a command to be terminated is out of the way, and the server tells so', async (t) => {
+  const given = await givenBus(t);
+  await given.controller.send('deploy', 'bad');
+  await given.controller.send('deploy', 'good');
+  const seen: string[] = [];
+  const commands = commandsOf(t, given);
+
+  await commands.consume(0, async ({ body }) => {
+    seen.push(text(body));
+    return text(body) === 'bad' ? 'terminate' : 'done';
+  });
+  await until('the good command', async () => (await commands.position()).consumerFloor === 2);
+
+  assert.deepEqual(seen, ['bad', 'good']);
+  const subject = `$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.${STREAMS.commands}.${HOST}`;
+  const advisory = await given.bus.jsm.streams.getMessage(STREAMS.events, { last_by_subj: subject });
+  assert.equal(advisory.json<{ stream_seq: number }>().stream_seq, 1);
+});
+
+test('nothing at or below the given sequence is delivered, also when the consumer is behind', async (t) => {
+  const given = await givenBus(t);
+  const seen: string[] = [];
+  const handler = async ({ body }: Delivery) => {
+    seen.push(text(body));
+    return 'done' as const;
+  };
+  const before = commandsOf(t, given);
+  await before.consume(0, handler);
+  await given.controller.send('deploy', '1');
+  await until('the first command', () => seen.length === 1);
+  await before.stop();
+  for (const body of ['2', '3', '4']) await given.controller.send('add', body);
+
+  await commandsOf(t, given).consume(3, handler);
+  await until('the fourth command', () => seen.includes('4'));
+
+  assert.deepEqual(seen, ['1', '4']);
+});
+
+test('commands of other hosts are not delivered, also of one whose name begins alike', async (t) => {
+  const given = await givenBus(t);
+  for (const host of ['web', 'web12', 'web1_dc1'])
+    await given.controller.bus.js.publish(`l3af.cmd.${host}.deploy`, host);
+  await given.controller.send('deploy', HOST);
+  const seen: string[] = [];
+
+  await commandsOf(t, given).consume(0, async ({ body }) => {
+    seen.push(text(body));
+    return 'done';
+  });
+  await until('the own command', () => seen.length > 0);
+
+  assert.deepEqual(seen, [HOST]);
+});
+
+test('a stop waits for the command in hand, and leaves the next one to the successor', async (t) => {
+  const given = await givenBus(t);
+  await given.controller.send('deploy', '1');
+  await given.controller.send('add', '2');
+  const seen: string[] = [];
+  const commands = commandsOf(t, given);
+  await commands.consume(0, async ({ body }) => {
+    seen.push(`begun ${text(body)}`);
+    await sleep(200);
+    seen.push(`ended ${text(body)}`);
+    return 'done';
+  });
+  await until('the first command in hand', () => seen.length === 1);
+
+  await commands.stop();
+
+  assert.deepEqual(seen, ['begun 1', 'ended 1']);
+  const { consumerFloor } = await commands.position();
+  assert.equal(consumerFloor, 1);
+  await commandsOf(t, given).consume(1, async ({ body }) => {
+    seen.push(text(body));
+    return 'done';
+  });
+  await until('the second command', () => seen.length === 3);
+});
+
+test('a consumer with more than one message on the way, or another filter, is refused by setting', async (t) => {
+  const given = await givenBus(t);
+  await given.bus.jsm.consumers.add(STREAMS.commands, {
+    durable_name: HOST,
+    filter_subject: 'l3af.cmd.web2.*',
+    ack_policy: 'explicit' as never,
+    max_ack_pending: 100,
+  });
+
+  await assert.rejects(
+    commandsOf(t, given).consume(0, async () => 'done'),
+    {
+      code: 'STREAM_INCOMPATIBLE',
+      message: /web1.*filter_subject is "l3af.cmd.web2.\*".*max_ack_pending is 100, wanted 1/,
+    },
+  );
+});

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readdir } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { LibbpfDatapath, type LibbpfDatapathOptions } from '../../src/datapath/libbpf/datapath.js';
+import { createTestbed, mountBpffs, type Testbed } from '../support/testbed.js';
+import { sendPackets } from '../support/traffic.js';
+import { type Fixture, KEY_0 } from './samples.js';
+
+const run = promisify(execFile);
+
+/** The real kernel, with an interface and a bpffs that nobody else uses. */
+export interface KernelFixture extends Fixture {
+  readonly testbed: Testbed;
+  /** Sends UDP packets from the other end to our interface. */
+  receive(count: number, port: number): Promise<void>;
+  /** Sends UDP packets out of our interface. */
+  send(count: number, port: number): Promise<void>;
+  /** Waits until a one-entry array of u64 has reached a value, and a little for what would be too much. */
+  counted(mapPin: string, expected: number): Promise<void>;
+}
+
+export async function kernelFixture(options: Omit<LibbpfDatapathOptions, 'bpffs'> = {}): Promise<KernelFixture> {
+  const [testbed, bpffs] = await Promise.all([createTestbed(), mountBpffs()]);
+  const datapath = new LibbpfDatapath({ bpffs: bpffs.path, ...options });
+  const RATE = 20_000;
+  return {
+    datapath,
+    bpffs: bpffs.path,
+    iface: testbed.iface,
+    testbed,
+    async receive(count, port) {
+      await sendPackets({ netns: testbed.netns, address: testbed.address, port, rate: RATE, count });
+    },
+    async send(count, port) {
+      await sendPackets({ netns: '/proc/self/ns/net', address: testbed.peerAddress, port, rate: RATE, count });
+    },
+    async counted(mapPin, expected) {
+      const patience = AbortSignal.timeout(5000);
+      const value = async () => Number(Buffer.from((await datapath.readMap(mapPin, KEY_0)) ?? []).readBigUInt64LE());
+      while ((await value()) < expected && !patience.aborted) await new Promise((resolve) => setTimeout(resolve, 5));
+      assert.equal(await value(), expected, mapPin);
+    },
+    async close() {
+      await datapath.close();
+      const pinned = (await readdir(bpffs.path)).filter((name) => !name.endsWith('.debug'));
+      await testbed.close();
+      await bpffs.unmount();
+      assert.deepEqual(pinned, [], 'something is left in bpffs');
+    },
+  };
+}
+
+/** A command's output as JSON: `bpftool`, `tc` and `ip` have it. */
+export async function json<Shape>(command: string, ...args: string[]): Promise<Shape> {
+  const { stdout } = await run(command, args);
+  return JSON.parse(stdout) as Shape;
+}
+
+export async function command(name: string, ...args: string[]): Promise<string> {
+  return (await run(name, args)).stdout;
+}

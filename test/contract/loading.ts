@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { LoadRequest } from '../../src/datapath/datapath.js';
+import { builtObject } from '../support/project.js';
+import {
+  assertEmpty,
+  discard,
+  type Fixture,
+  KEY_0,
+  load,
+  observed,
+  PORT_COUNT,
+  PORT_DROP,
+  refused,
+  requestFor,
+  TC_COUNT,
+  tcRoot,
+  u16,
+  u64,
+} from './samples.js';
+
+export function loadingContract(fixtureOf: () => Fixture): void {
+  describe('loading', () => {
+    test('shows a generation with its program, empty slot and maps', async () => {
+      const loaded = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
+
+      const generation = await observed(fixtureOf(), loaded);
+      assert.ok(generation !== undefined);
+      const { hook, name, versionSegment, digest, dir, programId, slot, maps } = generation;
+      assert.deepEqual([hook, name, versionSegment, dir], [loaded.hook, 'port_count', '1_0', loaded.dir]);
+      assert.equal(digest, '0123456789abcdef');
+      assert.ok(programId !== undefined && programId > 0);
+      assert.equal(slot?.next, null);
+      const shapes = maps.map((map) => [map.name, map.type, map.keySize, map.valueSize, map.maxEntries]);
+      assert.deepEqual(shapes.toSorted(), [
+        ['packet_count', 2, 4, 8, 1],
+        ['port_packets', 9, 2, 8, 1024],
+      ]);
+
+      await discard(fixtureOf(), loaded);
+    });
+
+    test('takes only the entry program of an object with several, and only its own slot', async () => {
+      const loaded = await load(fixtureOf(), tcRoot('egress'), 'egress');
+
+      const generation = await observed(fixtureOf(), loaded);
+      assert.ok(generation?.slot !== undefined);
+      assert.deepEqual(generation.maps, []);
+
+      await discard(fixtureOf(), loaded);
+    });
+
+    test('takes a program without a slot', async () => {
+      const loaded = await load(fixtureOf(), { ...TC_COUNT, slotMap: '' }, 'ingress');
+
+      assert.equal((await observed(fixtureOf(), loaded))?.slot, undefined);
+
+      await discard(fixtureOf(), loaded);
+    });
+
+    test('fills maps before anything can reach the program', async () => {
+      const fill = [
+        {
+          name: 'drop_ports',
+          args: [
+            { key: 53, value: 1 },
+            { key: '0x50', value: '1' },
+          ],
+        },
+      ];
+      const loaded = await load(fixtureOf(), PORT_DROP, 'xdpingress', { fill });
+
+      for (const port of [53, 80]) {
+        const value = await fixtureOf().datapath.readMap(loaded.map('drop_ports'), Buffer.from(u16(port), 'hex'));
+        assert.deepEqual([...(value ?? [])], [1], `port ${port}`);
+      }
+
+      await discard(fixtureOf(), loaded);
+    });
+
+    test('shares maps with a generation that is there, values and all', async () => {
+      const first = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
+      await fixtureOf().datapath.writeMap(first.map('packet_count'), {
+        set: [{ key: '00000000', value: u64(41) }],
+        remove: [],
+      });
+
+      const share = [{ map: 'packet_count', pin: first.map('packet_count') }];
+      const second = await load(fixtureOf(), PORT_COUNT, 'xdpingress', { share });
+      const [before, after] = [await observed(fixtureOf(), first), await observed(fixtureOf(), second)];
+      await discard(fixtureOf(), first);
+
+      const idOf = (generation: typeof before, map: string) => generation?.maps.find((other) => other.name === map)?.id;
+      assert.equal(idOf(after, 'packet_count'), idOf(before, 'packet_count'));
+      assert.notEqual(idOf(after, 'port_packets'), idOf(before, 'port_packets'));
+      const value = await fixtureOf().datapath.readMap(second.map('packet_count'), KEY_0);
+      assert.deepEqual(value && Buffer.from(value).toString('hex'), u64(41));
+
+      await discard(fixtureOf(), second);
+    });
+
+    const entry = (name: string, key: number | string, value: number | string) => [{ name, args: [{ key, value }] }];
+    const REFUSED: readonly (readonly [
+      string,
+      Partial<LoadRequest>,
+      Parameters<typeof refused>[1],
+      ...(string | RegExp)[],
+    ])[] = [
+      [
+        'an entry function that is not there',
+        { entryFunction: 'xdp_none' },
+        'ENTRY_FUNCTION_NOT_FOUND',
+        'xdp_none',
+        'xdp_port_drop',
+      ],
+      ['a slot that is not there', { slotMap: 'no_slot' }, 'SLOT_INVALID', 'no_slot'],
+      ['a slot that is no PROG_ARRAY', { slotMap: 'drop_ports' }, 'SLOT_INVALID', 'drop_ports'],
+      ['arguments for a map that is not there', { fill: entry('ports', 1, 1) }, 'MAP_NOT_FOUND', 'ports'],
+      ['a value that is too large', { fill: entry('drop_ports', 53, 256) }, 'MAP_VALUE_INVALID', 'drop_ports', '256'],
+      ['a key that is too large', { fill: entry('drop_ports', 65_536, 1) }, 'MAP_VALUE_INVALID', 'drop_ports', '65536'],
+      ['a key beyond an array', { fill: entry('seen_count', 1, 1) }, 'MAP_VALUE_INVALID', 'seen_count'],
+      ['a file that is not there', { objectPath: '/nonexistent/x.bpf.o' }, 'OBJECT_INVALID'],
+      ['a file that is no object', { objectPath: '/proc/version' }, 'OBJECT_INVALID'],
+    ];
+    for (const [what, changes, code, ...words] of REFUSED) {
+      test(`refuses ${what}, and leaves nothing`, async () => {
+        const request = requestFor(fixtureOf(), PORT_DROP, 'xdpingress', changes);
+
+        await refused(fixtureOf().datapath.load(request), code, ...words);
+
+        await assertEmpty(fixtureOf());
+      });
+    }
+
+    test('refuses an object that is cut short, and leaves nothing', async () => {
+      const objectPath = join(tmpdir(), `l3af-cut-${process.pid}.bpf.o`);
+      await writeFile(objectPath, (await readFile(builtObject('port_drop'))).subarray(0, 700));
+
+      await refused(
+        fixtureOf().datapath.load(requestFor(fixtureOf(), PORT_DROP, 'xdpingress', { objectPath })),
+        'OBJECT_INVALID',
+      );
+
+      await rm(objectPath);
+      await assertEmpty(fixtureOf());
+    });
+  });
+}

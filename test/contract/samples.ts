@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import type { Datapath, LoadRequest } from '../../src/datapath/datapath.js';
+import type { Direction, Hook } from '../../src/domain/hook.js';
+import { type Generation, hookAt } from '../../src/domain/observed.js';
+import { generationDir, linkPin, mapPin, programPin, publicMapPath, slotPin } from '../../src/domain/pins.js';
+import { AgentError, type ErrorCode } from '../../src/errors.js';
+import { builtObject } from '../support/project.js';
+
+/*
+ * The programs of native/bpf as tests of a datapath load them.
+ */
+
+export interface Fixture {
+  readonly datapath: Datapath;
+  readonly bpffs: string;
+  /** An interface that exists and at whose hooks nothing hangs. */
+  readonly iface: string;
+  close(): Promise<void>;
+}
+
+/** A program of native/bpf. */
+export interface Sample {
+  readonly object: string;
+  readonly entryFunction: string;
+  readonly slotMap: string;
+}
+
+export const XDP_ROOT: Sample = { object: 'xdp_root', entryFunction: 'xdp_root', slotMap: 'xdp_root_array' };
+export const PORT_COUNT: Sample = { object: 'port_count', entryFunction: 'xdp_port_count', slotMap: 'port_count_next' };
+export const PORT_DROP: Sample = { object: 'port_drop', entryFunction: 'xdp_port_drop', slotMap: 'port_drop_next' };
+export const TC_COUNT: Sample = { object: 'tc_count', entryFunction: 'tc_count', slotMap: 'tc_count_next' };
+export const BROKEN: Sample = { object: 'broken', entryFunction: 'xdp_broken', slotMap: 'broken_next' };
+
+export function tcRoot(direction: 'ingress' | 'egress'): Sample {
+  return { object: 'tc_root', entryFunction: `tc_${direction}_root`, slotMap: `tc_${direction}_root_array` };
+}
+
+/** A generation that a test has loaded. */
+export interface Loaded {
+  readonly hook: Hook;
+  readonly dir: string;
+  readonly program: string;
+  readonly slot: string;
+  /** Where its link is pinned when it is the one that is attached. */
+  readonly link: string;
+  map(name: string): string;
+  publicPath(map: string): string;
+}
+
+let lastSerial = 0;
+
+/** A request for a generation that was never loaded before. */
+export function requestFor(
+  fixture: Fixture,
+  sample: Sample,
+  direction: Direction,
+  changes: Partial<LoadRequest> = {},
+): LoadRequest {
+  lastSerial += 1;
+  const hook = { iface: fixture.iface, direction };
+  const generation = { hook, name: sample.object, version: '1.0', digest: '0123456789abcdef', serial: lastSerial };
+  return {
+    hook,
+    dir: generationDir(fixture.bpffs, generation),
+    objectPath: builtObject(sample.object),
+    entryFunction: sample.entryFunction,
+    slotMap: sample.slotMap,
+    share: [],
+    fill: [],
+    ...changes,
+  };
+}
+
+export async function load(
+  fixture: Fixture,
+  sample: Sample,
+  direction: Direction,
+  changes: Partial<LoadRequest> = {},
+): Promise<Loaded> {
+  const request = requestFor(fixture, sample, direction, changes);
+  await fixture.datapath.load(request);
+  const { hook, dir } = request;
+  const named = { hook, name: sample.object, version: '1.0' };
+  return {
+    hook,
+    dir,
+    program: programPin(dir),
+    slot: slotPin(dir),
+    link: linkPin(fixture.bpffs, named),
+    map: (name) => mapPin(dir, name),
+    publicPath: (map) => publicMapPath(fixture.bpffs, named, map),
+  };
+}
+
+/** The generation in a directory as it is observed now. */
+export async function observed(
+  fixture: Fixture,
+  loaded: Pick<Loaded, 'dir' | 'hook'>,
+): Promise<Generation | undefined> {
+  const { generations } = hookAt(await fixture.datapath.observe(), loaded.hook);
+  return generations.find(({ dir }) => dir === loaded.dir);
+}
+
+export async function programId(fixture: Fixture, loaded: Loaded): Promise<number> {
+  const id = (await observed(fixture, loaded))?.programId;
+  assert.ok(id !== undefined, `no program is pinned in ${loaded.dir}`);
+  return id;
+}
+
+export async function discard(fixture: Fixture, ...generations: Loaded[]): Promise<void> {
+  for (const generation of generations) {
+    await fixture.datapath.discard(generation.dir, (await observed(fixture, generation))?.programId);
+  }
+}
+
+/** That a call is refused with a code, with words in message or detail that a person can act on. */
+export async function refused(
+  call: Promise<unknown>,
+  code: ErrorCode,
+  ...words: (string | RegExp)[]
+): Promise<AgentError> {
+  const error = await call.then(
+    () => assert.fail(`expected ${code}, but the call went through`),
+    (error: unknown) => error,
+  );
+  assert.ok(error instanceof AgentError, String(error));
+  assert.equal(error.code, code, error.message);
+  const said = `${error.message}\n${error.detail ?? ''}`;
+  for (const word of words) assert.ok(typeof word === 'string' ? said.includes(word) : word.test(said), said);
+  return error;
+}
+
+/** Nothing of ours is left. */
+export async function assertEmpty({ datapath }: Fixture): Promise<void> {
+  const { hooks, publicMaps } = await datapath.observe();
+  assert.deepEqual({ hooks, publicMaps: [...publicMaps] }, { hooks: [], publicMaps: [] });
+}
+
+export const KEY_0 = Buffer.alloc(4);
+
+export function u16(value: number): string {
+  return u64(value).slice(0, 4);
+}
+
+export function u64(value: number): string {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes.toString('hex');
+}

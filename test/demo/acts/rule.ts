@@ -1,0 +1,53 @@
+import { readChains } from '../chains.js';
+import { claimUntouched, same } from '../claims.js';
+import { command } from '../commands.js';
+import { portCountOf, portDrop, rateLimit, tcCount, Watch } from '../counts.js';
+import { grouped } from '../drawing.js';
+import { duringTraffic } from '../flows.js';
+import type { Narrator } from '../narrator.js';
+import { chainPayload, SERVICE_PORT, UNWANTED_PORT } from '../payloads.js';
+import type { KernelStage } from '../stage.js';
+
+const RATE = 1000;
+
+export async function addRule(stage: KernelStage, tell: Narrator): Promise<void> {
+  tell.act(`Real packets, and a rule against port ${UNWANTED_PORT}`);
+  tell.say("From the other end of the pair, UDP packets are sent to two ports. The counts are the programs' own:", '');
+  const free = await sendToBoth(stage, tell);
+  const all = free.service + free.unwanted;
+  tell.claim(
+    same(free.counts, [free.service, free.unwanted, 0, all, all]),
+    `${grouped(all)} packets sent, none dropped, and every program has seen them all`,
+    free,
+  );
+
+  tell.say('', 'The rule is an entry in the map where port-drop looks its ports up (map_args in the payload):', '');
+  const before = await readChains(stage);
+  const payload = chainPayload(stage.iface, { dropUnwanted: true });
+  const acknowledgement = await command(stage, tell, 'deploy', 'rule.json', payload);
+  tell.claim(acknowledgement.status === 'applied', 'the rule is applied', acknowledgement);
+  await claimUntouched(stage, tell, before, 'nothing was reloaded for it');
+
+  tell.lines(['']);
+  const ruled = await sendToBoth(stage, tell);
+  tell.claim(
+    same(ruled.counts, [ruled.service, ruled.unwanted, ruled.unwanted, ruled.service, ruled.service]),
+    `all ${grouped(ruled.unwanted)} packets to :${UNWANTED_PORT} are dropped, all ${grouped(ruled.service)} to :${SERVICE_PORT} pass`,
+    ruled,
+  );
+}
+
+async function sendToBoth(stage: KernelStage, tell: Narrator) {
+  const counters = [
+    portCountOf(stage, SERVICE_PORT),
+    portCountOf(stage, UNWANTED_PORT),
+    portDrop(stage, '1.0', 'dropped_count'),
+    rateLimit(stage),
+    tcCount(stage),
+  ];
+  const watch = new Watch(counters, tell);
+  const flows = [SERVICE_PORT, UNWANTED_PORT].map((port) => ({ port, rate: RATE }));
+  const { sent, counts } = await duringTraffic(stage, flows, watch, () => watch.rows(3));
+  const [service = 0, unwanted = 0] = sent;
+  return { service, unwanted, counts };
+}

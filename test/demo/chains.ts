@@ -1,0 +1,79 @@
+import type { Direction } from '../../src/domain/hook.js';
+import type { L3AFALLHOSTDATA, L3AFMetaData } from '../../src/messages/snapshot.js';
+import type { DrawnChain } from './drawing.js';
+import { slotTarget } from './kernel.js';
+import { HOST } from './payloads.js';
+import type { Stage } from './stage.js';
+
+/** A chain as the agent reports it. */
+export interface Chain {
+  readonly iface: string;
+  readonly direction: Direction;
+  /** In the order in which packets pass them; the root first. */
+  readonly members: readonly Member[];
+}
+
+export interface Member {
+  readonly name: string;
+  readonly version: string;
+  readonly programId: number;
+  /** Id of the slot's map. */
+  readonly slotId: number;
+}
+
+/** What runs, as the agent answers to `l3af.req.<host>.state`. */
+export async function readChains(stage: Stage): Promise<Chain[]> {
+  const state = await stage.client.request(HOST, 'state', {});
+  return [
+    ...chainsOf('xdpingress', state.IngressXDPBpfs),
+    ...chainsOf('ingress', state.IngressTCBpfs),
+    ...chainsOf('egress', state.EgressTCBpfs),
+  ];
+}
+
+function chainsOf(direction: Direction, lists: L3AFALLHOSTDATA['IngressXDPBpfs']): Chain[] {
+  return Object.entries(lists).map(([iface, list]) => ({ iface, direction, members: list.map(memberOf) }));
+}
+
+function memberOf({ Program, ProgID, ProgMapID }: L3AFMetaData): Member {
+  return { name: String(Program.name), version: String(Program.version), programId: ProgID, slotId: ProgMapID };
+}
+
+export function drawnChain({ iface, direction, members }: Chain, highlighted?: number): DrawnChain {
+  return {
+    title: `${iface} ${direction}`,
+    members: members.map(({ name, version, programId, slotId }) => ({
+      title: name.endsWith('-root') ? name : `${name} ${version}`,
+      programId,
+      slotId,
+      highlighted: programId === highlighted,
+    })),
+  };
+}
+
+/** Program ids of all chains, by hook and name: `xdpingress/port-drop`. */
+export function programIds(chains: readonly Chain[]): Map<string, number> {
+  return new Map(
+    chains.flatMap(({ direction, members }) =>
+      members.map(({ name, programId }) => [`${direction}/${name}`, programId] as const),
+    ),
+  );
+}
+
+/** The names, as {@link programIds} has them, under which other programs run now. */
+export function changedNames(before: readonly Chain[], after: readonly Chain[]): string[] {
+  const [old, now] = [programIds(before), programIds(after)];
+  return [...new Set([...old.keys(), ...now.keys()])].filter((name) => old.get(name) !== now.get(name));
+}
+
+/** Slots that do not hold the program behind theirs (the last one: nothing), as the kernel has it. */
+export async function wrongSlots(chains: readonly Chain[]): Promise<string[]> {
+  const wrong = chains.flatMap(({ members }) =>
+    members.map(async ({ name, slotId }, index) => {
+      const expected = members[index + 1]?.programId;
+      const found = await slotTarget(slotId);
+      return found === expected ? [] : [`slot ${slotId} of ${name} holds ${found ?? 'nothing'}`];
+    }),
+  );
+  return (await Promise.all(wrong)).flat();
+}

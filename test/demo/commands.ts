@@ -1,0 +1,53 @@
+import { execFile } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { renderAcknowledgement } from '../../src/ctl/render.js';
+import type { Verb } from '../../src/domain/command.js';
+import { type Acknowledgement, acknowledgementSchema } from '../../src/messages/ack.js';
+import { readExchanges } from './exchanges.js';
+import type { Narrator } from './narrator.js';
+import type { Stage } from './stage.js';
+
+/** The compiled command line. */
+export const L3AFCTL = join(import.meta.dirname, '..', '..', 'src', 'ctl', 'main.js');
+
+/** Sends a command as a person would, and shows what that person would see. */
+export async function command(
+  stage: Stage,
+  tell: Narrator,
+  verb: Verb,
+  file: string,
+  payload: unknown,
+): Promise<Acknowledgement> {
+  await writePayload(stage, file, payload);
+  const args = [verb, '-f', file, '--wait'];
+  tell.command(`l3afctl ${args.join(' ')}`);
+  const acknowledgement = await l3afctl(stage, args);
+  const exchanges = await readExchanges(stage.agent.natsUrl);
+  const exchange = exchanges.find((other) => other.acknowledgement.id === acknowledgement.id);
+  tell.lines(renderAcknowledgement(acknowledgement, tell.style).map(fitted));
+  tell.say(tell.style('dim', `from the command in its stream to the answer in its stream: ${exchange?.tookMs} ms`), '');
+  return acknowledgement;
+}
+
+export async function writePayload({ folder }: Stage, file: string, payload: unknown): Promise<void> {
+  await writeFile(join(folder, file), `${JSON.stringify(payload, null, 2)}\n`);
+}
+
+/** In JSON, as scripts have it, to be looked at and to be shown. A refused command has an answer too, and an exit status of 1. */
+function l3afctl({ folder, agent }: Stage, args: readonly string[]): Promise<Acknowledgement> {
+  return new Promise((resolve, reject) => {
+    const env = { ...process.env, L3AF_NATS_URL: agent.natsUrl };
+    execFile(process.execPath, [L3AFCTL, ...args, '-o', 'json'], { cwd: folder, env }, (error, stdout, stderr) => {
+      if (stdout === '') reject(new Error(`l3afctl ${args.join(' ')}: ${stderr.trim()}`, { cause: error }));
+      else resolve(acknowledgementSchema.parse(JSON.parse(stdout)));
+    });
+  });
+}
+
+const WIDEST = 96;
+
+/** The verifier writes long lines. */
+function fitted(line: string): string {
+  return line.length <= WIDEST ? line : `${line.slice(0, WIDEST - 1)}…`;
+}

@@ -1,0 +1,74 @@
+import { execFile } from 'node:child_process';
+import { readdir } from 'node:fs/promises';
+import { endianness } from 'node:os';
+import { promisify } from 'node:util';
+
+/*
+ * What the kernel itself says, by way of bpftool, which shares no code with the agent.
+ */
+
+const run = promisify(execFile);
+
+async function bpftool<Answer>(...args: readonly string[]): Promise<Answer> {
+  const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin` };
+  const { stdout } = await run('bpftool', ['--json', ...args], { env });
+  return JSON.parse(stdout) as Answer;
+}
+
+type RawEntry = { readonly value: readonly string[] } | null;
+
+/** The number under a key of a map of numbers; 0 where there is no such key, undefined where there is no such map. */
+export async function readNumber(pin: string, key: number, keyBytes: number): Promise<number | undefined> {
+  try {
+    const hexKey = Array.from(hostOrder(key, keyBytes), (byte) => byte.toString(16));
+    const entry = await bpftool<RawEntry>('map', 'lookup', 'pinned', pin, 'key', 'hex', ...hexKey);
+    return entry === null ? 0 : fromHostOrder(entry.value);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The id of the program that a slot names; undefined for an empty one. */
+export async function slotTarget(mapId: number): Promise<number | undefined> {
+  const entries = await bpftool<readonly { readonly value: readonly string[] }[]>('map', 'dump', 'id', String(mapId));
+  return entries[0] === undefined ? undefined : fromHostOrder(entries[0].value);
+}
+
+/** Gives a pinned map a second name, so that it outlives its program. */
+export async function pinAgain(pin: string, path: string): Promise<void> {
+  await bpftool('map', 'pin', 'pinned', pin, path);
+}
+
+/** Those of the programs or maps that the kernel still has. */
+export async function existing(kind: 'prog' | 'map', ids: readonly number[]): Promise<number[]> {
+  const all = await bpftool<readonly { readonly id: number }[]>(kind, 'show');
+  return all.map(({ id }) => id).filter((id) => ids.includes(id));
+}
+
+/** Ids of the programs that links hold somewhere. */
+export async function linkedPrograms(): Promise<number[]> {
+  const links = await bpftool<readonly { readonly prog_id?: number }[]>('link', 'show');
+  return links.flatMap(({ prog_id: id }) => id ?? []);
+}
+
+/** What every bpffs has from the beginning: iterators over all maps and programs (kernel/bpf/preload). */
+const ITERATORS = new Set(['maps.debug', 'progs.debug']);
+
+/** Paths of everything that is pinned, and of the folders for it. */
+export async function pinsBelow(bpffs: string): Promise<string[]> {
+  const entries = await readdir(bpffs, { recursive: true });
+  return entries.filter((entry) => !ITERATORS.has(entry));
+}
+
+function hostOrder(value: number, bytes: number): Uint8Array {
+  const buffer = Buffer.alloc(bytes);
+  if (endianness() === 'LE') buffer.writeUIntLE(value, 0, bytes);
+  else buffer.writeUIntBE(value, 0, bytes);
+  return buffer;
+}
+
+/** @param bytes as bpftool writes them: `0x1f` */
+function fromHostOrder(bytes: readonly string[]): number {
+  const ordered = endianness() === 'LE' ? bytes.toReversed() : bytes;
+  return ordered.reduce((value, byte) => value * 256 + Number(byte), 0);
+}

@@ -1,0 +1,47 @@
+import type { Style } from '../../src/ctl/style.js';
+import { drawTitle } from './drawing.js';
+
+/** Tells the story as it goes on, and ends it where a claim does not hold. */
+export class Narrator {
+  readonly #out: (text: string) => void;
+  readonly style: Style;
+  #acts = 0;
+
+  constructor(out: (text: string) => void, style: Style) {
+    this.#out = out;
+    this.style = style;
+  }
+
+  act(title: string): void {
+    this.#acts += 1;
+    this.lines(['', ...drawTitle(this.#acts, title, this.style), '']);
+  }
+
+  /** What happens, in words. */
+  say(...sentences: readonly string[]): void {
+    this.lines(sentences);
+  }
+
+  /** A command that was run just as it stands there. */
+  command(line: string): void {
+    this.lines([`${this.style('dim', '$')} ${this.style('cyan', line)}`]);
+  }
+
+  lines(lines: readonly string[]): void {
+    this.#out(lines.map((line) => (line === '' ? '\n' : `  ${line}\n`)).join(''));
+  }
+
+  /**
+   * Something that was found to be so.
+   *
+   * @param found what is there instead, for the one who has to find out why
+   * @throws Error when it is not so
+   */
+  claim(holds: boolean, sentence: string, found?: unknown): void {
+    if (!holds) {
+      const instead = found === undefined ? '' : `; found ${typeof found === 'string' ? found : JSON.stringify(found)}`;
+      throw new Error(`This is not so: ${sentence}${instead}`);
+    }
+    this.lines([`${this.style('green', '✔')} ${sentence}`]);
+  }
+}

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { json, type KernelFixture, kernelFixture } from '../contract/kernel.js';
+import {
+  assertEmpty,
+  BROKEN,
+  discard,
+  load,
+  PORT_COUNT,
+  PORT_DROP,
+  refused,
+  requestFor,
+  TC_COUNT,
+  tcRoot,
+  XDP_ROOT,
+} from '../contract/samples.js';
+
+const CYCLES = 100;
+
+/** An XDP chain and a TC chain come up, the XDP chain's successor is replaced, a load is refused, everything goes. */
+async function cycle(kernel: KernelFixture, ids: Ids): Promise<void> {
+  const { datapath } = kernel;
+  const [root, count, drop, tc, tcCount] = [
+    await load(kernel, XDP_ROOT, 'xdpingress'),
+    await load(kernel, PORT_COUNT, 'xdpingress'),
+    await load(kernel, PORT_DROP, 'xdpingress', { fill: [{ name: 'drop_ports', args: [{ key: 1, value: 1 }] }] }),
+    await load(kernel, tcRoot('egress'), 'egress'),
+    await load(kernel, TC_COUNT, 'egress'),
+  ];
+  await datapath.setSlot(root.slot, count.program);
+  await datapath.setSlot(tc.slot, tcCount.program);
+  await datapath.attach(root.hook, root.program, root.link);
+  await datapath.attach(tc.hook, tc.program, tc.link);
+  await datapath.publish(count.map('packet_count'), count.publicPath('packet_count'));
+
+  const share = [{ map: 'packet_count', pin: count.map('packet_count') }];
+  const reloaded = await load(kernel, PORT_COUNT, 'xdpingress', { share });
+  await datapath.setSlot(reloaded.slot, drop.program);
+  await datapath.setSlot(root.slot, reloaded.program);
+  const swap = { program: tcCount.program, link: tcCount.link };
+  await datapath.retarget(tc.hook, { program: tc.program, link: tc.link }, swap);
+  await refused(datapath.load(requestFor(kernel, BROKEN, 'xdpingress')), 'VERIFIER_REJECTED');
+  await refused(
+    datapath.load(requestFor(kernel, BROKEN, 'xdpingress', { objectPath: '/proc/version' })),
+    'OBJECT_INVALID',
+  );
+
+  await note(kernel, ids);
+  await datapath.unpublish(count.publicPath('packet_count'));
+  await datapath.detach(root.hook, root.link);
+  await datapath.detach(tc.hook, tcCount.link);
+  await discard(kernel, root, count, reloaded, drop, tc, tcCount);
+  await assertEmpty(kernel);
+}
+
+interface Ids {
+  readonly prog: Set<number>;
+  readonly map: Set<number>;
+  readonly link: Set<number>;
+}
+
+/** Notes the ids of all that is there now. */
+async function note({ datapath }: KernelFixture, ids: Ids): Promise<void> {
+  const { hooks } = await datapath.observe();
+  for (const { programId, slot, maps } of hooks.flatMap(({ generations }) => generations)) {
+    if (programId !== undefined) ids.prog.add(programId);
+    if (slot !== undefined) ids.map.add(slot.mapId);
+    for (const { id } of maps) ids.map.add(id);
+  }
+  for (const { linkId } of hooks.flatMap(({ attachments }) => attachments)) ids.link.add(linkId);
+}
+
+/** Which of the noted ids the kernel still knows. It frees maps by a work queue, so they are given a moment. */
+async function left(ids: Ids): Promise<string[]> {
+  const patience = AbortSignal.timeout(5000);
+  for (;;) {
+    const lists = Object.entries(ids).map(async ([kind, noted]: [string, Set<number>]) => {
+      const shown = await json<{ id: number }[]>('bpftool', '-j', kind, 'show');
+      return shown.filter(({ id }) => noted.has(id)).map(({ id }) => `${kind} ${id}`);
+    });
+    const found = (await Promise.all(lists)).flat();
+    if (found.length === 0 || patience.aborted) return found;
+    await sleep(20);
+  }
+}
+
+for (const tc of ['tcx', 'clsact'] as const) {
+  test(`${CYCLES} times two chains come and go and leave no descriptor, program, map or link (${tc})`, async () => {
+    const kernel = await kernelFixture({ tc });
+    const ids: Ids = { prog: new Set(), map: new Set(), link: new Set() };
+    // The first cycle opens what stays open for good: libraries, the threads of background calls.
+    await cycle(kernel, ids);
+    const before = (await readdir('/proc/self/fd')).length;
+
+    for (let n = 0; n < CYCLES; n += 1) await cycle(kernel, ids);
+
+    assert.equal((await readdir('/proc/self/fd')).length, before, 'open descriptors');
+    assert.ok(ids.prog.size === 6 * (CYCLES + 1) && ids.map.size > ids.prog.size && ids.link.size > 0);
+    assert.deepEqual(await left(ids), []);
+    await kernel.close();
+  });
+}

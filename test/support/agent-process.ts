@@ -1,0 +1,200 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FleetClient } from '../../src/client/fleet-client.js';
+import { atExit } from './last-resort.js';
+
+export interface AgentProcessOptions {
+  readonly hostName: string;
+  /** Outlives the process: a further start finds what an earlier one left. */
+  readonly stateDir: string;
+  readonly bpffs: string;
+  /** Package repository of programs that name none. */
+  readonly repoUrl?: string;
+  /** Absent: the agent starts a server of its own, which {@link AgentProcess.dispose} ends. */
+  readonly natsUrl?: string;
+  readonly platform?: string;
+  readonly datapath?: 'libbpf' | 'memory';
+  /** `off` unless given. */
+  readonly metricsAddr?: string;
+  /** Further settings: `{ L3AF_CHAINING: 'false' }`. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Further words of the command line: `['--detach-on-exit']`. */
+  readonly flags?: readonly string[];
+}
+
+/** A line of the agent's log; `msg` alone for one that is not JSON. */
+export interface LogLine {
+  readonly level?: string;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+
+const AGENT = join(import.meta.dirname, '..', '..', 'src', 'main.js');
+const START_DEADLINE_MS = 30_000;
+const STOP_DEADLINE_MS = 20_000;
+const POLL_MS = 25;
+const LAST_WORDS = 15;
+
+/** `l3af-agent run` as a process of its own, to be started, killed and started again. */
+export class AgentProcess {
+  readonly #options: AgentProcessOptions;
+  readonly #logs: LogLine[] = [];
+  #child: ChildProcess | undefined;
+  #ended: Promise<unknown> = Promise.resolve();
+  #forget: () => void = () => undefined;
+
+  constructor(options: AgentProcessOptions) {
+    this.#options = options;
+  }
+
+  /** Of the running process; undefined when none runs. */
+  get pid(): number | undefined {
+    return this.#running?.pid;
+  }
+
+  /** Where the agent's broker is: the given one, or its own as it has told. */
+  get natsUrl(): string {
+    const url = this.#options.natsUrl ?? this.#embeddedUrl();
+    if (url === undefined) throw new Error('The agent has not told the address of its broker');
+    return url;
+  }
+
+  /** Everything that all runs have logged so far, oldest first. */
+  logs(): readonly LogLine[] {
+    return this.#logs;
+  }
+
+  /** Resolves when the agent takes commands; rejects with its last words when it ends before that. */
+  async start(): Promise<void> {
+    if (this.#running !== undefined) throw new Error('The agent runs already');
+    // In a process group of its own: Ctrl-C in a terminal is for whoever runs this, who then ends the agent in order.
+    const child = spawn(process.execPath, ['--enable-source-maps', AGENT, 'run', ...(this.#options.flags ?? [])], {
+      env: { ...withoutSettings(process.env), ...this.#settings() },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
+    this.#child = child;
+    this.#ended = once(child, 'close');
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => this.#logs.push(parseLine(line)));
+    }
+    this.#forget();
+    this.#forget = atExit(() => {
+      this.#running?.kill('SIGKILL');
+      killBroker(this.#options.stateDir);
+    });
+    await this.#untilReady();
+  }
+
+  /** Ends the process by a signal, in order or not; its broker goes on. */
+  async kill(signal: NodeJS.Signals): Promise<void> {
+    this.#running?.kill(signal);
+    await this.#ended;
+  }
+
+  /** Has the agent stop in order. @returns its exit status; null when it had to be killed */
+  async stop(): Promise<{ code: number | null }> {
+    const child = this.#child;
+    const timer = setTimeout(() => child?.kill('SIGKILL'), STOP_DEADLINE_MS);
+    await this.kill('SIGTERM');
+    clearTimeout(timer);
+    return { code: child?.exitCode ?? null };
+  }
+
+  /** Stops whatever runs still, the agent's own broker included. What it has pinned and written stays. */
+  async dispose(): Promise<void> {
+    await this.stop();
+    while (killBroker(this.#options.stateDir)) await sleep(POLL_MS);
+    this.#forget();
+  }
+
+  get #running(): ChildProcess | undefined {
+    const child = this.#child;
+    return child?.exitCode === null && child.signalCode === null ? child : undefined;
+  }
+
+  #settings(): Record<string, string> {
+    const { hostName, stateDir, bpffs, repoUrl, natsUrl, platform, datapath, metricsAddr, env } = this.#options;
+    const settings = {
+      L3AF_HOST_NAME: hostName,
+      L3AF_STATE_DIR: stateDir,
+      L3AF_BPFFS: bpffs,
+      L3AF_REPO_URL: repoUrl,
+      L3AF_NATS_URL: natsUrl,
+      L3AF_PLATFORM: platform,
+      L3AF_DATAPATH: datapath,
+      L3AF_METRICS_ADDR: metricsAddr ?? 'off',
+      ...env,
+    };
+    return Object.fromEntries(
+      Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    );
+  }
+
+  #embeddedUrl(): string | undefined {
+    const told = this.#logs.findLast(({ url }) => typeof url === 'string' && url.startsWith('nats://'));
+    return told?.url as string | undefined;
+  }
+
+  async #untilReady(): Promise<void> {
+    const deadline = performance.now() + START_DEADLINE_MS;
+    while (!(await this.#isReady())) {
+      const child = this.#running;
+      if (child !== undefined && performance.now() < deadline) {
+        await sleep(POLL_MS);
+        continue;
+      }
+      const what = child === undefined ? 'has ended at its start' : `is not ready after ${START_DEADLINE_MS / 1000} s`;
+      await this.kill('SIGKILL');
+      const lastWords = this.#logs.slice(-LAST_WORDS).map((line) => JSON.stringify(line));
+      throw new Error([`The agent ${what}. Its last words:`, ...lastWords].join('\n  '));
+    }
+  }
+
+  async #isReady(): Promise<boolean> {
+    const url = this.#options.natsUrl ?? this.#embeddedUrl();
+    if (this.#running === undefined || url === undefined) return false;
+    try {
+      const client = await FleetClient.connect({ servers: [url] });
+      try {
+        return (await client.status(this.#options.hostName)).ready;
+      } finally {
+        await client.close();
+      }
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** An environment in which no setting of the agent's is made by chance. */
+function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('L3AF_')));
+}
+
+function parseLine(line: string): LogLine {
+  try {
+    const parsed: unknown = JSON.parse(line);
+    if (typeof parsed === 'object' && parsed !== null && 'msg' in parsed) return parsed as LogLine;
+  } catch {
+    // A line of somebody else's, as a stack trace of Node's.
+  }
+  return { msg: line };
+}
+
+/** Kills the nats-server that an agent has left in its state directory. @returns whether there was one */
+function killBroker(stateDir: string): boolean {
+  try {
+    const pid = Number(readFileSync(join(stateDir, 'nats', 'nats-server.pid'), 'utf8'));
+    // Process ids are used again. The command line tells whether it is the one; a dead process has none.
+    if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(stateDir)) return false;
+    process.kill(pid, 'SIGKILL');
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { bytes, HOST, onXdp, program } from './payloads.js';
+import { P0, places, refused } from './refused.js';
+
+describe('a field of a program', () => {
+  for (const [field, value, words] of [
+    ['name', undefined, /got nothing/],
+    ['name', 'rate.limiting', /"rate.limiting"/],
+    ['name', '../x', /letters, digits/],
+    ['name', 'p'.repeat(64), /63/],
+    ['name', null, /got null/],
+    ['seq_id', undefined, /got nothing/],
+    ['seq_id', '1', /integer from 0 to 1000000, got "1"/],
+    ['seq_id', 1.5, /got 1.5/],
+    ['seq_id', -1, /got -1/],
+    ['seq_id', 1_000_001, /got 1000001/],
+    ['version', '1..0', /without "\.\."/],
+    ['version', '.1', /version/],
+    ['version', '1/0', /version/],
+    ['artifact', undefined, /got nothing/],
+    ['artifact', '../x.tar.gz', /plain file name/],
+    ['artifact', 'x.rar', /\.tar\.gz, \.tgz or \.zip/],
+    ['artifact', `${'x'.repeat(252)}.zip`, /plain file name/],
+    ['artifact', '.tar.gz', /plain file name/],
+    ['object_file', 'a/b.o', /plain file name/],
+    ['object_file', '..', /plain file name/],
+    ['entry_function_name', '1f', /C function/],
+    ['entry_function_name', 'f'.repeat(128), /C function/],
+    ['entry_function_name', undefined, /got nothing/],
+    ['map_name', '/sys/fs/bpf/xdp_rl_next', /bare name of a map .* not a path/],
+    ['map_name', 'a\0b', /bare name/],
+    ['prog_type', 'tc', /"xdp" in this list, got "tc"/],
+    ['prog_type', 'kprobe', /"xdp" or "tc"/],
+    ['admin_status', 'off', /"enabled" or "disabled"/],
+    ['cfg_version', '1', /an integer/],
+    ['user_program_daemon', 'false', /true or false/],
+    ['ebpf_package_repo_url', 'ftp://x/y', /http, https or file URL/],
+    ['ebpf_package_repo_url', 'http://[', /URL/],
+    ['config_file_path', 'a\nb', /control characters/],
+    ['monitor_maps', {}, /list of at most 64/],
+    ['map_args', { rl_ports_map: '8080,8081' }, /early versions of l3afd/],
+    ['start_args', [], /an object/],
+  ] as const) {
+    it(`${field} cannot be ${JSON.stringify(value)?.slice(0, 40)}`, () => {
+      const faults = refused('deploy', bytes(onXdp(program({ [field]: value }))));
+
+      assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.${field}`]);
+      assert.match(faults[0]!.message, words);
+      assert.match(faults[0]!.message, /^Expected .*, got /);
+    });
+  }
+
+  for (const [what, value, place] of [
+    ['a key that is a fraction', [{ name: 'm', args: [{ key: 0.5, value: 1 }] }], '.0.args.0.key'],
+    ['a value past 2^53 as a number', [{ name: 'm', args: [{ key: 1, value: 2 ** 60 }] }], '.0.args.0.value'],
+    ['an empty text as a value', [{ name: 'm', args: [{ key: 1, value: '' }] }], '.0.args.0.value'],
+    ['a key without value', [{ name: 'm', args: [{ key: 1 }] }], '.0.args.0.value'],
+    ['a map without name', [{ args: [] }], '.0.name'],
+    [
+      'the same key as number and as text',
+      [
+        {
+          name: 'm',
+          args: [
+            { key: 1, value: 1 },
+            { key: '1', value: 2 },
+          ],
+        },
+      ],
+      '.0.args.1.key',
+    ],
+    ['more than 4096 entries over all maps', ['a', 'b'].map((name) => ({ name, args: entries(2500) })), ''],
+  ] as const) {
+    it(`map_args cannot hold ${what}`, () => {
+      assert.deepEqual(places(refused('deploy', bytes(onXdp(program({ map_args: value }))))), [
+        `INVALID_FIELD ${P0}.map_args${place}`,
+      ]);
+    });
+  }
+
+  it('map_args cannot name a map twice', () => {
+    const map_args = [
+      { name: 'm', args: [] },
+      { name: 'm', args: [] },
+    ];
+
+    assert.deepEqual(places(refused('deploy', bytes(onXdp(program({ map_args }))))), [
+      `DUPLICATE_NAME ${P0}.map_args.1.name`,
+    ]);
+  });
+
+  it('monitor_maps cannot have an aggregator that does not exist', () => {
+    const monitor_maps = [{ name: 'm', key: 0, aggregator: 'sum' }];
+    const faults = refused('deploy', bytes(onXdp(program({ monitor_maps }))));
+
+    assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.monitor_maps.0.aggregator`]);
+    assert.match(faults[0]!.message, /"scalar", "max-rate" or "avg", got "sum"/);
+  });
+});
+
+describe('what is not supported yet', () => {
+  for (const [field, value] of [
+    ['cmd_start', 'ratelimiting'],
+    ['cmd_stop', 'x'],
+    ['cmd_status', 'x'],
+    ['cmd_config', 'x'],
+    ['cmd_update', 'x'],
+    ['rules', 'a\nb'],
+    ['rules_file', 'x'],
+    ['is_plugin', true],
+    ['user_program_daemon', true],
+    ['cpu', 1],
+    ['memory', 1],
+    ['start_args', { verbose: '2' }],
+    ['stop_args', { a: 1 }],
+    ['status_args', { a: 1 }],
+    ['update_args', { a: 1 }],
+    ['config_args', { a: 1 }],
+    ['object_file', ''],
+    ['object_file', undefined],
+  ] as const) {
+    it(`is refused with its place: ${field}: ${JSON.stringify(value)}`, () => {
+      const faults = refused('deploy', bytes(onXdp(program({ [field]: value }))));
+
+      assert.deepEqual(places(faults), [`UNSUPPORTED ${P0}.${field}`]);
+      assert.match(faults[0]!.message, /not supported yet/);
+    });
+  }
+
+  it('includes probes, in a deploy and in a delete', () => {
+    const withProbes = (probes: unknown[]) => bytes([{ host_name: HOST, iface: 'eth1', bpf_programs: { probes } }]);
+
+    assert.deepEqual(places(refused('deploy', withProbes([program()]))), ['UNSUPPORTED 0.bpf_programs.probes']);
+    assert.deepEqual(places(refused('delete', withProbes(['x']))), ['UNSUPPORTED 0.bpf_programs.probes']);
+  });
+});
+
+function entries(count: number): { key: number; value: number }[] {
+  return Array.from({ length: count }, (_, key) => ({ key, value: 1 }));
+}
