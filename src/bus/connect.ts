@@ -98,7 +98,7 @@ export async function connectBus(options: BusOptions, logger: Logger): Promise<B
   const jetstream: JetStreamManagerOptions = { apiPrefix: jsApiPrefix, timeout: JETSTREAM_TIMEOUT_MS, checkAPI: false };
   const js = nc.jetstream(jetstream);
   const jsm = await nc.jetstreamManager(jetstream);
-  return { nc, js, jsm, connection: watch, jsApiPrefix, inboxPrefix, close: () => close(nc) };
+  return { nc, js, jsm, connection: watch, jsApiPrefix, inboxPrefix, close: () => close(nc, watch) };
 }
 
 async function firstConnection(
@@ -207,8 +207,8 @@ function readOrRefuse(file: string): Uint8Array {
   }
 }
 
-async function close(nc: NatsConnection): Promise<void> {
+async function close(nc: NatsConnection, { connected }: ConnectionWatch): Promise<void> {
   if (nc.isClosed()) return;
-  await Promise.race([nc.flush().catch(() => {}), pause(CLOSE_FLUSH_MS)]);
+  if (connected) await Promise.race([nc.flush().catch(() => {}), pause(CLOSE_FLUSH_MS)]);
   await nc.close();
 }

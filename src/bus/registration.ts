@@ -167,7 +167,7 @@ export class Registration {
       started_at: startedAt,
       seen_at: new Date(sentAt).toISOString(),
     };
-    this.#revision = await this.#guard(kv.update(host, JSON.stringify(entry), revision));
+    this.#revision = await this.#guard(kv.put(host, JSON.stringify(entry), { previousSeq: revision }));
     const confirmedAt = Date.now();
     this.#held = true;
     const { storedAtMs, revision: stored } = await this.#read();

@@ -4,12 +4,12 @@ import { CommandStream, type CommandStreamOptions } from '../../src/bus/commands
 import type { Delivery, StreamPosition } from '../../src/bus/delivery.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { type Given, givenBus, HOST, text, until } from './fixture.js';
+import { atEnd, type Given, givenBus, HOST, text, until } from './fixture.js';
 
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
   const { bus, subjects, log } = given;
   const commands = new CommandStream({ bus, subjects, host: HOST, logger: log, pullExpiresMs: 500, ...options });
-  t.after(() => commands.stop());
+  atEnd(t, () => commands.stop());
   return commands;
 }
 

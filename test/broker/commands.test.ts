@@ -4,13 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CommandStream, type CommandStreamOptions } from '../../src/bus/commands.js';
 import type { Delivery } from '../../src/bus/delivery.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { type Given, givenBus, HOST, text, until } from './fixture.js';
+import { atEnd, type Given, givenBus, HOST, text, until } from './fixture.js';
 
 /** The agent's side, stopped after the test. */
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
   const { bus, subjects, log } = given;
   const commands = new CommandStream({ bus, subjects, host: HOST, logger: log, ...options });
-  t.after(() => commands.stop());
+  atEnd(t, () => commands.stop());
   return commands;
 }
 

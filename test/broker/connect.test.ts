@@ -7,17 +7,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode, nkeys } from 'nats';
 import { connectBus } from '../../src/bus/connect.js';
 import { startNats } from '../support/nats.js';
-import { collectLog, openBus, until } from './fixture.js';
+import { atEnd, collectLog, openBus, until } from './fixture.js';
 
 async function givenDir(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'l3af-connect-'));
-  t.after(() => rm(dir, { recursive: true, force: true }));
+  atEnd(t, () => rm(dir, { recursive: true, force: true }));
   return dir;
 }
 
 test('a server that is not there yet is waited for, and said so once', async (t) => {
   const server = await startNats();
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   await server.kill('SIGKILL');
   const log = collectLog();
 
@@ -42,7 +42,7 @@ test('the wait for the first connection ends when it is called off', async () =>
 
 test('a lost connection is told once and restored, with an exchange in hand broken off', async (t) => {
   const server = await startNats();
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   const log = collectLog();
   const bus = await openBus(t, server, log);
   const changes: string[] = [];
@@ -75,11 +75,11 @@ test('a connection with an nkey is made, and restored after the key was renewed 
     config: `authorization { users: [
       {nkey: ${before.getPublicKey()}, permissions: {publish: {deny: [probe]}}}, {nkey: ${after.getPublicKey()}} ] }`,
   });
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   const nkeyFile = join(dir, 'seed');
   await writeFile(nkeyFile, `${new TextDecoder().decode(before.getSeed())}\n`);
   const bus = await connectBus({ servers: [server.url], name: 'test', nkeyFile }, collectLog());
-  t.after(() => bus.close());
+  atEnd(t, () => bus.close());
   const probe = () => bus.nc.request('probe', '', { timeout: 5_000 });
   await assert.rejects(probe(), { code: ErrorCode.PermissionsViolation });
 
@@ -93,7 +93,7 @@ test('a connection with an nkey is made, and restored after the key was renewed 
 
 test('user and password of the URL are used, and never logged', async (t) => {
   const server = await startNats({ config: 'authorization { user: agent, password: "s3cret" }' });
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   const log = collectLog();
 
   const bus = await openBus(t, { url: server.url.replace('//', '//agent:s3cret@') }, log);

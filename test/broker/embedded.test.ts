@@ -10,11 +10,11 @@ import { findServer } from '../../src/bus/embedded-config.js';
 import { isGone } from '../../src/bus/process-state.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { STREAMS, subjectsFor } from '../../src/messages/subjects.js';
-import { collectLog, HOST, openBus } from './fixture.js';
+import { atEnd, collectLog, HOST, openBus } from './fixture.js';
 
 async function givenStateDir(t: TestContext): Promise<string> {
   const stateDir = await mkdtemp(join(tmpdir(), 'l3af-embedded-'));
-  t.after(async () => {
+  atEnd(t, async () => {
     await new EmbeddedServer({ stateDir, logger: collectLog() }).stop();
     await rm(stateDir, { recursive: true, force: true });
   });
@@ -87,7 +87,7 @@ test('when somebody else has taken the port meanwhile, another one is chosen', a
   await server.stop();
   const squatter = createServer().listen(Number(new URL(before.url).port), '127.0.0.1');
   await once(squatter, 'listening');
-  t.after(() => squatter.close());
+  atEnd(t, () => squatter.close());
 
   const after = await server.start();
 

@@ -36,6 +36,22 @@ export function collectLog(): CollectedLog {
 
 export const HOST = 'web1';
 
+const cleanups = new WeakMap<TestContext, (() => unknown)[]>();
+
+/** Cleans up after a test, last things first; `t.after` begins with the first, which would end servers under their clients. */
+export function atEnd(t: TestContext, cleanup: () => unknown): void {
+  const known = cleanups.get(t);
+  if (known !== undefined) {
+    known.push(cleanup);
+    return;
+  }
+  const own = [cleanup];
+  cleanups.set(t, own);
+  t.after(async () => {
+    for (const next of own.reverse()) await next();
+  });
+}
+
 export interface Given {
   readonly server: TestServer;
   readonly bus: Bus;
@@ -48,7 +64,7 @@ export interface Given {
 /** A server with the agent's streams, one connection for the agent and one for the controller; all gone after the test. */
 export async function givenBus(t: TestContext): Promise<Given> {
   const server = await startNats();
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   const log = collectLog();
   const bus = await openBus(t, server, log);
   const subjects = subjectsFor('l3af', HOST);
@@ -59,8 +75,15 @@ export async function givenBus(t: TestContext): Promise<Given> {
 
 export async function openBus(t: TestContext, { url }: { url: string }, log: Logger, host = HOST): Promise<Bus> {
   const bus = await connectBus({ servers: [url], name: `test ${host}`, signal: AbortSignal.timeout(PATIENCE_MS) }, log);
-  t.after(() => bus.close());
+  atEnd(t, () => bus.close());
   return bus;
+}
+
+/** Starts a killed server again, and waits until the agent's connection is restored. */
+export async function backAgain({ server, bus }: Pick<Given, 'server' | 'bus'>): Promise<void> {
+  await until('the loss of the connection', () => !bus.connection.connected);
+  await server.restart();
+  await until('the connection', () => bus.connection.connected);
 }
 
 /** Sends commands, as the controller of a fleet does. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Outbox, type OutboxEntry, type OutboxStore } from '../../src/bus/outbox.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { type Given, givenBus, until } from './fixture.js';
+import { atEnd, type Given, givenBus, until } from './fixture.js';
 
 /** A store in memory that checks what the outbox may never do: confirm out of order. */
 class Store implements OutboxStore {
@@ -39,7 +39,7 @@ class Store implements OutboxStore {
 
 function outboxOf(t: TestContext, { bus, subjects, log }: Given, store: Store): Outbox {
   const outbox = new Outbox({ bus, subjects, store, logger: log });
-  t.after(() => outbox.stop());
+  atEnd(t, () => outbox.stop());
   outbox.start();
   return outbox;
 }

@@ -4,11 +4,11 @@ import { openBucket } from '../../src/bus/bucket.js';
 import type { Delivery } from '../../src/bus/delivery.js';
 import { Publisher } from '../../src/bus/publish.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { type Given, givenBus, HOST, text, until } from './fixture.js';
+import { atEnd, backAgain, type Given, givenBus, HOST, text, until } from './fixture.js';
 
 function publisherOf(t: TestContext, { bus, subjects, log }: Given): Publisher {
   const publisher = new Publisher({ bus, subjects, host: HOST, logger: log });
-  t.after(() => publisher.stop());
+  atEnd(t, () => publisher.stop());
   return publisher;
 }
 
@@ -64,8 +64,8 @@ test('events raised while the server is away arrive in order when it is back', a
   await given.server.kill('SIGKILL');
 
   for (let n = 1; n <= 5; n++) publisher.event('adopted', { n });
-  await given.server.restart();
-  await until('all events', async () => (await eventsOf(given).catch(() => [])).length === 6);
+  await backAgain(given);
+  await until('all events', async () => (await eventsOf(given)).length === 6);
 
   assert.deepEqual(
     (await eventsOf(given)).map(({ subject, body }) => [subject, body]),
@@ -80,8 +80,8 @@ test('of too many events the oldest are dropped, and said so', async (t) => {
   await until('the loss', () => !given.bus.connection.connected);
 
   for (let n = 0; n < 1_010; n++) publisher.event('adopted', { n });
-  await given.server.restart();
-  await until('the newest event', async () => (await eventsOf(given).catch(() => [])).at(-1)?.body === '{"n":1009}');
+  await backAgain(given);
+  await until('the newest event', async () => (await eventsOf(given)).at(-1)?.body === '{"n":1009}');
 
   const bodies = (await eventsOf(given)).map(({ body }) => body);
   assert.equal(bodies.length, 1_000);

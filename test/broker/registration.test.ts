@@ -6,7 +6,7 @@ import { openBucket } from '../../src/bus/bucket.js';
 import { Registration, type RegistrationOptions } from '../../src/bus/registration.js';
 import type { AgentError } from '../../src/errors.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { collectLog, type Given, givenBus, HOST, openBus, until } from './fixture.js';
+import { atEnd, backAgain, collectLog, type Given, givenBus, HOST, openBus, until } from './fixture.js';
 
 const TTL_MS = 1_000;
 
@@ -40,7 +40,7 @@ function registrationOf(t: TestContext, { bus }: Given, options: Partial<Registr
     logger: collectLog(),
     ...options,
   });
-  t.after(() => registration.stop());
+  atEnd(t, () => registration.stop());
   return registration;
 }
 
@@ -116,9 +116,9 @@ test('an agent whose entry lapsed while it was cut off writes it again', async (
 
   await given.server.kill('SIGKILL');
   await sleep(1.5 * TTL_MS);
-  await given.server.restart();
+  await backAgain(given);
 
-  await until('the entry', async () => (await entryOf(given).catch(() => undefined)) !== undefined);
+  await until('the entry', async () => (await entryOf(given)) !== undefined);
 });
 
 test('the server’s clock is told apart from ours', async (t) => {
@@ -128,6 +128,7 @@ test('the server’s clock is told apart from ours', async (t) => {
   t.mock.method(Date, 'now', () => now() - 3_600_000);
 
   await registration.claim();
+  t.mock.restoreAll();
 
   const offset = registration.serverClockOffsetMs();
   assert.ok(Math.abs(offset - 3_600_000) < 60_000, `offset ${offset} ms, expected about an hour`);
@@ -140,7 +141,7 @@ test('a claim made while the server is away succeeds when it is there', async (t
   await until('the loss', () => !bus.connection.connected);
 
   const claimed = registrationOf(t, { ...given, bus }).claim();
-  await given.server.restart();
+  await backAgain(given);
 
   await claimed;
 });

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { Msg, ServiceStats } from 'nats';
+import { type Msg, RequestStrategy, type ServiceStats } from 'nats';
 import { type RequestHandler, startService } from '../../src/bus/service.js';
 import { AgentError } from '../../src/errors.js';
 import { subjectsFor } from '../../src/messages/subjects.js';
-import { collectLog, type Given, givenBus, HOST, openBus, text } from './fixture.js';
+import { atEnd, collectLog, type Given, givenBus, HOST, openBus, text } from './fixture.js';
 
 async function givenService(
   t: TestContext,
@@ -13,7 +13,7 @@ async function givenService(
   const given = await givenBus(t);
   const { bus, subjects, log } = given;
   const service = await startService({ bus, subjects, host: HOST, version: '1.2.3', handlers, logger: log });
-  t.after(() => service.stop());
+  atEnd(t, () => service.stop());
   await bus.nc.flush();
   const ask = (verb: string, body = '') =>
     given.controller.bus.nc.request(subjects.request(verb), body, { timeout: 5_000 });
@@ -69,7 +69,7 @@ test('a request to all is answered by every host, once by each', async (t) => {
   const other = await openBus(t, server, collectLog(), 'web2');
   const options = { version: '1.2.3', logger: collectLog(), handlers: { status: async () => 'web2' } };
   const service = await startService({ ...options, bus: other, subjects: subjectsFor('l3af', 'web2'), host: 'web2' });
-  t.after(() => service.stop());
+  atEnd(t, () => service.stop());
   await other.nc.flush();
 
   const answers: string[] = [];
@@ -88,7 +88,7 @@ test('the service is found by name, with its host, and tells failures in its sta
   });
   await ask('state');
 
-  const client = controller.bus.nc.services.client({ maxWait: 500 });
+  const client = controller.bus.nc.services.client({ maxWait: 500, strategy: RequestStrategy.Timer });
   const found: ServiceStats[] = [];
   for await (const stats of await client.stats('l3af-agent')) found.push(stats);
 

@@ -5,7 +5,7 @@ import { coversSubject, streamSpecs } from '../../src/bus/stream-specs.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { STREAMS, subjectsFor } from '../../src/messages/subjects.js';
 import { startNats } from '../support/nats.js';
-import { collectLog, givenBus, HOST, openBus } from './fixture.js';
+import { atEnd, collectLog, givenBus, HOST, openBus } from './fixture.js';
 
 const subjects = subjectsFor('l3af', HOST);
 
@@ -46,7 +46,7 @@ test('a state bucket lets its keys be read and written, and refuses to be rolled
 
 test('streams made by someone else are accepted when they are wide enough, and left as they are', async (t) => {
   const server = await startNats();
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   const bus = await openBus(t, server, collectLog());
   const wide: Partial<StreamConfig> = {
     name: STREAMS.commands,
@@ -83,7 +83,7 @@ const UNFIT: readonly (readonly [string, Partial<StreamConfig>, RegExp])[] = [
 for (const [setting, unfit, complaint] of UNFIT) {
   test(`a command stream with an unfit ${setting} is refused, naming what was found and what was wanted`, async (t) => {
     const server = await startNats();
-    t.after(() => server.stop());
+    atEnd(t, () => server.stop());
     const bus = await openBus(t, server, collectLog());
     const [fit] = streamSpecs(subjects);
     await bus.jsm.streams.add({ ...fit?.config, ...unfit });
@@ -97,7 +97,7 @@ for (const [setting, unfit, complaint] of UNFIT) {
 
 test('a stream of another name on our subjects is refused', async (t) => {
   const server = await startNats();
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   const bus = await openBus(t, server, collectLog());
   await bus.jsm.streams.add({ name: 'OTHERS', subjects: ['l3af.ack.web1'] });
 
@@ -114,7 +114,7 @@ test('an account that may not create streams uses those that are there, and is t
       {user: controller, password: c},
       {user: agent, password: a, permissions: {publish: {deny: [${deny}]}}} ] }`,
   });
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   const as = (user: string) => openBus(t, { url: server.url.replace('//', `//${user}@`) }, collectLog());
   const agent = await as('agent:a');
 

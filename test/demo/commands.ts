@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { renderAcknowledgement } from '../../src/ctl/render.js';
 import type { Verb } from '../../src/domain/command.js';
 import { type Acknowledgement, acknowledgementSchema } from '../../src/messages/ack.js';
+import { wrapped } from './drawing.js';
 import { readExchanges } from './exchanges.js';
 import type { Narrator } from './narrator.js';
 import type { Stage } from './stage.js';
@@ -25,7 +26,7 @@ export async function command(
   const acknowledgement = await l3afctl(stage, args);
   const exchanges = await readExchanges(stage.agent.natsUrl);
   const exchange = exchanges.find((other) => other.acknowledgement.id === acknowledgement.id);
-  tell.lines(renderAcknowledgement(acknowledgement, tell.style).map(fitted));
+  tell.lines(renderAcknowledgement(acknowledgement, tell.style).flatMap(wrapped));
   tell.say(tell.style('dim', `from the command in its stream to the answer in its stream: ${exchange?.tookMs} ms`), '');
   return acknowledgement;
 }
@@ -43,11 +44,4 @@ function l3afctl({ folder, agent }: Stage, args: readonly string[]): Promise<Ack
       else resolve(acknowledgementSchema.parse(JSON.parse(stdout)));
     });
   });
-}
-
-const WIDEST = 96;
-
-/** The verifier writes long lines. */
-function fitted(line: string): string {
-  return line.length <= WIDEST ? line : `${line.slice(0, WIDEST - 1)}…`;
 }

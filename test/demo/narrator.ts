@@ -1,15 +1,21 @@
 import type { Style } from '../../src/ctl/style.js';
 import { drawTitle } from './drawing.js';
 
-/** Tells the story as it goes on, and ends it where a claim does not hold. */
+/** Tells the story as it goes on, and ends it where a claim does not hold or where it is broken off. */
 export class Narrator {
   readonly #out: (text: string) => void;
   readonly style: Style;
   #acts = 0;
+  #brokenOff: Error | undefined;
 
   constructor(out: (text: string) => void, style: Style) {
     this.#out = out;
     this.style = style;
+  }
+
+  /** Whoever tells on is stopped by this error. */
+  breakOff(reason: Error): void {
+    this.#brokenOff = reason;
   }
 
   act(title: string): void {
@@ -28,6 +34,7 @@ export class Narrator {
   }
 
   lines(lines: readonly string[]): void {
+    if (this.#brokenOff !== undefined) throw this.#brokenOff;
     this.#out(lines.map((line) => (line === '' ? '\n' : `  ${line}\n`)).join(''));
   }
 

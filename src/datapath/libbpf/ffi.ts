@@ -24,6 +24,7 @@ export interface Libbpf {
   libbpf_version_string(): string;
   libbpf_num_possible_cpus(): number;
   libbpf_set_print(callback: bigint | null): unknown;
+  libbpf_find_vmlinux_btf_id(name: string, attachType: number): number;
 
   bpf_object__open_file(path: string, opts: null): BpfObject | null;
   bpf_object__load: AsyncFunction<[object: BpfObject]>;
@@ -85,6 +86,7 @@ const LIBBPF = {
   libbpf_version_string: 'const char *libbpf_version_string()',
   libbpf_num_possible_cpus: 'int libbpf_num_possible_cpus()',
   libbpf_set_print: 'void *libbpf_set_print(void *fn)',
+  libbpf_find_vmlinux_btf_id: 'int libbpf_find_vmlinux_btf_id(const char *name, int attach_type)',
   bpf_object__open_file: 'void *bpf_object__open_file(const char *path, const void *opts)',
   bpf_object__load: 'int bpf_object__load(void *obj)',
   bpf_object__close: 'void bpf_object__close(void *obj)',
@@ -140,7 +142,7 @@ export interface Libc {
   if_freenameindex(list: bigint): void;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
   vasprintf(text: Buffer, format: bigint, args: bigint): number;
-  syscall: AsyncFunction<[number: number, a: number, b: number, c: number]>;
+  syscall: AsyncFunction<[number: number, a: bigint, b: bigint, c: bigint, d: bigint, e: bigint]>;
 }
 
 const LIBC = {
@@ -149,7 +151,7 @@ const LIBC = {
   if_freenameindex: 'void if_freenameindex(void *ptr)',
   mount: 'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
   vasprintf: 'int vasprintf(void *strp, const void *fmt, void *ap)',
-  syscall: 'long syscall(long number, long a, long b, long c)',
+  syscall: 'long syscall(long number, long a, long b, long c, long d, long e)',
 } as const satisfies Record<keyof Libc, string>;
 
 let libbpfFunctions: Libbpf | undefined;
@@ -157,7 +159,11 @@ let libcFunctions: Libc | undefined;
 
 /** @throws AgentError KERNEL when libbpf 1.x is not installed */
 export function libbpf(): Libbpf {
-  libbpfFunctions ??= bind<Libbpf>('libbpf.so.1', LIBBPF);
+  if (libbpfFunctions === undefined) {
+    libbpfFunctions = bind<Libbpf>('libbpf.so.1', LIBBPF);
+    // It talks to stderr unless told otherwise.
+    libbpfFunctions.libbpf_set_print(null);
+  }
   return libbpfFunctions;
 }
 

@@ -4,7 +4,7 @@ import { inBackground, libbpf, libc } from './ffi.js';
 
 /** Number of membarrier(2) (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
 const MEMBARRIER: Readonly<Partial<Record<NodeJS.Architecture, number>>> = { x64: 324, arm64: 283 };
-const MEMBARRIER_CMD_GLOBAL = 1;
+const MEMBARRIER_CMD_GLOBAL = 1n;
 
 const BPF_MAP_TYPE_ARRAY = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS = 12;
@@ -16,7 +16,7 @@ const BPF_MAP_TYPE_ARRAY_OF_MAPS = 12;
  */
 export async function grace(): Promise<void> {
   const number = MEMBARRIER[process.arch];
-  const result = number === undefined ? -1 : await inBackground(libc().syscall, number, MEMBARRIER_CMD_GLOBAL, 0, 0);
+  const result = number === undefined ? -1 : await inBackground(libc().syscall, number, MEMBARRIER_CMD_GLOBAL, 0n, 0n, 0n, 0n);
   // Kernels booted with nohz_full refuse it with EINVAL.
   if (result < 0) await graceByMapInMap();
 }

@@ -45,7 +45,8 @@ function inSlotOrder(generations: readonly Generation[]): Generation[] {
   const visit = (generation: Generation | undefined): void => {
     if (generation === undefined || seen.has(generation)) return;
     seen.add(generation);
-    visit(byProgram.get(generation.slot?.next ?? undefined));
+    const next = generation.slot?.next ?? null;
+    if (next !== null) visit(byProgram.get(next));
     ordered.unshift(generation);
   };
   for (const generation of generations) visit(generation);

@@ -1,0 +1,78 @@
+import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { isBpffs } from './bpffs.js';
+import { check, errnoWords } from './errno.js';
+import { Fd } from './fd.js';
+import { libbpf } from './ffi.js';
+import { probeHooks } from './probe-hooks.js';
+import { probeTracing } from './probe-tracing.js';
+
+/** One thing that the machine can or cannot do. */
+export interface Probe {
+  readonly name: string;
+  readonly ok: boolean;
+  /** Why not; or, where there is something to say, what was found. */
+  readonly reason: string;
+}
+
+export interface ProbeOptions {
+  /** Where bpffs is or will be mounted. */
+  readonly bpffs: string;
+}
+
+const BPF_MAP_TYPE_ARRAY = 2;
+
+/** Bits of CapEff (include/uapi/linux/capability.h). */
+const CAPABILITIES = { CAP_BPF: 39, CAP_NET_ADMIN: 12, CAP_PERFMON: 38, CAP_SYS_ADMIN: 21 } as const;
+
+/**
+ * What this machine and this process can do, found by trying and not by comparing versions. What is tried is undone at once:
+ * programs of two instructions, a veth pair with a name of its own, a folder in bpffs. Existing interfaces are not touched.
+ */
+export async function probeKernel({ bpffs }: ProbeOptions): Promise<Probe[]> {
+  const library = probe('libbpf', () => libbpf().libbpf_version_string());
+  const privileges = Object.entries(CAPABILITIES).map(([name, bit]) => probe(name, () => probeCapability(bit)));
+  if (!library.ok) return [library, ...privileges];
+  return [
+    library,
+    ...privileges,
+    probe('BPF system call', probeSyscall),
+    probe('BTF', probeBtf),
+    probe('bpffs', () => probeBpffs(bpffs)),
+    ...(await probeHooks()),
+    ...probeTracing(),
+  ];
+}
+
+/** @param attempt throws, saying why not; may return what it found */
+export function probe(name: string, attempt: () => string | undefined): Probe {
+  try {
+    return { name, ok: true, reason: attempt() ?? '' };
+  } catch (error) {
+    return { name, ok: false, reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function probeCapability(bit: number): undefined {
+  const [, effective = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1')) ?? [];
+  if ((BigInt(`0x${effective}`) & (1n << BigInt(bit))) === 0n) throw new Error('this process does not have it');
+}
+
+function probeSyscall(): undefined {
+  using _map = new Fd(
+    check(libbpf().bpf_map_create(BPF_MAP_TYPE_ARRAY, 'l3af_check', 4, 4, 1, null), 'cannot make a map'),
+  );
+}
+
+function probeBtf(): string {
+  const path = '/sys/kernel/btf/vmlinux';
+  if (existsSync(path)) return path;
+  throw new Error(`${path} is absent: the kernel was built without CONFIG_DEBUG_INFO_BTF; CO-RE programs cannot be loaded`);
+}
+
+function probeBpffs(path: string): string {
+  if (!isBpffs(path)) throw new Error(`none is mounted at ${path}; the agent mounts one when it starts, if it may`);
+  const folder = `${path}/l3af-check-${process.pid}`;
+  mkdirSync(folder);
+  rmdirSync(folder);
+  return path;
+}
