@@ -1,25 +1,28 @@
 import {
-  answerFolded,
+  answerFailed,
   answerQuarantined,
   answerRefused,
   answerRejected,
   answerReported,
+  finishOf,
   type Receipt,
 } from './answer.js';
 import type { Lane } from './apply/lane.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './bus/delivery.js';
+import { catchUp } from './catch-up.js';
 import { type Envelope, type Refusal, refusalOf } from './domain/admission.js';
+import type { Verb } from './domain/command.js';
+import { type Continuity, continuityOfMessage, continuityOfStream } from './domain/continuity.js';
 import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
 import { fold } from './domain/fold.js';
-import { RefusedError } from './errors.js';
+import type { Observed } from './domain/observed.js';
+import { type Fault, RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
-import { parseEnvelope } from './messages/envelope.js';
 import type { EventKind } from './messages/events.js';
-import { parseCommand } from './messages/parse.js';
-import { check } from './plan/check.js';
-import { type Reading, type Replay, type ReplayEntry, replay } from './replay.js';
-import type { CommandKey, Finish, Journal } from './store/journal.js';
+import { absentInterfaces, check } from './plan/check.js';
+import { keyOf, readDelivery } from './reading.js';
+import type { Finish, Journal } from './store/journal.js';
 import type { Logger } from './telemetry/log.js';
 import type { Metrics } from './telemetry/metrics.js';
 
@@ -89,97 +92,94 @@ export class Agent {
   async handle(delivery: Delivery): Promise<Disposition> {
     const { bus, journal, lane, metrics, log } = this.#options;
     const key = keyOf(delivery);
-    let record = journal.find(key);
-    if (record?.status !== undefined) metrics.redelivered();
+    if (journal.find(key)?.status !== undefined) metrics.redelivered();
     else {
       const arrived = performance.now();
       await lane.run(async () => {
         metrics.commandWaited((performance.now() - arrived) / 1000);
         metrics.setQueueDepth(lane.depth);
-        await this.#execute(delivery, key, log.child({ op: delivery.id, verb: delivery.verb, seq: delivery.seq }));
+        await this.#execute(delivery, log.child({ op: delivery.id, verb: delivery.verb, seq: delivery.seq }));
       });
-      record = journal.find(key);
     }
     await bus.flushOutbox();
     await bus.publishSnapshot();
-    return record?.status === 'rejected' ? 'terminate' : 'done';
+    return journal.find(key)?.status === 'rejected' ? 'terminate' : 'done';
   }
 
-  /** Notices a stream that was put back to an earlier state or made anew: what follows cannot build on what was applied. */
+  /** Notices a stream that was put back to an earlier state or made anew. To be asked whenever the stream was out of sight. */
   async checkPosition(): Promise<void> {
     const { bus, journal } = this.#options;
-    const known = journal.stream;
-    if (known === undefined) return;
+    if (journal.stream === undefined) return;
     const now = await bus.position();
-    if (now.created === known.created && now.lastSeq >= known.lastSeq) return;
-    const what = now.created === known.created ? 'was put back to an earlier state' : 'was made anew';
-    await this.#rewind(`The command stream ${what}`, { created: now.created, lastSeq: 0 }, { known, now });
+    await this.#noticeRewind(continuityOfStream(now, journal.stream), now);
   }
 
-  async #rewind(reason: string, stream: { created: string; lastSeq: number }, data: object): Promise<void> {
+  /** What follows a rewind cannot build on what was applied: deltas are refused until a deploy says it all. */
+  async #noticeRewind(continuity: Continuity, now: { created: string; lastSeq: number }): Promise<void> {
     const { bus, journal, log } = this.#options;
-    log.error({ ...data }, 'the command stream does not continue where it was');
-    await journal.moveStream(stream);
+    if (continuity !== 'put-back' && continuity !== 'made-anew') return;
+    const what = continuity === 'put-back' ? 'was put back to an earlier state' : 'was made anew';
+    const [reason, data] = [`The command stream ${what}`, { known: journal.stream, now }];
+    log.error(data, 'the command stream does not continue where it was');
+    await journal.moveStream({ created: now.created, lastSeq: 0 });
     await journal.awaitDeploy(reason);
-    bus.publishEvent('rewind', reason, { ...data });
+    bus.publishEvent('rewind', reason, data);
     bus.publishEvent('resync-required', `${reason}; add and delete are refused until the next deploy`);
   }
 
-  async #execute(delivery: Delivery, key: CommandKey, log: Logger): Promise<void> {
-    const { bus, journal, hostName, metrics, serverNow } = this.#options;
+  async #execute(delivery: Delivery, log: Logger): Promise<void> {
+    const { bus, host, journal, hostName, serverNow } = this.#options;
+    const key = keyOf(delivery);
     const begun = performance.now();
-    const reading = read(delivery, hostName);
-    const receipt = this.#receipt(delivery, reading.envelope);
-    const done = async (
-      answer: Acknowledgement,
-      effect: Pick<Finish, 'desired' | 'generation' | 'clearsAwait'> = {},
-    ) => {
-      await journal.finish({ ...this.#finish(key, answer), ...effect });
-      this.#lastAnswer = answer;
-      metrics.commandFinished(delivery.verb, answer.status, (performance.now() - begun) / 1000);
-      const { status, code, message, errors, duration_ms } = answer;
-      if (code === undefined) log.info({ status, duration_ms }, 'command answered');
-      else log.warn({ status, code, reason: message, errors, duration_ms }, 'command answered');
+    const reading = readDelivery(delivery, hostName);
+    const receipt: Receipt = { host: hostName, delivery, gen: reading.envelope.gen, receivedAt: new Date() };
+    const done = async (answer: Acknowledgement, effect: Effect = {}) => {
+      await journal.finish({ ...finishOf(key, answer, this.#options), ...effect });
+      this.#told(answer, (performance.now() - begun) / 1000, log);
     };
 
     if (!reading.ok) return done(answerRejected(receipt, reading.error));
-    await this.#noticeRewind(delivery);
+    const continuity = continuityOfMessage(delivery, journal.stream);
+    await this.#noticeRewind(continuity, { created: delivery.streamCreated, lastSeq: delivery.seq });
     const { command, envelope } = reading;
-    const refusal = this.#passedBy(delivery) ?? refusalOf(command.verb, envelope, journal, serverNow());
+    const refusal =
+      continuity === 'lies-before' ? LIES_BEFORE : refusalOf(command.verb, envelope, journal, serverNow());
     if (refusal !== undefined) {
       if (refusal.code === 'GENERATION_GAP') bus.publishEvent('resync-required', refusal.message);
       return done(answerRefused(receipt, refusal));
     }
-    const attempts = await journal.begin(key, delivery.verb);
-    if (attempts > QUARANTINE_AFTER) {
+
+    const attempt = await journal.begin(key, delivery.verb);
+    if (attempt > QUARANTINE_AFTER) {
       await bus.deadLetter(delivery);
       bus.publishEvent('quarantined', `Command ${delivery.id} is put aside`, { command_id: delivery.id });
-      return done(answerQuarantined(receipt, attempts - 1));
+      return done(answerQuarantined(receipt, attempt - 1));
     }
+
+    const observed = await host.observe();
     let desired: DesiredState;
     try {
-      desired = fold(await this.#basis(command.verb), command);
+      desired = fold(this.#basis(command.verb, observed), command);
       this.#accept(desired);
     } catch (error) {
       return done(answerRejected(receipt, error));
     }
-    log.info({ attempt: attempts }, 'applying command');
-    const report = await this.#options.host.apply(journal.desired, desired, log, deadlineOf(envelope, serverNow));
+    const absent = command.verb === 'delete' ? [] : absentInterfaces(command, observed);
+    if (absent.length > 0) return done(answerFailed(receipt, new RefusedError(absent as [Fault, ...Fault[]])));
+
+    log.info({ attempt }, 'applying command');
+    const report = await host.apply(journal.desired, desired, log, deadlineOf(envelope, serverNow));
     const answer = answerReported(receipt, command, report);
     if (report.status === 'failed') return done(answer);
     const { gen } = envelope;
-    return done(answer, {
-      desired,
-      ...(gen !== undefined && { generation: gen }),
-      clearsAwait: command.verb === 'deploy',
-    });
+    const generation = gen === undefined ? {} : { generation: gen };
+    return done(answer, { desired, ...generation, clearsAwait: command.verb === 'deploy' });
   }
 
   /** What a delta builds on. With no record of what is desired, only a host that runs nothing of ours is known to desire nothing. */
-  async #basis(verb: string): Promise<DesiredState> {
-    const { host, journal } = this.#options;
-    if (journal.desired !== null || verb === 'deploy') return journal.desired ?? NOTHING_DESIRED;
-    const { hooks } = await host.observe();
+  #basis(verb: Verb, { hooks }: Observed): DesiredState {
+    const { desired } = this.#options.journal;
+    if (desired !== null || verb === 'deploy') return desired ?? NOTHING_DESIRED;
     if (hooks.every(({ generations }) => generations.length === 0)) return NOTHING_DESIRED;
     const message =
       'Programs run here, but there is no record of what is desired; send a deploy with the whole desired state';
@@ -189,7 +189,7 @@ export class Agent {
   /** Whether a deploy would be run, so that what lies before it does not matter. */
   #wouldRun(deploy: Delivery): boolean {
     const { hostName, journal, serverNow } = this.#options;
-    const reading = read(deploy, hostName);
+    const reading = readDelivery(deploy, hostName);
     if (!reading.ok || refusalOf('deploy', reading.envelope, journal, serverNow()) !== undefined) return false;
     try {
       this.#accept(fold(NOTHING_DESIRED, reading.command));
@@ -199,67 +199,15 @@ export class Agent {
     }
   }
 
-  /** Folds a backlog into one desired state and reconciles once. False if it has to be gone through one by one. */
   async #catchUp(deliveries: readonly Delivery[]): Promise<boolean> {
-    const { bus, host, hostName, journal, lane, log, serverNow } = this.#options;
-    const seen = new Set<string>();
-    const readings = deliveries
-      .filter((delivery) => journal.find(keyOf(delivery))?.status === undefined)
-      .filter(({ id }) => !seen.has(id) && seen.add(id))
-      .map((delivery) => ({ delivery, reading: read(delivery, hostName) }));
-    const done = await lane.run(async () => {
-      const result = replay(readings, journal, serverNow(), (desired) => this.#accept(desired));
-      const last = result.representative === undefined ? undefined : result.entries[result.representative];
-      if (last === undefined || result.desired === null || last.what !== 'folded') return false;
-      const attempts = await journal.begin(keyOf(last.delivery), last.delivery.verb);
-      if (attempts > QUARANTINE_AFTER) return false;
-      const report = await host.apply(journal.desired, result.desired, log.child({ op: last.delivery.id }));
-      if (report.status === 'failed') return false;
-      const answer = answerReported(this.#receipt(last.delivery, last), last.command, report);
-      await journal.finishMany(this.#finishReplay(result, last.delivery, answer));
-      this.#lastAnswer = answer;
-      return true;
-    });
-    if (done) {
-      await bus.flushOutbox();
-      await bus.publishSnapshot();
-    }
-    return done;
-  }
-
-  #finishReplay({ entries, desired, generation }: Replay, last: Delivery, answer: Acknowledgement): Finish[] {
-    return entries.map((entry) => {
-      const own = entry.delivery === last;
-      const finish = this.#finish(keyOf(entry.delivery), own ? answer : this.#answerReplayed(entry, last.id));
-      if (!own || desired === null) return finish;
-      const clearsAwait = entries.some(({ delivery, what }) => what === 'folded' && delivery.verb === 'deploy');
-      return { ...finish, desired, ...(generation !== undefined && { generation }), clearsAwait };
-    });
-  }
-
-  #answerReplayed(entry: ReplayEntry, by: string): Acknowledgement {
-    const receipt = this.#receipt(entry.delivery, entry);
-    if (entry.what === 'refused') return answerRefused(receipt, entry.refusal);
-    if (entry.what === 'rejected') return answerRejected(receipt, entry.error);
-    return answerFolded(receipt, by);
-  }
-
-  /** A message that is new and yet numbered like one of long ago comes from a stream that was put back. */
-  async #noticeRewind({ seq, storedAt, streamCreated }: Delivery): Promise<void> {
-    const known = this.#options.journal.stream;
-    if (known === undefined) return;
-    const renumbered = streamCreated === known.created && seq <= known.lastSeq && storedAt > known.storedAt;
-    if (!renumbered && streamCreated === known.created) return;
-    const what = renumbered ? 'was put back to an earlier state' : 'was made anew';
-    await this.#rewind(`The command stream ${what}`, { created: streamCreated, lastSeq: 0 }, { known, seq, storedAt });
-  }
-
-  /** A message from before what was handled last: replay left it out, since a later deploy says it all. */
-  #passedBy({ seq, streamCreated }: Delivery): Refusal | undefined {
-    const known = this.#options.journal.stream;
-    if (known === undefined || streamCreated !== known.created || seq > known.lastSeq) return undefined;
-    const message = `Message ${seq} is older than message ${known.lastSeq}, which was handled already`;
-    return { status: 'superseded', code: 'SUPERSEDED', message };
+    const { bus, lane } = this.#options;
+    const accept = (desired: DesiredState) => this.#accept(desired);
+    const answer = await lane.run(() => catchUp(deliveries, { ...this.#options, accept, attempts: QUARANTINE_AFTER }));
+    if (answer === undefined) return false;
+    this.#lastAnswer = answer;
+    await bus.flushOutbox();
+    await bus.publishSnapshot();
+    return true;
   }
 
   #accept(desired: DesiredState): void {
@@ -267,38 +215,22 @@ export class Agent {
     if (first !== undefined) throw new RefusedError([first, ...rest]);
   }
 
-  #receipt(delivery: Delivery, { gen }: Pick<Envelope, 'gen'>): Receipt {
-    return { host: this.#options.hostName, delivery, gen, receivedAt: new Date() };
-  }
-
-  #finish(key: CommandKey, answer: Acknowledgement): Finish {
-    const { ackSubject, hostName } = this.#options;
-    const outbox = {
-      // Unique over all hosts, and over a stream that was put back and hands out the same sequences again.
-      id: `${hostName}:${answer.id}:${key.storedAt}`,
-      subject: ackSubject,
-      headers: { 'L3AF-Command-Id': answer.id },
-      body: JSON.stringify(answer),
-    };
-    return { key, verb: answer.verb, status: answer.status, outbox };
+  #told(answer: Acknowledgement, seconds: number, log: Logger): void {
+    const { verb, status, code, message, errors, duration_ms } = answer;
+    this.#lastAnswer = answer;
+    this.#options.metrics.commandFinished(verb, status, seconds);
+    if (code === undefined) log.info({ status, duration_ms }, 'command answered');
+    else log.warn({ status, code, reason: message, errors, duration_ms }, 'command answered');
   }
 }
 
-const NO_ENVELOPE: Envelope = { gen: undefined, prevGen: undefined, expires: undefined };
+type Effect = Pick<Finish, 'desired' | 'generation' | 'clearsAwait'>;
 
-function keyOf({ id, seq, storedAt, streamCreated }: Delivery): CommandKey {
-  return { id, seq, storedAt, streamCreated, idIsSequence: id.endsWith(`:${seq}`) };
-}
-
-function read(delivery: Delivery, hostName: string): Reading {
-  let envelope: Envelope = NO_ENVELOPE;
-  try {
-    envelope = parseEnvelope(delivery);
-    return { ok: true, envelope, command: parseCommand(delivery.verb, delivery.body, hostName) };
-  } catch (error) {
-    return { ok: false, envelope, error };
-  }
-}
+const LIES_BEFORE: Refusal = {
+  status: 'superseded',
+  code: 'SUPERSEDED',
+  message: 'The command is older than one that was handled already',
+};
 
 /** A command that expires while it is being tried is not tried any longer. */
 function deadlineOf({ expires }: Envelope, serverNow: () => number): number | undefined {

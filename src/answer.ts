@@ -4,7 +4,9 @@ import type { Command } from './domain/command.js';
 import { sameHook } from './domain/hook.js';
 import { type Fault, faultsOf } from './errors.js';
 import type { Acknowledgement, AckProgram, AckStatus } from './messages/ack.js';
+import { HEADERS } from './messages/subjects.js';
 import type { Report, ReportedOutcome } from './reconcile.js';
+import type { CommandKey, Finish } from './store/journal.js';
 
 /** The parts of an acknowledgement that do not depend on what became of the command. */
 export interface Receipt {
@@ -53,6 +55,27 @@ export function answerReported(receipt: Receipt, command: Command, report: Repor
     programs,
     ...(report.undone !== undefined && { undone: report.undone }),
   };
+}
+
+/** For a command that cannot be carried out on this host, found before anything was planned. */
+export function answerFailed(receipt: Receipt, error: unknown): Acknowledgement {
+  return { ...withFaults(receipt, 'failed', faultsOf(error)), undone: true };
+}
+
+/** What the journal notes with an answer, the answer's way to its stream included. */
+export function finishOf(
+  key: CommandKey,
+  ack: Acknowledgement,
+  { hostName, ackSubject }: { readonly hostName: string; readonly ackSubject: string },
+): Finish {
+  const outbox = {
+    // Unique over all hosts, and over a stream that was put back and hands out the same sequences again.
+    id: `${hostName}:${ack.id}:${key.storedAt}`,
+    subject: ackSubject,
+    headers: { [HEADERS.commandId]: ack.id },
+    body: JSON.stringify(ack),
+  };
+  return { key, verb: ack.verb, status: ack.status, outbox };
 }
 
 function withFaults(receipt: Receipt, status: AckStatus, faults: readonly Fault[]): Acknowledgement {

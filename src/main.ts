@@ -35,7 +35,7 @@ withSettings(program.command('check'))
   .action(check);
 
 withSettings(program.command('config'))
-  .description('show the effective configuration and where each value comes from')
+  .description('show the effective configuration and the origin of each value')
   .option('--json', 'as JSON')
   .action(showConfig);
 

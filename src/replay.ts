@@ -1,13 +1,9 @@
 import type { Delivery } from './bus/delivery.js';
-import { type Envelope, type Refusal, refusalOf, type Standing } from './domain/admission.js';
+import { type Refusal, refusalOf, type Standing } from './domain/admission.js';
 import type { Command } from './domain/command.js';
 import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
 import { fold } from './domain/fold.js';
-
-/** A delivery that was read: its envelope and command, or why there is none. */
-export type Reading =
-  | { readonly ok: true; readonly envelope: Envelope; readonly command: Command }
-  | { readonly ok: false; readonly envelope: Envelope; readonly error: unknown };
+import type { Reading } from './reading.js';
 
 export interface ReplayState extends Standing {
   readonly desired: DesiredState | null;

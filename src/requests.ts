@@ -8,7 +8,7 @@ import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
 import { parseCommand } from './messages/parse.js';
 import { parseRequest, REQUEST_VERBS, type ReplyOf, type RequestOf, type RequestVerb } from './messages/requests.js';
-import { check } from './plan/check.js';
+import { absentInterfaces, check } from './plan/check.js';
 import type { PlanContext } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
 import { plan } from './plan/plan.js';
@@ -82,7 +82,7 @@ export function requestHandlers(sources: RequestSources): Record<RequestVerb, (r
       const before = journal.desired;
       const desired = fold(before ?? NOTHING_DESIRED, command);
       const observed = await look();
-      const [first, ...rest] = check(desired, context.chaining, observed);
+      const [first, ...rest] = [...check(desired, context.chaining), ...absentInterfaces(desired, observed)];
       if (first !== undefined) throw new RefusedError([first, ...rest]);
       const { prepare, commit, cleanup, outcomes } = plan({ observed, before, desired }, context);
       const told = outcomes.map(({ hook, name, version: what, result }) => ({ ...hook, name, version: what, result }));

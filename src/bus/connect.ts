@@ -71,7 +71,7 @@ export async function connectBus(options: BusOptions, logger: Logger): Promise<B
   const inboxPrefix = options.inboxPrefix ?? INBOX_PREFIX;
   const jsApiPrefix = options.jsApiPrefix ?? JS_API_PREFIX;
   let watch: ConnectionWatch | undefined;
-  const outage = { jitter: 1 };
+  const pace = spread(1);
   const connectionOptions: ConnectionOptions = {
     ...authentication(options),
     ...encryption(options.tls),
@@ -84,16 +84,12 @@ export async function connectBus(options: BusOptions, logger: Logger): Promise<B
     ignoreAuthErrorAbort: true,
     noAsyncTraces: true,
     // nats.js asks again after each wait, so a delay that follows the length of the outage backs off by itself.
-    reconnectDelayHandler: () =>
-      outage.jitter * Math.min(RECONNECT_CAP_MS, RECONNECT_FIRST_MS + (watch?.downMs ?? 0) / 4),
+    reconnectDelayHandler: () => pace * Math.min(RECONNECT_CAP_MS, RECONNECT_FIRST_MS + (watch?.downMs ?? 0) / 4),
     inboxPrefix,
   };
 
   const nc = await firstConnection(connectionOptions, options, logger);
   watch = new ConnectionWatch(nc, logger);
-  watch.onDisconnect(() => {
-    outage.jitter = spread(1);
-  });
   watch.start();
   const jetstream: JetStreamManagerOptions = { apiPrefix: jsApiPrefix, timeout: JETSTREAM_TIMEOUT_MS, checkAPI: false };
   const js = nc.jetstream(jetstream);
@@ -209,6 +205,10 @@ function readOrRefuse(file: string): Uint8Array {
 
 async function close(nc: NatsConnection, { connected }: ConnectionWatch): Promise<void> {
   if (nc.isClosed()) return;
-  if (connected) await Promise.race([nc.flush().catch(() => {}), pause(CLOSE_FLUSH_MS)]);
+  if (connected) {
+    const enough = new AbortController();
+    await Promise.race([nc.flush().catch(() => {}), pause(CLOSE_FLUSH_MS, enough.signal)]);
+    enough.abort();
+  }
   await nc.close();
 }

@@ -3,10 +3,7 @@ import { AgentError } from '../errors.js';
 
 /** JetStream's own error numbers (`server/errors.json` of nats-server). */
 export const API_ERROR = {
-  consumerNameInUse: 10013,
-  consumerExists: 10148,
   streamNameInUse: 10058,
-  streamNotFound: 10059,
   subjectsOverlap: 10065,
   wrongLastSequence: 10071,
 } as const;

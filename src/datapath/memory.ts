@@ -118,7 +118,9 @@ export class MemoryDatapath implements Datapath {
       ([path, object]) => path !== link && 'programId' in object && sameHook(object.hook, hook),
     );
     if (holder !== undefined) throw new AgentError('HOOK_OCCUPIED', `${hookKey(hook)} is held by ${holder[0]}`);
-    this.#pins.set(link, { id: this.#nextId(), hook, programId: id });
+    const standing = this.#pins.get(link);
+    if (standing !== undefined && 'programId' in standing) standing.programId = id;
+    else this.#pins.set(link, { id: this.#nextId(), hook, programId: id });
   }
 
   async retarget(_hook: Hook, from: LinkRef, to: LinkRef): Promise<void> {

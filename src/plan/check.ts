@@ -6,21 +6,27 @@ import type { Fault } from '../errors.js';
 /** Tail calls that the kernel allows one packet, MAX_TAIL_CALL_CNT in include/linux/bpf.h; the root makes the first. */
 const LONGEST_CHAIN = 33;
 
+/** The interfaces that chains name with something to run, and that this host does not have. */
+export function absentInterfaces({ chains }: Pick<DesiredState, 'chains'>, observed: Observed): Fault[] {
+  const absent = new Map<string, Fault>();
+  for (const { hook, programs } of chains) {
+    const program = programs.find(({ enabled }) => enabled);
+    if (program === undefined || observed.interfaces.has(hook.iface)) continue;
+    const message = `This host has no interface ${hook.iface}`;
+    absent.set(hook.iface, { path: `${program.path.split('.', 1)[0]}.iface`, code: 'INTERFACE_NOT_FOUND', message });
+  }
+  return [...absent.values()];
+}
+
 /**
  * What speaks against a desired state before anything is planned. Only what holds for the whole chain is looked at here; single
  * fields were checked when the payload was parsed.
- *
- * @param observed for the interfaces that exist; undefined leaves that question out
  */
-export function check(desired: DesiredState, chaining: boolean, observed?: Observed): Fault[] {
+export function check(desired: DesiredState, chaining: boolean): Fault[] {
   return desired.chains.flatMap(({ hook, programs }) => {
     const running = programs.filter((program) => program.enabled);
     const faults: Fault[] = [];
     const [first] = running;
-    if (first !== undefined && observed !== undefined && !observed.interfaces.has(hook.iface)) {
-      const path = `${first.path.split('.', 1)[0]}.iface`;
-      faults.push({ path, code: 'INTERFACE_NOT_FOUND', message: `This host has no interface ${hook.iface}` });
-    }
     if (!chaining) {
       for (const program of running.slice(1)) {
         const message = `Chaining is off, so ${hookKey(hook)} holds one program; ${first?.name} is there already`;

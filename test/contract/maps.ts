@@ -74,6 +74,7 @@ export function mapContract(fixtureOf: () => Fixture): void {
       assert.equal(await named(), await idOf(first));
       await datapath.publish(first.map('packet_count'), path);
       assert.equal(await named(), await idOf(first));
+      assert.deepEqual([...(await datapath.observe()).publicMaps.keys()], [path]);
       await datapath.publish(second.map('packet_count'), path);
       assert.equal(await named(), await idOf(second));
       assert.notEqual(await idOf(first), await idOf(second));

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { renderAcknowledgement } from '../../src/ctl/render.js';
 import type { Verb } from '../../src/domain/command.js';
 import { type Acknowledgement, acknowledgementSchema } from '../../src/messages/ack.js';
+import { atExit } from '../support/last-resort.js';
 import { wrapped } from './drawing.js';
 import { readExchanges } from './exchanges.js';
 import type { Narrator } from './narrator.js';
@@ -26,9 +27,17 @@ export async function command(
   const acknowledgement = await l3afctl(stage, args);
   const exchanges = await readExchanges(stage.agent.natsUrl);
   const exchange = exchanges.find((other) => other.acknowledgement.id === acknowledgement.id);
-  tell.lines(renderAcknowledgement(acknowledgement, tell.style).flatMap(wrapped));
-  tell.say(tell.style('dim', `from the command in its stream to the answer in its stream: ${exchange?.tookMs} ms`), '');
+  tell.lines(renderAcknowledgement(toldOnce(acknowledgement), tell.style).flatMap(wrapped));
+  tell.say(tell.style('dim', `from publish to acknowledgement ${exchange?.tookMs} ms, by the broker's clock`), '');
   return acknowledgement;
+}
+
+/** Without the message of the program that is to blame, which is the message of the whole. */
+function toldOnce(acknowledgement: Acknowledgement): Acknowledgement {
+  const programs = acknowledgement.programs.map(({ message, ...program }) =>
+    message === undefined || message === acknowledgement.message ? program : { ...program, message },
+  );
+  return { ...acknowledgement, programs };
 }
 
 export async function writePayload({ folder }: Stage, file: string, payload: unknown): Promise<void> {
@@ -39,9 +48,12 @@ export async function writePayload({ folder }: Stage, file: string, payload: unk
 function l3afctl({ folder, agent }: Stage, args: readonly string[]): Promise<Acknowledgement> {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, L3AF_NATS_URL: agent.natsUrl };
-    execFile(process.execPath, [L3AFCTL, ...args, '-o', 'json'], { cwd: folder, env }, (error, stdout, stderr) => {
+    const words = [L3AFCTL, ...args, '-o', 'json'];
+    const child = execFile(process.execPath, words, { cwd: folder, env }, (error, stdout, stderr) => {
+      forget();
       if (stdout === '') reject(new Error(`l3afctl ${args.join(' ')}: ${stderr.trim()}`, { cause: error }));
       else resolve(acknowledgementSchema.parse(JSON.parse(stdout)));
     });
+    const forget = atExit(() => child.kill());
   });
 }

@@ -79,11 +79,16 @@ export function drawFacts(facts: readonly (readonly [name: string, value: string
   return facts.map(([name, value]) => `${style('dim', name.padEnd(width))}   ${value}`);
 }
 
-/** Breaks a line that is too long at blanks; what follows is indented a bit further. Escapes for colours count as if they were seen. */
+/** Breaks a line that is too long at blanks, and indents what follows a bit further. Escapes for colours count as if they were seen. */
 export function wrapped(line: string): string[] {
-  if (line.length <= WIDTH) return [line];
   const indent = line.length - line.trimStart().length;
-  const at = line.lastIndexOf(' ', WIDTH);
-  if (at <= indent) return [line];
-  return [line.slice(0, at), ...wrapped(`${' '.repeat(indent + 2)}${line.slice(at + 1)}`)];
+  const lines: string[] = [];
+  let rest = line;
+  while (rest.length > WIDTH) {
+    const at = rest.lastIndexOf(' ', WIDTH);
+    if (at <= indent + 2) break;
+    lines.push(rest.slice(0, at));
+    rest = ' '.repeat(indent + 2) + rest.slice(at + 1);
+  }
+  return [...lines, rest];
 }

@@ -12,12 +12,21 @@ import { NEEDS_KERNEL, tellOfChains, tellOfTheEnd } from './story.js';
 
 const style = styleFor(process.stdout, process.env);
 const write = (text: string) => process.stdout.write(text);
-/** What frames the story. */
+/** Of what happens around the story. */
 const tell = new Narrator(write, style);
+const story = new Narrator(write, style);
 
-const interrupt = new Error('Interrupted');
-const interruption = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => interruption.abort(interrupt));
+/** Set once this process is told to end. */
+let interrupt: Error | undefined;
+const interrupted = new Promise<void>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      interrupt = new Error(`Interrupted by ${signal}`);
+      story.breakOff(interrupt);
+      resolve();
+    });
+  }
+});
 
 process.exit(await main(process.argv.slice(2)));
 
@@ -27,34 +36,38 @@ async function main(args: readonly string[]): Promise<number> {
     process.stderr.write(`Expected no argument but --keep, got ${unknown}\n`);
     return 2;
   }
-  const began = performance.now();
   const keep = args.includes('--keep');
+  const began = performance.now();
   try {
     await perform(keep);
-    const seconds = ((performance.now() - began) / 1000).toFixed(0);
-    const verdict = `All of it was seen to be so${keep ? '' : `, in ${seconds} seconds`}, and nothing is left behind.`;
-    tell.lines(['', style(['green', 'bold'], verdict), '']);
-    return 0;
   } catch (error) {
-    if (error === interrupt) return 130;
+    if (interrupt !== undefined) return 130;
     const [first, ...rest] = describe(error);
     tell.lines(['', style('red', `✖ ${first}`), ...rest, '']);
     return 1;
   }
+  const seconds = ((performance.now() - began) / 1000).toFixed(0);
+  const verdict = `All of it was seen to be so${keep ? '' : `, in ${seconds} seconds`}, and nothing is left behind.`;
+  tell.lines(['', style(['green', 'bold'], verdict), '']);
+  return 0;
 }
 
 async function perform(keep: boolean): Promise<void> {
-  const stage = await setUp();
+  const obstacle = await kernelObstacle();
+  if (interrupt !== undefined) throw interrupt;
+  if (obstacle !== undefined) explain(obstacle);
+  // Not broken off: what is half set up would be known to nobody.
+  const stage = await openStage(obstacle === undefined);
   try {
-    await broken(stage, tellOfChains);
+    await play(tellOfChains(stage, story));
     if (keep) {
-      await offer(stage, tell);
-      await interrupted().catch(() => undefined);
+      await offer(stage, story);
+      await interrupted;
     } else {
-      await broken(stage, tellOfTheEnd);
+      await play(tellOfTheEnd(stage, story));
     }
   } catch (error) {
-    if (error !== interrupt) complain(stage);
+    if (interrupt === undefined) complain(stage);
     throw error;
   } finally {
     tell.lines(['', style('dim', 'Taking the stage down: agent, broker, network, mounts, files')]);
@@ -62,4 +75,32 @@ async function perform(keep: boolean): Promise<void> {
   }
   const [remnant] = remnantsOf(stage);
   if (remnant !== undefined) throw new Error(`${remnant} is left behind`);
+}
+
+const LONGEST_STEP_MS = 15_000;
+
+/** Resolves at the part's end. When interrupted, the step under way is waited for: it may be starting something. */
+async function play(part: Promise<void>): Promise<void> {
+  await Promise.race([part, interrupted]);
+  if (interrupt === undefined) return;
+  await Promise.race([part.catch(() => undefined), sleep(LONGEST_STEP_MS)]);
+  throw interrupt;
+}
+
+function explain(obstacle: string): void {
+  tell.lines(['', style('yellow', `No eBPF on this machine: ${obstacle}.`)]);
+  tell.say('The story is told on a datapath in memory, without touching any interface. Only a kernel can show:');
+  tell.say(...NEEDS_KERNEL.map((line) => `  ${line}`));
+}
+
+/** What the agent has complained of, which is where to look first. */
+function complain({ agent }: Stage): void {
+  const complaints = agent.logs().filter(({ level }) => level !== 'info' && level !== 'debug');
+  if (complaints.length === 0) return;
+  tell.say('', "From the agent's log:", '', ...complaints.map((line) => JSON.stringify(line)));
+}
+
+function describe(error: unknown): string[] {
+  if (error instanceof AggregateError) return [error.message, ...error.errors.flatMap(describe)];
+  return (error instanceof Error ? error.message : String(error)).split('\n');
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -91,6 +92,14 @@ async function unwind(undo: (() => Promise<unknown>)[]): Promise<void> {
     await step().catch((error: unknown) => errors.push(error));
   }
   if (errors.length > 0) throw new AggregateError(errors, 'Not everything could be taken down');
+}
+
+/** What ought to be gone when the stage is closed, and is not. */
+export function remnantsOf({ folder, iface, kernel }: Stage): string[] {
+  if (kernel === undefined) return [folder].filter(existsSync);
+  const { testbed, bpffs, keepsakes } = kernel;
+  const places = [folder, testbed.netns, bpffs, keepsakes].filter(existsSync);
+  return iface in networkInterfaces() ? [...places, `The interface ${iface}`] : places;
 }
 
 /** Why this machine cannot have the real thing, in words; undefined if it can. */

@@ -19,8 +19,9 @@ function isStatistics(line: string): boolean {
  * @returns undefined for an empty log
  */
 export function verdict(log: readonly string[]): string | undefined {
-  const reasons = log.slice(log.findLastIndex(isTrace) + 1);
-  return reasons.length === 0 ? log.at(-1)?.trim() : reasons.map((line) => line.trim()).join('; ');
+  const telling = log.filter((line) => !/^(cur|old) state: /.test(line));
+  const reasons = telling.slice(telling.findLastIndex(isTrace) + 1);
+  return reasons.length === 0 ? telling.at(-1)?.trim() : reasons.map((line) => line.trim()).join('; ');
 }
 
 /** Instructions, source lines, register states and the walk through them, as opposed to a reason. */

@@ -16,7 +16,8 @@ const BPF_MAP_TYPE_ARRAY_OF_MAPS = 12;
  */
 export async function grace(): Promise<void> {
   const number = MEMBARRIER[process.arch];
-  const result = number === undefined ? -1 : await inBackground(libc().syscall, number, MEMBARRIER_CMD_GLOBAL, 0n, 0n, 0n, 0n);
+  const result =
+    number === undefined ? -1 : await inBackground(libc().syscall, number, MEMBARRIER_CMD_GLOBAL, 0n, 0n, 0n, 0n);
   // Kernels booted with nohz_full refuse it with EINVAL.
   if (result < 0) await graceByMapInMap();
 }

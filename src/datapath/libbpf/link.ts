@@ -3,6 +3,7 @@ import type { AgentError } from '../../errors.js';
 import { check, EBUSY, EEXIST, EINVAL, ENODEV, EOPNOTSUPP, EPERM, kernelError } from './errno.js';
 import { Fd, openPin, tryOpenId, tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';
+import { ownProgramIds } from './generations.js';
 import { type LinkInfo, linkInfo, programInfo } from './info.js';
 import { interfaceNotFound } from './interfaces.js';
 import { makeParents, move, pin, unpin } from './pins.js';
@@ -40,17 +41,17 @@ export function attachLink(
     }
     removeLink(linkPin, bpffs);
   }
-  using link = createLink(program, hook, ifindex, xdp);
+  using link = createLink(program, hook, ifindex, xdp, bpffs);
   makeParents(linkPin);
   pin(link.number, linkPin);
 }
 
-function createLink(program: Fd, hook: Hook, ifindex: number, xdp: XdpMode): Fd {
+function createLink(program: Fd, hook: Hook, ifindex: number, xdp: XdpMode, bpffs: string): Fd {
   const opts = hook.direction === 'xdpingress' ? createOpts(XDP_FLAGS[xdp]) : null;
   const result = libbpf().bpf_link_create(program.number, ifindex, ATTACH_TYPE[hook.direction], opts);
   if (result >= 0) return new Fd(result);
   if (result === -ENODEV) throw interfaceNotFound(hook.iface);
-  if (result === -EBUSY || result === -EEXIST) throw occupied(hook, ifindex, result);
+  if (result === -EBUSY || result === -EEXIST) throw occupied(hook, ifindex, result, bpffs);
   if (result === -EOPNOTSUPP && xdp === 'native') {
     const failed = `The driver of ${hook.iface} cannot run XDP itself; attach with xdp_mode auto or generic`;
     throw kernelError(failed, result, 'ATTACH_FAILED');
@@ -66,11 +67,16 @@ function createOpts(flags: number): Buffer {
   return opts;
 }
 
-function occupied(hook: Hook, ifindex: number, errno: number): AgentError {
+function occupied(hook: Hook, ifindex: number, errno: number, bpffs: string): AgentError {
   const id = attachedXdp(ifindex);
   using holder = id === undefined ? undefined : tryOpenId('prog', id);
-  const who = holder === undefined ? 'another program' : `program ${id} (${programInfo(holder.number).name})`;
-  const message = `${hookKey(hook)} is held by ${who}, which is not ours; detach it first, or choose another interface`;
+  if (id === undefined || holder === undefined) {
+    return kernelError(`${hookKey(hook)} is held by another program`, errno, 'HOOK_OCCUPIED');
+  }
+  const whose = ownProgramIds(bpffs, hook.iface).has(id)
+    ? 'which is ours, by another link'
+    : 'which is not ours; detach it first, or choose another interface';
+  const message = `${hookKey(hook)} is held by program ${id} (${programInfo(holder.number).name}), ${whose}`;
   return kernelError(message, errno, 'HOOK_OCCUPIED');
 }
 

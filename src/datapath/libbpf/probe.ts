@@ -1,23 +1,18 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { attempt, type Probe } from './attempt.js';
 import { isBpffs } from './bpffs.js';
-import { check, errnoWords } from './errno.js';
+import { check } from './errno.js';
 import { Fd } from './fd.js';
 import { libbpf } from './ffi.js';
 import { probeHooks } from './probe-hooks.js';
 import { probeTracing } from './probe-tracing.js';
 
-/** One thing that the machine can or cannot do. */
-export interface Probe {
-  readonly name: string;
-  readonly ok: boolean;
-  /** Why not; or, where there is something to say, what was found. */
-  readonly reason: string;
-}
-
 export interface ProbeOptions {
   /** Where bpffs is or will be mounted. */
   readonly bpffs: string;
 }
+
+export type { Probe };
 
 const BPF_MAP_TYPE_ARRAY = 2;
 
@@ -29,27 +24,18 @@ const CAPABILITIES = { CAP_BPF: 39, CAP_NET_ADMIN: 12, CAP_PERFMON: 38, CAP_SYS_
  * programs of two instructions, a veth pair with a name of its own, a folder in bpffs. Existing interfaces are not touched.
  */
 export async function probeKernel({ bpffs }: ProbeOptions): Promise<Probe[]> {
-  const library = probe('libbpf', () => libbpf().libbpf_version_string());
-  const privileges = Object.entries(CAPABILITIES).map(([name, bit]) => probe(name, () => probeCapability(bit)));
+  const library = attempt('libbpf', () => libbpf().libbpf_version_string());
+  const privileges = Object.entries(CAPABILITIES).map(([name, bit]) => attempt(name, () => probeCapability(bit)));
   if (!library.ok) return [library, ...privileges];
   return [
     library,
     ...privileges,
-    probe('BPF system call', probeSyscall),
-    probe('BTF', probeBtf),
-    probe('bpffs', () => probeBpffs(bpffs)),
+    attempt('BPF system call', probeSyscall),
+    attempt('BTF', probeBtf),
+    attempt('bpffs', () => probeBpffs(bpffs)),
     ...(await probeHooks()),
     ...probeTracing(),
   ];
-}
-
-/** @param attempt throws, saying why not; may return what it found */
-export function probe(name: string, attempt: () => string | undefined): Probe {
-  try {
-    return { name, ok: true, reason: attempt() ?? '' };
-  } catch (error) {
-    return { name, ok: false, reason: error instanceof Error ? error.message : String(error) };
-  }
 }
 
 function probeCapability(bit: number): undefined {
@@ -66,7 +52,9 @@ function probeSyscall(): undefined {
 function probeBtf(): string {
   const path = '/sys/kernel/btf/vmlinux';
   if (existsSync(path)) return path;
-  throw new Error(`${path} is absent: the kernel was built without CONFIG_DEBUG_INFO_BTF; CO-RE programs cannot be loaded`);
+  throw new Error(
+    `${path} is absent: the kernel was built without CONFIG_DEBUG_INFO_BTF; CO-RE programs cannot be loaded`,
+  );
 }
 
 function probeBpffs(path: string): string {

@@ -8,7 +8,7 @@ const RATE = 1000;
 
 export async function markOutgoing(stage: KernelStage, tell: Narrator): Promise<void> {
   tell.act('The other direction: packets are marked on their way out');
-  tell.say('dscp-mark writes the DSCP of packets by port. A receiver at the other end looks at their IP headers:', '');
+  tell.say('dscp-mark sets the DSCP of packets by port. A receiver at the other end looks at their headers:', '');
   const voice = await sendOut(stage, VOICE_PORT);
   tell.claim(
     voice.received.byTos[EXPEDITED << 2] === voice.sent,

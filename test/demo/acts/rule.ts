@@ -12,7 +12,7 @@ const RATE = 1000;
 
 export async function addRule(stage: KernelStage, tell: Narrator): Promise<void> {
   tell.act(`Real packets, and a rule against port ${UNWANTED_PORT}`);
-  tell.say("From the other end of the pair, UDP packets are sent to two ports. The counts are the programs' own:", '');
+  tell.say("UDP packets are sent to two ports from the other end of the pair. The counts are the programs' own:", '');
   const free = await sendToBoth(stage, tell);
   const all = free.service + free.unwanted;
   tell.claim(
@@ -21,7 +21,7 @@ export async function addRule(stage: KernelStage, tell: Narrator): Promise<void>
     free,
   );
 
-  tell.say('', 'The rule is an entry in the map where port-drop looks its ports up (map_args in the payload):', '');
+  tell.say('', 'The rule is an entry in the map where port-drop looks ports up (map_args in the payload):', '');
   const before = await readChains(stage);
   const payload = chainPayload(stage.iface, { dropUnwanted: true });
   const acknowledgement = await command(stage, tell, 'deploy', 'rule.json', payload);

@@ -1,0 +1,74 @@
+import { answerFolded, answerRefused, answerRejected, answerReported, finishOf, type Receipt } from './answer.js';
+import type { Delivery } from './bus/delivery.js';
+import type { DesiredState } from './domain/desired.js';
+import type { Host } from './host.js';
+import type { Acknowledgement } from './messages/ack.js';
+import { keyOf, readDelivery } from './reading.js';
+import { type Replay, type ReplayEntry, replay } from './replay.js';
+import type { Finish, Journal } from './store/journal.js';
+import type { Logger } from './telemetry/log.js';
+
+export interface CatchUpOptions {
+  readonly hostName: string;
+  readonly ackSubject: string;
+  readonly journal: Journal;
+  readonly host: Host;
+  readonly log: Logger;
+  readonly serverNow: () => number;
+  /** Throws for a desired state that cannot be. */
+  readonly accept: (desired: DesiredState) => void;
+  /** How often a command may be begun without being finished. */
+  readonly attempts: number;
+}
+
+/**
+ * Folds a backlog into one desired state, reconciles once, and answers every command of it in one write to the journal. For the lane.
+ *
+ * @returns the answer of the command that stands for all; undefined if the backlog has to be gone through one by one: because nothing
+ *   in it can run, or because what it comes to cannot be applied and each command has to succeed or fail for itself
+ */
+export async function catchUp(
+  deliveries: readonly Delivery[],
+  options: CatchUpOptions,
+): Promise<Acknowledgement | undefined> {
+  const { journal, host, hostName, log, serverNow, accept, attempts } = options;
+  const seen = new Set<string>();
+  const readings = deliveries
+    .filter((delivery) => journal.find(keyOf(delivery))?.status === undefined)
+    .filter(({ id }) => !seen.has(id) && seen.add(id))
+    .map((delivery) => ({ delivery, reading: readDelivery(delivery, hostName) }));
+  const result = replay(readings, journal, serverNow(), accept);
+  const last = result.representative === undefined ? undefined : result.entries[result.representative];
+  if (last === undefined || result.desired === null || last.what !== 'folded') return undefined;
+
+  const { delivery } = last;
+  if ((await journal.begin(keyOf(delivery), delivery.verb)) > attempts) return undefined;
+  const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }));
+  if (report.status === 'failed') return undefined;
+  const answer = answerReported(receiptOf(last, hostName), last.command, report);
+  await journal.finishMany(finishesOf(result, delivery, answer, options));
+  return answer;
+}
+
+function finishesOf(result: Replay, last: Delivery, answer: Acknowledgement, options: CatchUpOptions): Finish[] {
+  const { entries, desired, generation } = result;
+  const clearsAwait = entries.some(({ delivery, what }) => what === 'folded' && delivery.verb === 'deploy');
+  return entries.map((entry) => {
+    const key = keyOf(entry.delivery);
+    if (entry.delivery !== last || desired === null) {
+      return finishOf(key, answerOf(entry, last.id, options.hostName), options);
+    }
+    return { ...finishOf(key, answer, options), desired, ...(generation !== undefined && { generation }), clearsAwait };
+  });
+}
+
+function answerOf(entry: ReplayEntry, by: string, hostName: string): Acknowledgement {
+  const receipt = receiptOf(entry, hostName);
+  if (entry.what === 'refused') return answerRefused(receipt, entry.refusal);
+  if (entry.what === 'rejected') return answerRejected(receipt, entry.error);
+  return answerFolded(receipt, by);
+}
+
+function receiptOf({ delivery, gen }: ReplayEntry, host: string): Receipt {
+  return { host, delivery, gen, receivedAt: new Date() };
+}

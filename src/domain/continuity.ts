@@ -1,0 +1,35 @@
+/** The newest command message that was answered, and of which stream. */
+export interface Mark {
+  /** Creation time of the stream, RFC 3339. */
+  readonly created: string;
+  readonly lastSeq: number;
+  /** When the server stored that message, ISO 8601 in UTC with milliseconds; '' where that is not known. */
+  readonly storedAt: string;
+}
+
+/**
+ * How something in the stream relates to what was answered last: it follows; it lies before (a later deploy said it all); the stream
+ * was put back to an earlier state and hands out sequences for the second time; the stream was made anew.
+ */
+export type Continuity = 'follows' | 'lies-before' | 'put-back' | 'made-anew';
+
+/** @param known undefined before the first command */
+export function continuityOfMessage(
+  message: { readonly seq: number; readonly storedAt: string; readonly streamCreated: string },
+  known: Mark | undefined,
+): Continuity {
+  if (known === undefined) return 'follows';
+  if (message.streamCreated !== known.created) return 'made-anew';
+  if (message.seq > known.lastSeq) return 'follows';
+  return message.storedAt > known.storedAt ? 'put-back' : 'lies-before';
+}
+
+/** @param lastSeq sequence of the newest message on the stream, whoever it is for */
+export function continuityOfStream(
+  stream: { readonly created: string; readonly lastSeq: number },
+  known: Mark | undefined,
+): Continuity {
+  if (known === undefined) return 'follows';
+  if (stream.created !== known.created) return 'made-anew';
+  return stream.lastSeq >= known.lastSeq ? 'follows' : 'put-back';
+}
