@@ -1,7 +1,7 @@
 import { release } from 'node:os';
 import type { CommandBus } from './agent.js';
 import { CommandStream } from './bus/commands.js';
-import { type Bus, connectBus } from './bus/connect.js';
+import { type Bus, type BusOptions, connectBus } from './bus/connect.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './bus/delivery.js';
 import { EmbeddedServer } from './bus/embedded.js';
 import { Outbox } from './bus/outbox.js';
@@ -27,6 +27,8 @@ export interface BusLinkOptions {
   readonly signal: AbortSignal;
   readonly startedAt: Date;
   readonly interfaces: () => ReadonlyMap<string, number>;
+  /** What the kernel can do, by name, as far as that has been tried. */
+  readonly features: () => Readonly<Record<string, boolean>>;
   readonly snapshot: () => Promise<L3AFALLHOSTDATA>;
   /** Asked when commands are about to be consumed again after a loss: the sequence after which to go on. */
   readonly onResume: (position: StreamPosition) => Promise<number | undefined>;
@@ -73,8 +75,8 @@ export class BusLink implements CommandBus {
    * @throws AgentError DUPLICATE_HOST, STREAM_INCOMPATIBLE, CONFIG_INVALID, or BROKER_UNREACHABLE when the wait was ended
    */
   async open(): Promise<void> {
-    const { config, version, log, journal, metrics, startedAt, onConflict, onResume } = this.#options;
-    this.#bus = await connectBus(await this.#busOptions(), log);
+    const { config, version, log, journal, metrics, signal, startedAt, onConflict, onResume } = this.#options;
+    this.#bus = await connectBus(busOptions(config, await this.#servers(), signal), log);
     const { connection } = this.#bus;
     metrics.setBrokerConnected(true);
     connection.onReconnect(() => metrics.setBrokerConnected(true));
@@ -171,38 +173,42 @@ export class BusLink implements CommandBus {
     return Date.now() + this.#registration.serverClockOffsetMs();
   }
 
-  async #busOptions() {
-    const { config, log, signal } = this.#options;
-    if (config.natsUrl === undefined) {
-      this.#embedded = new EmbeddedServer({ stateDir: config.stateDir, logger: log });
-    }
-    const servers = config.natsUrl ?? [(await this.#embedded!.start()).url];
-    const files = { caFile: config.natsTlsCa, certFile: config.natsTlsCert, keyFile: config.natsTlsKey };
-    const encrypted =
-      servers.some((url) => url.startsWith('tls:')) || Object.values(files).some((f) => f !== undefined);
-    return {
-      servers,
-      name: `l3af-agent ${config.hostName}`,
-      credsFile: config.natsCreds,
-      nkeyFile: config.natsNkey,
-      tls: encrypted ? files : undefined,
-      inboxPrefix: config.inboxPrefix,
-      jsApiPrefix: config.jsApiPrefix,
-      signal,
-    };
+  async #servers(): Promise<readonly string[]> {
+    const { config, log } = this.#options;
+    if (config.natsUrl !== undefined) return config.natsUrl;
+    this.#embedded = new EmbeddedServer({ stateDir: config.stateDir, logger: log });
+    return [(await this.#embedded.start()).url];
   }
 
   #describe(config: Config, version: string) {
-    const { journal, interfaces } = this.#options;
+    const { journal, interfaces, features } = this.#options;
     const { generation, stream } = journal;
     return {
       host: config.hostName,
       version,
       interfaces: [...interfaces()].map(([name, index]) => ({ name, index })),
-      labels: {},
-      kernel: { release: release(), features: {} },
+      labels: config.labels,
+      kernel: { release: release(), features: { ...features() } },
       ...(generation !== undefined && { gen: generation }),
       ...(stream !== undefined && { seq: stream.lastSeq }),
     };
   }
+}
+
+/** How to reach the broker, as it is configured. */
+export function busOptions(config: Config, servers: readonly string[], signal: AbortSignal): BusOptions {
+  const files = { caFile: config.natsTlsCa, certFile: config.natsTlsCert, keyFile: config.natsTlsKey };
+  // nats.js takes no notice of the scheme.
+  const encrypted =
+    servers.some((url) => url.startsWith('tls:')) || Object.values(files).some((file) => file !== undefined);
+  return {
+    servers,
+    name: `l3af-agent ${config.hostName}`,
+    credsFile: config.natsCreds,
+    nkeyFile: config.natsNkey,
+    tls: encrypted ? files : undefined,
+    inboxPrefix: config.inboxPrefix,
+    jsApiPrefix: config.jsApiPrefix,
+    signal,
+  };
 }

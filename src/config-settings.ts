@@ -93,6 +93,14 @@ const TABLE = {
     absent: 'made of host_name',
     example: 'web1_example',
   },
+  labels: {
+    schema: value.labels,
+    placeholder: 'labels',
+    description: 'what the fleet calls this host by, as name=value pairs joined by commas; shown in its registration',
+    default: () => '',
+    absent: 'none',
+    example: 'rack=a1,role=edge',
+  },
   prefix: {
     schema: value.subjectPrefix,
     placeholder: 'subject',

@@ -115,6 +115,12 @@ export const hostName = matching(
   (text) => text.length <= HOST_NAME_MAX && /^[\x21-\x7e]+$/.test(text),
 );
 
+export const labels = expecting('name=value pairs joined by commas', (text) => {
+  const pairs = text === '' ? [] : text.split(',').map((pair) => pair.trim());
+  if (!pairs.every((pair) => /^[A-Za-z0-9][\w./-]{0,62}=[\w./-]{0,63}$/.test(pair))) return undefined;
+  return Object.fromEntries(pairs.map((pair) => pair.split('=', 2) as [string, string]));
+});
+
 export const listenAddress = expecting(
   'an address and a port such as 127.0.0.1:8898 or [::1]:8898, or off',
   (text): ListenAddress | 'off' | undefined => {

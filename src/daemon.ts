@@ -28,6 +28,8 @@ export interface DaemonOptions {
   readonly log: Logger;
   /** Taken over: closed when the daemon stops. */
   readonly datapath: Datapath;
+  /** Finds out by trying what the kernel can do, for the registration. */
+  readonly probe: () => Promise<Readonly<Record<string, boolean>>>;
   /** Called when the daemon cannot go on; the datapath stays as it is. */
   readonly onFatal: (error: unknown) => void;
   /** Told of every step before it runs. */
@@ -55,6 +57,7 @@ export class Daemon {
   #link: BusLink | undefined;
   #agent: Agent | undefined;
   #ready = false;
+  #features: Readonly<Record<string, boolean>> = {};
   /** The newest observation, for the health page; a request on the bus makes one of its own. */
   #observed: Observed | undefined;
   #joined: Promise<void> = Promise.resolve();
@@ -70,6 +73,7 @@ export class Daemon {
     await this.#openState();
     await this.#startTelemetry();
     await this.#repair();
+    this.#features = await this.#options.probe();
     this.#every(config.reconcileInterval, () => this.#repair());
     this.#joined = this.#join().catch((error: unknown) => {
       if (this.#joining.signal.aborted) return;
@@ -163,6 +167,7 @@ export class Daemon {
       signal: this.#joining.signal,
       startedAt: this.#startedAt,
       interfaces: () => this.#observed?.interfaces ?? new Map(),
+      features: () => this.#features,
       snapshot: () => this.#snapshot(),
       onResume: async () => {
         await this.#agent?.checkPosition();

@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import { probeBroker, renderProbes } from './check.js';
 import { type Config, describeConfig, loadConfig, SETTINGS } from './config.js';
 import { Daemon } from './daemon.js';
 import type { Datapath } from './datapath/datapath.js';
 import { ensureBpffs } from './datapath/libbpf/bpffs.js';
 import { LibbpfDatapath } from './datapath/libbpf/datapath.js';
-import { type Probe, probeKernel } from './datapath/libbpf/probe.js';
+import { probeKernel } from './datapath/libbpf/probe.js';
 import { interfacesOfMachine, MemoryDatapath } from './datapath/memory.js';
 import { AgentError, type ErrorCode } from './errors.js';
 import { PROJECT_ROOT } from './roots.js';
@@ -64,7 +66,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   const { config } = loadConfig({ flags, env: process.env });
   const log = createLogger({ level: config.logLevel, host: config.hostName });
   const datapath = await openDatapath(config);
-  const daemon = new Daemon({ config, version, log, datapath, onFatal: (error) => void stop('failure', error) });
+  const probe = () => featuresOf(config);
+  const daemon = new Daemon({ config, version, log, datapath, probe, onFatal: (error) => void stop('failure', error) });
   let stopping = false;
   const stop = async (reason: string, error?: unknown) => {
     if (stopping) return;
@@ -86,16 +89,19 @@ async function openDatapath({ datapath, bpffs, xdpMode, tcMode }: Config): Promi
   return new LibbpfDatapath({ bpffs, xdp: xdpMode, tc: tcMode });
 }
 
-async function check(flags: Record<string, unknown>): Promise<void> {
-  const { config } = loadConfig({ flags, env: process.env });
-  const probes = await probeKernel({ bpffs: config.bpffs });
-  if (flags.json === true) process.stdout.write(`${JSON.stringify(probes, null, 2)}\n`);
-  else process.stdout.write(table(probes));
+async function featuresOf({ datapath, bpffs }: Config): Promise<Record<string, boolean>> {
+  const probes = datapath === 'memory' ? [] : await probeKernel({ bpffs });
+  return Object.fromEntries(probes.map(({ name, ok }) => [name, ok]));
 }
 
-function table(probes: readonly Probe[]): string {
-  const width = Math.max(...probes.map(({ name }) => name.length));
-  return probes.map(({ name, ok, reason }) => `${name.padEnd(width)}  ${ok ? 'yes' : 'no '}  ${reason}\n`).join('');
+async function check(flags: Record<string, unknown>): Promise<void> {
+  const { config } = loadConfig({ flags, env: process.env });
+  const probes = [
+    { name: 'kernel', ok: true, reason: release() },
+    ...(await probeKernel({ bpffs: config.bpffs })),
+    await probeBroker(config),
+  ];
+  process.stdout.write(flags.json === true ? `${JSON.stringify(probes, null, 2)}\n` : renderProbes(probes));
 }
 
 function showConfig(flags: Record<string, unknown>): void {

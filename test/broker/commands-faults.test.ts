@@ -74,7 +74,7 @@ test('twenty commands with the server killed again and again are all handled, in
 test('a connection that breaks while the server lives on costs no command and no wait', async (t) => {
   const given = await givenBus(t);
   const { effects, handler } = recording();
-  await commandsOf(t, given).consume(0, handler);
+  await commandsOf(t, given, { pullExpiresMs: 60_000 }).consume(0, handler);
 
   for (let round = 0; round < 5; round++) {
     await given.bus.nc.reconnect();

@@ -12,18 +12,19 @@ export async function offer(stage: Stage, tell: Narrator): Promise<void> {
   tell.say('In another terminal:', '');
   tell.command(`export L3AF_NATS_URL=${agent.natsUrl}`);
   tell.command(`alias l3afctl="node ${relative(process.cwd(), L3AFCTL)}"`);
-  tell.say('', 'Ask, and change something:', '');
+  tell.say('', 'Ask:', '');
   tell.command('l3afctl status');
   tell.command(`l3afctl programs --host ${HOST}`);
   tell.command(`l3afctl acks --host ${HOST}`);
+  if (hasKernel(stage)) offerKernel(stage, tell);
+  tell.say('', 'Change something, and take everything away:', '');
   tell.command(`l3afctl deploy -f ${folder}/chain.json --wait`);
   tell.command(`l3afctl delete -f ${folder}/names.json --wait`);
   tell.say('', 'The same without l3afctl:', '');
   tell.command("nats -s $L3AF_NATS_URL sub 'l3af.>'");
   tell.command(`nats -s $L3AF_NATS_URL request l3af.req.${HOST}.programs '{}'`);
-  tell.command(`nats -s $L3AF_NATS_URL pub l3af.cmd.${HOST}.deploy "$(cat ${folder}/rule.json)"`);
-  if (hasKernel(stage)) offerKernel(stage, tell);
-  tell.say('', 'Kill the agent:', '');
+  tell.command(`nats -s $L3AF_NATS_URL pub l3af.cmd.${HOST}.deploy "$(cat ${folder}/chain.json)"`);
+  tell.say('', 'Kill the agent; what is attached stays:', '');
   tell.command(`kill -9 ${agent.pid}`);
   tell.say('', tell.style('bold', 'Ctrl-C in this terminal takes everything down again.'));
 }

@@ -57,6 +57,7 @@ describe('the sources of a setting', () => {
       prefix: 'l3af',
       jsApiPrefix: undefined,
       inboxPrefix: undefined,
+      labels: {},
       stateDir: '/var/lib/l3af-agent',
       bpffs: '/sys/fs/bpf',
       repoUrl: undefined,

@@ -16,7 +16,7 @@ describe("the demo's drawings", () => {
 
     assert.deepEqual(drawChain({ title: 'eth1 xdpingress', members }, plain), [
       'eth1 xdpingress',
-      '╭ xdp-root ╮    ╭ port-count 1.0 ╮    ╭ last ──╮',
+      '╭ xdp-root ╮    ╭ port-count 1.0 ╮    ╭ last ───╮',
       '│ prog 12  │ ─▶ │ prog 14        │ ─▶ │ prog 16 │',
       '╰ slot 21 ─╯    ╰ slot 25 ───────╯    ╰─────────╯',
     ]);
