@@ -29,7 +29,7 @@ import type { Metrics } from './telemetry/metrics.js';
 /** The bus, as far as commands need it. */
 export interface CommandBus {
   position(): Promise<StreamPosition>;
-  /** The commands past `after`, from the last deploy that is `usable` on. */
+  /** The commands past `after`; for null, those from the last deploy that is `usable` on. */
   backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog>;
   consume(after: number, handler: (delivery: Delivery) => Promise<Disposition>): Promise<void>;
   /** Resolves when every acknowledgement in the journal's outbox is confirmed by its stream. */

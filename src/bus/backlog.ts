@@ -15,11 +15,11 @@ const READER_INACTIVE_MS = 30_000;
 export type Usable = (deploy: Delivery) => boolean;
 
 /**
- * Reads what is on the stream for one host past `after`, from its last usable deploy on, in a time that does not depend on how much
- * lies before that deploy.
+ * Reads what is on the stream for one host. With nothing known of the host, from its last usable deploy on, in a time that does not
+ * depend on how much lies before that deploy; else everything past `after`, since each of those commands still awaits its answer.
  *
- * @param after null for everything
- * @param usable asked for the last deploy; when it says no, earlier ones are looked at
+ * @param after sequence of the last command answered; null when nothing is known
+ * @param usable asked for the last deploy when nothing is known; when it says no, earlier ones are looked at
  * @throws AgentError BROKER_UNREACHABLE, transient, when the connection breaks meanwhile; errors of nats.js
  */
 export async function readBacklog(
@@ -29,13 +29,10 @@ export async function readBacklog(
   const stream = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
   const { created } = stream;
   const deploys = subjects.command('deploy');
-  const newest = await newestOn(bus, deploys, created);
+  const newest = after === null ? await newestOn(bus, deploys, created) : undefined;
   const source: Source = { bus, host, created, upTo: Math.max(stream.state.last_seq, newest?.seq ?? 0) };
-  const first = (after ?? 0) + 1;
-  let start = first;
-  if (newest !== undefined && newest.seq >= first) {
-    start = usable(newest) ? newest.seq : ((await lastUsable(source, deploys, first, usable)) ?? first);
-  }
+  let start = (after ?? 0) + 1;
+  if (newest !== undefined) start = usable(newest) ? newest.seq : ((await lastUsable(source, deploys, usable)) ?? start);
   const deliveries: Delivery[] = [];
   for await (const delivery of read(source, subjects.commandFilter, start)) deliveries.push(delivery);
   return { deliveries, upTo: source.upTo };
@@ -49,9 +46,9 @@ interface Source {
   readonly upTo: number;
 }
 
-async function lastUsable(source: Source, subject: string, first: number, usable: Usable): Promise<number | undefined> {
+async function lastUsable(source: Source, subject: string, usable: Usable): Promise<number | undefined> {
   let last: number | undefined;
-  for await (const deploy of read(source, subject, first)) {
+  for await (const deploy of read(source, subject, 1)) {
     if (usable(deploy)) last = deploy.seq;
   }
   return last;

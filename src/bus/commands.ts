@@ -60,10 +60,10 @@ export class CommandStream {
   }
 
   /**
-   * The host's commands past `after`, from the last deploy on; without any deploy, from the first one. Tries again for as long as
-   * the server is away.
+   * All of the host's commands past `after`; with nothing known, those from the last deploy on, or without any deploy all. Tries
+   * again for as long as the server is away.
    *
-   * @param after sequence of the last command handled; null when nothing is known
+   * @param after sequence of the last command answered; null when nothing is known
    * @param usable whether a deploy may stand at the head: one that is refused changes nothing, so what counts lies before it
    */
   async backlog(after: number | null, usable: Usable = () => true): Promise<Backlog> {

@@ -34,9 +34,9 @@ export interface StreamPosition {
   readonly consumerFloor: number | undefined;
 }
 
-/** The commands that lie between the last handled one and now, from the last deploy on. */
+/** The commands that a starting agent has to catch up with. */
 export interface Backlog {
-  /** In stream order, the first one the last `deploy` if there is one past `after`. */
+  /** In stream order. Past a known sequence, all; with nothing known, the first one is the last usable `deploy`, if there is one. */
   readonly deliveries: readonly Delivery[];
   /** Sequence of the newest message that was considered; consuming goes on after it. */
   readonly upTo: number;

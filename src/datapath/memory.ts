@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type Hook, hookKey, sameHook } from '../domain/hook.js';
+import { encodeMapArgs } from '../domain/mapvalue.js';
 import type { Attachment, Generation, MapInfo, Observed, ObservedHook } from '../domain/observed.js';
 import { ifaceOfSegment, mapPin, mapSegment, parseGenerationName, programPin, slotPin } from '../domain/pins.js';
 import { AgentError } from '../errors.js';
 import type { Datapath, LinkRef, LoadRequest, MapChange } from './datapath.js';
-import { encodeMapArgs } from './mapvalue.js';
 import { type DeclaredMap, readObjectFile } from './object.js';
 
 const BPF_MAP_TYPE_PROG_ARRAY = 3;

@@ -43,7 +43,10 @@ export interface Attachment {
 export interface ObservedHook {
   readonly hook: Hook;
   readonly attachments: readonly Attachment[];
-  /** Every generation pinned for this hook: live ones, and what a crash left. */
+  /**
+   * Every generation pinned for this hook: live ones, and what a crash left. Each comes before the one that its slot names: in this order
+   * they can be let go, since a program stays in the kernel as long as a slot names it.
+   */
   readonly generations: readonly Generation[];
 }
 

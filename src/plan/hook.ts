@@ -184,7 +184,8 @@ function attachEntry(
     return { commit: [{ op: 'attach', hook, program: programPin(entry.dir), link: entry.link }], detach: dead };
   }
   const attached = standing.find((generation) => generation.programId === live.programId);
-  const inPlace = entry.kept !== undefined && entry.kept === attached && live.linkPin === entry.link;
+  const inPlace =
+    entry.kept !== undefined && entry.kept === attached && (live.linkPin === entry.link || live.kind === 'clsact');
   if (inPlace) return { commit: [], detach: dead };
   const from = { program: programPin(attached?.dir ?? ''), link: live.linkPin };
   return {

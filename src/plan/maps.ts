@@ -1,4 +1,4 @@
-import { encodeMapArgs, isArrayKind } from '../datapath/mapvalue.js';
+import { encodeMapArgs, isArrayKind } from '../domain/mapvalue.js';
 import type { Generation, MapInfo } from '../domain/observed.js';
 import { mapPin } from '../domain/pins.js';
 import type { MapArgs, Program } from '../domain/program.js';

@@ -2,13 +2,7 @@ import assert from 'node:assert/strict';
 import { isIPv6 } from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import {
-  encodeMapArgs,
-  isArrayKind,
-  isPerCpuKind,
-  type MapShape,
-  perCpuValueSize,
-} from '../../src/datapath/mapvalue.js';
+import { encodeMapArgs, isArrayKind, isPerCpuKind, type MapShape, perCpuValueSize } from '../../src/domain/mapvalue.js';
 import type { MapScalar } from '../../src/domain/program.js';
 import { AgentError } from '../../src/errors.js';
 

@@ -1,10 +1,10 @@
 import { mkdirSync } from 'node:fs';
 import { programKind } from '../../domain/hook.js';
+import { encodeMapArgs } from '../../domain/mapvalue.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { mapPin, mapSegment, programPin, slotPin } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
 import type { LoadRequest, MapChange } from '../datapath.js';
-import { encodeMapArgs } from '../mapvalue.js';
 import { firstComplaint, verdict, verifierLog } from './complaints.js';
 import { check, EPERM, errnoWords } from './errno.js';
 import { tryOpenPin } from './fd.js';

@@ -1,7 +1,7 @@
+import { isArrayKind, isPerCpuKind, perCpuValueSize } from '../../domain/mapvalue.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { AgentError } from '../../errors.js';
 import type { MapChange } from '../datapath.js';
-import { isArrayKind, isPerCpuKind, perCpuValueSize } from '../mapvalue.js';
 import { check, E2BIG, ENOENT, EPERM, kernelError } from './errno.js';
 import { type Fd, openPin } from './fd.js';
 import { libbpf } from './ffi.js';

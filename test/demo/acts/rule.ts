@@ -12,7 +12,7 @@ const RATE = 1000;
 
 export async function addRule(stage: KernelStage, tell: Narrator): Promise<void> {
   tell.act(`Real packets, and a rule against port ${UNWANTED_PORT}`);
-  tell.say("UDP packets are sent to two ports from the other end of the pair. The counts are the programs' own:", '');
+  tell.say("UDP packets are sent to two ports, from the pair's other end. The counts are the programs' own:", '');
   const free = await sendToBoth(stage, tell);
   const all = free.service + free.unwanted;
   tell.claim(

@@ -1,6 +1,6 @@
-import type { MapInfo } from '../domain/observed.js';
-import type { MapArgs, MapScalar } from '../domain/program.js';
 import { AgentError } from '../errors.js';
+import type { MapInfo } from './observed.js';
+import type { MapArgs, MapScalar } from './program.js';
 
 /*
  * From the numbers and strings of a payload's `map_args` to the raw bytes of a map's keys and values. Map memory is in the

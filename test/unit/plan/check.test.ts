@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Hook } from '../../../src/domain/hook.js';
+import type { Observed } from '../../../src/domain/observed.js';
+import { absentInterfaces, check } from '../../../src/plan/check.js';
+import { desiredAt, program } from '../../support/chains.js';
+
+const hook: Hook = { iface: 'eth1', direction: 'xdpingress' };
+const codes = (...args: Parameters<typeof check>) => check(...args).map(({ code, path }) => `${code} ${path}`);
+
+describe('check of a desired state', () => {
+  it('lets only the last running program do without a slot', () => {
+    const [first, last] = [program('a', 1, { mapName: '' }), program('b', 2, { mapName: '' })];
+    assert.deepEqual(codes(desiredAt(hook, first, last), true), [`INVALID_FIELD ${first.path}.map_name`]);
+    assert.deepEqual(codes(desiredAt(hook, first, { ...last, enabled: false }), true), []);
+  });
+
+  it('holds a chain to the tail calls that the kernel allows', () => {
+    const many = Array.from({ length: 34 }, (_, n) => program(`p${n}`, n + 1));
+    assert.deepEqual(codes(desiredAt(hook, ...many.slice(0, 33)), true), []);
+    assert.deepEqual(codes(desiredAt(hook, ...many), true), [`INVALID_FIELD ${many[33]!.path}`]);
+  });
+
+  it('refuses a second running program while chaining is off', () => {
+    const second = program('b', 2);
+    assert.deepEqual(codes(desiredAt(hook, program('a', 1), second), false), [`CHAINING_OFF ${second.path}`]);
+    assert.deepEqual(codes(desiredAt(hook, program('a', 1), { ...second, enabled: false }), false), []);
+  });
+});
+
+describe('absentInterfaces', () => {
+  const observed: Observed = { hooks: [], interfaces: new Map([['eth0', 2]]), publicMaps: new Map() };
+
+  it('names each absent interface once, where the payload names it', () => {
+    const desired = desiredAt(hook, program('a', 1), program('b', 2));
+    const faults = absentInterfaces(desired, observed);
+    assert.deepEqual(
+      faults.map(({ code, path }) => `${code} ${path}`),
+      ['INTERFACE_NOT_FOUND 0.iface'],
+    );
+  });
+
+  it('does not ask for an interface that nothing is to run on', () => {
+    assert.deepEqual(absentInterfaces(desiredAt(hook, program('a', 1, { enabled: false })), observed), []);
+  });
+});
