@@ -64,9 +64,14 @@ function readLink(path: string, ifindex: number | undefined): Attachment | undef
   return { kind, linkPin: path, linkId: info.id, programId: info.programId, attached };
 }
 
-function readFilter({ hook, generations }: Hooked, present: ReadonlyMap<string, number>): Attachment | undefined {
+/** Asked for only where no link holds the chain: libbpf tells on stderr of every interface that has no qdisc to ask. */
+function readFilter(
+  { hook, attachments, generations }: Hooked,
+  present: ReadonlyMap<string, number>,
+): Attachment | undefined {
   const ifindex = present.get(hook.iface);
   if (hook.direction === 'xdpingress' || ifindex === undefined) return undefined;
+  if (attachments.some(({ attached }) => attached)) return undefined;
   const programId = filteringProgram(ifindex, hook.direction);
   if (programId === undefined || !generations.some((generation) => generation.programId === programId))
     return undefined;

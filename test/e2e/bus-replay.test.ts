@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FleetClient } from '../../src/client/fleet-client.js';
+import type { Acknowledgement } from '../../src/messages/ack.js';
+import type { AgentProcess } from '../support/agent-process.js';
+import { type BusBed, givenBusBed, HOST, namesOnXdp, onXdp, stepsOf } from '../support/bus-bed.js';
+import { payloadProgram } from '../support/packages.js';
+
+/*
+ * An agent that starts finds what was sent while it was away, and brings its host to where that leads, in one go.
+ */
+
+const portCount = payloadProgram('port-count', { seq_id: 1 });
+const portDrop = payloadProgram('port-drop', { seq_id: 2 });
+const rateLimit = payloadProgram('rate-limit', { seq_id: 3 });
+
+/** Commands of every kind that contradict each other and that no two of which ask for the same. */
+function history(length: number): [verb: string, payload: unknown][] {
+  return Array.from({ length }, (_, index) => {
+    const config = { ...portDrop, seq_id: 10 + index };
+    if (index % 3 === 0) return ['deploy', onXdp(config)];
+    if (index % 3 === 1) return ['add', onXdp({ ...rateLimit, seq_id: 10 + index })];
+    return ['delete', namesOnXdp('port-drop')];
+  });
+}
+
+async function runningPrograms({ server }: BusBed): Promise<string[]> {
+  const client = await FleetClient.connect({ servers: [server.url] });
+  try {
+    const { programs } = await client.programs(HOST);
+    return programs.filter(({ running }) => running).map(({ name, seq_id }) => `${seq_id} ${name}`);
+  } finally {
+    await client.close();
+  }
+}
+
+function verdicts(acks: readonly Acknowledgement[]): string[] {
+  return acks.map(({ id, status, code }) => [id, status, code].filter((word) => word !== undefined).join(' '));
+}
+
+/** The steps after the agent's own repair at its start. */
+function commandSteps(agent: AgentProcess): { op: string; step: string }[] {
+  return stepsOf(agent).filter(({ op }) => op !== 'reconcile');
+}
+
+test('a host without state and with 10,000 earlier commands is brought to its state by one reconcile', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller } = bed;
+  await controller.createStreams();
+  await controller.publishAll(history(9_993));
+  await controller.publishAll([
+    ['deploy', onXdp(portCount, portDrop)],
+    ['add', onXdp(rateLimit)],
+    ['add', onXdp({ ...portDrop, seq_id: 7 })],
+    ['delete', namesOnXdp('port-drop', 'never-there')],
+    ['add', { host_name: HOST }],
+    ['delete', namesOnXdp('port-drop')],
+  ]);
+  await controller.publish('add', onXdp(portDrop), { expires: new Date(Date.now() - 1_000) });
+  const agent = bed.agent();
+
+  await agent.start();
+
+  assert.deepEqual(await runningPrograms(bed), ['1 port-count', '3 rate-limit']);
+  const caughtUp = agent.logs().find(({ msg }) => msg === 'caught up with the stream');
+  assert.deepEqual([caughtUp?.commands, caughtUp?.folded], [7, true]);
+  const steps = commandSteps(agent);
+  assert.deepEqual([...new Set(steps.map(({ op }) => op))], ['delete-9999'], 'one reconcile, for one command');
+  assert.deepEqual(
+    steps.filter(({ step }) => /^(load|attach)/.test(step)).map(({ step }) => step.split(' ').slice(0, 2).join(' ')),
+    ['load rate-limit', 'load port-count', 'load xdp-root', 'attach xdp-root'],
+  );
+
+  const acks = await controller.acks();
+  assert.deepEqual(verdicts(acks), [
+    'deploy-9994 superseded SUPERSEDED',
+    'add-9995 superseded SUPERSEDED',
+    'add-9996 rejected NAME_CONFLICT',
+    'delete-9997 superseded SUPERSEDED',
+    'add-9998 rejected INVALID_FIELD',
+    'delete-9999 applied',
+    'add-10000 expired EXPIRED',
+  ]);
+  assert.deepEqual(
+    acks[5]?.programs.map(({ name, result }) => [name, result]),
+    [
+      ['port-count', 'started'],
+      ['rate-limit', 'started'],
+      ['port-drop', 'unchanged'],
+    ],
+  );
+
+  const { status } = await controller.send('add', onXdp(portDrop));
+  assert.equal(status, 'applied');
+  assert.deepEqual(await runningPrograms(bed), ['1 port-count', '2 port-drop', '3 rate-limit']);
+  await controller.untilSettled();
+});
