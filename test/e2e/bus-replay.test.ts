@@ -68,7 +68,7 @@ test('a host without state and with 10,000 earlier commands is brought to its st
   assert.deepEqual([...new Set(steps.map(({ op }) => op))], ['delete-9999'], 'one reconcile, for one command');
   assert.deepEqual(
     steps.filter(({ step }) => /^(load|attach)/.test(step)).map(({ step }) => step.split(' ').slice(0, 2).join(' ')),
-    ['load rate-limit', 'load port-count', 'load xdp-root', 'attach xdp-root'],
+    ['load port-count', 'load rate-limit', 'load xdp-root', 'attach xdp-root'],
   );
 
   const acks = await controller.acks();
@@ -93,5 +93,90 @@ test('a host without state and with 10,000 earlier commands is brought to its st
   const { status } = await controller.send('add', onXdp(portDrop));
   assert.equal(status, 'applied');
   assert.deepEqual(await runningPrograms(bed), ['1 port-count', '2 port-drop', '3 rate-limit']);
+  await controller.untilSettled();
+});
+
+test('a host that was away answers every command that it missed, and reconciles once', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller } = bed;
+  const agent = bed.agent();
+  await agent.start();
+  await controller.send('deploy', onXdp(portCount, rateLimit));
+  await controller.untilSettled();
+  await agent.stop();
+  const missed = await controller.publishAll([
+    ...history(9_997),
+    ['deploy', onXdp(portCount)],
+    ['add', onXdp(portDrop)],
+    ['delete', namesOnXdp('port-count')],
+  ]);
+  const before = commandSteps(agent).length;
+
+  await agent.start();
+
+  assert.deepEqual(await runningPrograms(bed), ['2 port-drop']);
+  assert.deepEqual(agent.logs().findLast(({ msg }) => msg === 'caught up with the stream')?.commands, missed.length);
+  const steps = commandSteps(agent).slice(before);
+  assert.deepEqual([...new Set(steps.map(({ op }) => op))], [missed.at(-1)], 'one reconcile, for one command');
+  assert.equal(steps.filter(({ step }) => step.startsWith('load')).length, 1, 'what runs already is not loaded again');
+
+  const acks = (await controller.acks()).slice(1);
+  assert.deepEqual(
+    acks.map(({ id }) => id),
+    missed,
+    'one answer each, in the order of the commands',
+  );
+  assert.equal(acks.at(-1)?.status, 'applied');
+  for (const { id, status } of acks.slice(0, -1))
+    assert.ok(['superseded', 'rejected'].includes(status), `${id} ${status}`);
+  await controller.untilSettled();
+});
+
+test('a deploy that is refused does not hide what was sent before it', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller } = bed;
+  await controller.createStreams();
+  await controller.publishAll([
+    ['deploy', onXdp(rateLimit)],
+    ['deploy', onXdp(portCount)],
+    ['add', onXdp(portDrop)],
+    ['deploy', Buffer.from('{ this is no JSON')],
+    ['deploy', [{ host_name: 'web2', iface: 'lo', bpf_programs: null }]],
+  ]);
+  await controller.publish('deploy', onXdp(rateLimit), { expires: new Date(Date.now() - 1_000) });
+
+  await bed.agent().start();
+
+  assert.deepEqual(await runningPrograms(bed), ['1 port-count', '2 port-drop']);
+  assert.deepEqual(verdicts(await controller.acks()), [
+    'deploy-2 superseded SUPERSEDED',
+    'add-3 applied',
+    'deploy-4 rejected INVALID_JSON',
+    'deploy-5 rejected FOREIGN_HOST',
+    'deploy-6 expired EXPIRED',
+  ]);
+  await controller.untilSettled();
+});
+
+test('a backlog whose sum cannot be applied is gone through one by one, each command for itself', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller } = bed;
+  await controller.createStreams();
+  await controller.publishAll([
+    ['deploy', onXdp(portCount)],
+    ['add', onXdp({ ...rateLimit, version: '9.9' })],
+    ['add', onXdp(portDrop)],
+  ]);
+
+  await bed.agent().start();
+
+  const last = await controller.ackOf('add-3');
+  assert.equal(last.status, 'applied');
+  assert.deepEqual(verdicts(await controller.acks()), [
+    'deploy-1 applied',
+    'add-2 failed ARTIFACT_NOT_FOUND',
+    'add-3 applied',
+  ]);
+  assert.deepEqual(await runningPrograms(bed), ['1 port-count', '2 port-drop']);
   await controller.untilSettled();
 });

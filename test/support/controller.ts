@@ -154,7 +154,7 @@ export class Controller {
   }
 
   async #newestAck(): Promise<Acknowledgement | undefined> {
-    const stored = await this.jsm.direct
+    const stored = await this.jsm.streams
       .getMessage(STREAMS.acks, { last_by_subj: this.subjects.ack })
       .catch(() => null);
     return stored === null ? undefined : parseAcknowledgement(stored.data);
