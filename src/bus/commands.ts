@@ -5,6 +5,7 @@ import { pause, retryDelay } from './backoff.js';
 import type { Bus } from './connect.js';
 import { consumerInfo, ensureConsumer } from './consumer.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './delivery.js';
+import { commandAt } from './direct-get.js';
 import { insist } from './insist.js';
 import { type Logger, messageOf } from './logger.js';
 import { type Origin, originOf, toDelivery } from './message.js';
@@ -57,6 +58,19 @@ export class CommandStream {
     const stream = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
     const consumer = await consumerInfo(bus, host);
     return { created: stream.created, lastSeq: stream.state.last_seq, consumerFloor: consumer?.ack_floor.stream_seq };
+  }
+
+  /**
+   * The command that the stream has at a sequence now. A store that was put back hands out its sequences again: one whose command is
+   * not the one that was handled has seen a rewind, also when it has long grown past it.
+   *
+   * @returns undefined when there is none, or this account may not look
+   * @throws as {@link position}
+   */
+  async at(seq: number): Promise<Delivery | undefined> {
+    const { bus } = this.#options;
+    const { created } = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
+    return commandAt(bus, seq, created);
   }
 
   /**

@@ -4,6 +4,7 @@ import { STREAMS } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
 import type { Delivery } from './delivery.js';
 import { toDelivery } from './message.js';
+import { isDenied } from './nats-errors.js';
 
 const TIMEOUT_MS = 10_000;
 
@@ -18,6 +19,29 @@ export async function newestOn(bus: Bus, subject: string, streamCreated: string)
   const answer = await bus.connection.guard(bus.nc.request(request, '', { timeout: TIMEOUT_MS }));
   if (answer.headers?.code === 404) return undefined;
   return toDelivery({ subject, data: answer.data, headers: answer.headers }, originOfDirect(answer), streamCreated);
+}
+
+/**
+ * The command at a sequence, whichever host's; undefined when there is none, or the account may not ask for it: this request cannot be
+ * confined to one host.
+ *
+ * @throws as {@link newestOn}
+ */
+export async function commandAt(bus: Bus, seq: number, streamCreated: string): Promise<Delivery | undefined> {
+  const request = `${bus.jsApiPrefix}.DIRECT.GET.${STREAMS.commands}`;
+  try {
+    const exchange = bus.nc.request(request, JSON.stringify({ seq }), { timeout: TIMEOUT_MS });
+    const answer = await bus.connection.guard(exchange);
+    if (answer.headers?.code === 404) return undefined;
+    const origin = originOfDirect(answer);
+    // Of a sequence that was deleted, the server knows the next one.
+    if (origin.seq !== seq) return undefined;
+    const subject = answer.headers?.get('Nats-Subject') ?? '';
+    return toDelivery({ subject, data: answer.data, headers: answer.headers }, origin, streamCreated);
+  } catch (error) {
+    if (isDenied(error)) return undefined;
+    throw error;
+  }
 }
 
 function originOfDirect({ headers, subject }: Msg): { seq: number; timestampNanos: number } {

@@ -31,7 +31,8 @@ export interface OutboxOptions {
 }
 
 interface Waiter {
-  readonly ids: ReadonlySet<string>;
+  /** Of the entries that it still waits for. */
+  readonly ids: Set<string>;
   resolve(): void;
   reject(error: AgentError): void;
 }
@@ -100,7 +101,7 @@ export class Outbox {
         await untilAborted(wake.signal);
       } else if (await this.#deliver(entry, attempt)) {
         attempt = 0;
-        this.#release();
+        this.#release(entry.id);
       } else {
         await pause(retryDelay(attempt++), wake.signal);
         await bus.connection.untilConnected(signal);
@@ -125,10 +126,10 @@ export class Outbox {
     }
   }
 
-  #release(): void {
-    const waiting = new Set(this.#options.store.pending().map(({ id }) => id));
+  #release(id: string): void {
     for (const waiter of [...this.#waiters]) {
-      if ([...waiter.ids].some((id) => waiting.has(id))) continue;
+      waiter.ids.delete(id);
+      if (waiter.ids.size > 0) continue;
       this.#waiters.delete(waiter);
       waiter.resolve();
     }

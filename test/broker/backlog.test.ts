@@ -109,3 +109,15 @@ test('reading a backlog of more than one batch leaves no reader behind', async (
   );
   assert.deepEqual(await given.bus.jsm.consumers.list(STREAMS.commands).next(), []);
 });
+
+test('a command can be looked at by its sequence', async (t) => {
+  const given = await givenBus(t);
+  const commands = commandsOf(given);
+  for (const body of ['1', '2', '3']) await given.controller.send('add', body, { 'Nats-Msg-Id': `id-${body}` });
+  await given.bus.jsm.streams.deleteMessage(STREAMS.commands, 2);
+
+  assert.deepEqual(await commands.at(1), (await commands.backlog(null)).deliveries[0]);
+  assert.equal((await commands.at(3))?.id, 'id-3');
+  assert.equal(await commands.at(2), undefined);
+  assert.equal(await commands.at(4), undefined);
+});

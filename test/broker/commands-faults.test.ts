@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { cp, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { CommandStream, type CommandStreamOptions } from '../../src/bus/commands.js';
 import type { Delivery, StreamPosition } from '../../src/bus/delivery.js';
@@ -188,6 +190,32 @@ test('a store put back to an earlier state shows in the position, and what comes
   assert.equal(after?.created, before.created);
   assert.ok(after !== undefined && after.lastSeq < before.lastSeq, 'the sequence did not go back');
   assert.ok((after.consumerFloor ?? 0) < (before.consumerFloor ?? 0), 'the floor did not go back');
+});
+
+test('a stream that lost its newest commands with the power, but not what its consumer had handled, is consumed on', async (t) => {
+  const given = await givenBus(t);
+  const { server, controller } = given;
+  const { effects, handler } = recording();
+  const commands = commandsOf(t, given);
+  const messages = join(server.storeDir, 'jetstream', '$G', 'streams', STREAMS.commands, 'msgs');
+  await commands.consume(0, handler);
+  await controller.send('deploy', 'kept', { 'Nats-Msg-Id': 'kept' });
+  await until('the first command', async () => (await commands.position()).consumerFloor === 1);
+  await server.kill('SIGTERM');
+  await cp(messages, `${messages}.saved`, { recursive: true });
+  await server.restart();
+  for (const body of ['lost', 'lost too']) await controller.send('deploy', body, { 'Nats-Msg-Id': body });
+  await until('the lost commands', () => effects.length === 3);
+
+  await server.kill('SIGTERM');
+  await rm(messages, { recursive: true });
+  await rename(`${messages}.saved`, messages);
+  await server.restart();
+  const seq = await controller.send('deploy', 'new', { 'Nats-Msg-Id': 'new' });
+  await until('the new command', () => effects.includes('new'));
+
+  assert.equal(seq, 2, 'the stream did not lose anything');
+  assert.deepEqual(effects, ['kept', 'lost', 'lost too', 'new']);
 });
 
 test('when consuming resumes, the hook decides after which command', async (t) => {

@@ -105,7 +105,7 @@ test('a host that was away answers every command that it missed, and reconciles 
   await controller.untilSettled();
   await agent.stop();
   const missed = await controller.publishAll([
-    ...history(9_997),
+    ...history(1_997),
     ['deploy', onXdp(portCount)],
     ['add', onXdp(portDrop)],
     ['delete', namesOnXdp('port-count')],

@@ -1,0 +1,232 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Observer } from '../../src/apply/executor.js';
+import { loadConfig } from '../../src/config.js';
+import { Daemon } from '../../src/daemon.js';
+import { MemoryDatapath } from '../../src/datapath/memory.js';
+import type { Hook } from '../../src/domain/hook.js';
+import { describeStep } from '../../src/plan/describe.js';
+import { createLogger } from '../../src/telemetry/log.js';
+import { BrokerProxy } from '../support/broker-proxy.js';
+import { type BusBed, givenBusBed, HOST, IFACE, onXdp, PLATFORM } from '../support/bus-bed.js';
+import { pathAt } from '../support/chains.js';
+import type { TestServer } from '../support/nats.js';
+import { payloadProgram } from '../support/packages.js';
+import { until } from '../support/until.js';
+
+/*
+ * A broker that dies in the middle of a command. The agent runs within the test, so that the blow falls exactly where it is meant to.
+ */
+
+const HOOK: Hook = { iface: IFACE, direction: 'xdpingress' };
+
+const portCount = payloadProgram('port-count', { seq_id: 1 });
+const newPortCount = payloadProgram('port-count', { seq_id: 1, version: '2.0' });
+const portDrop = payloadProgram('port-drop', { seq_id: 2 });
+const rateLimit = payloadProgram('rate-limit', { seq_id: 3 });
+
+/** Two states of the host; to get from one to the other takes every kind of step but taking the chain down. */
+const ONE = onXdp(portCount, portDrop);
+const OTHER = onXdp(newPortCount, rateLimit);
+
+interface Within {
+  readonly daemon: Daemon;
+  readonly datapath: MemoryDatapath;
+  /** Steps taken so far. */
+  readonly steps: string[];
+  /** Messages logged so far. */
+  readonly messages: string[];
+  /** Called before every step, with its place in {@link steps}. */
+  onStep: (index: number) => void | Promise<void>;
+}
+
+/** An agent within this process. It is joining the bus; with a broker that is away, for as long as it takes. */
+async function startWithin(bed: BusBed, natsUrl: string, datapath = newDatapath(bed)): Promise<Within> {
+  const { config } = loadConfig({
+    env: {
+      L3AF_HOST_NAME: HOST,
+      L3AF_STATE_DIR: bed.stateDir,
+      L3AF_BPFFS: join(bed.dir, 'bpffs'),
+      L3AF_REPO_URL: bed.repoUrl,
+      L3AF_PLATFORM: PLATFORM,
+      L3AF_NATS_URL: natsUrl,
+      L3AF_METRICS_ADDR: 'off',
+      L3AF_RECONCILE_INTERVAL: '1s',
+    },
+  });
+  const messages: string[] = [];
+  const write = (line: string) => void messages.push((JSON.parse(line) as { msg: string }).msg);
+  const steps: string[] = [];
+  const observer: Observer = async (step) => {
+    steps.push(describeStep(step));
+    await within.onStep(steps.length - 1);
+  };
+  const daemon = new Daemon({
+    config,
+    version: '0.0.0',
+    log: createLogger({ level: 'debug', host: HOST, destination: { write } }),
+    datapath,
+    observer,
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+  const within: Within = { daemon, datapath, steps, messages, onStep: () => undefined };
+  await daemon.start();
+  return within;
+}
+
+function newDatapath({ dir }: BusBed): MemoryDatapath {
+  return new MemoryDatapath({ bpffs: join(dir, 'bpffs'), interfaces: new Map([[IFACE, 1]]) });
+}
+
+function untilReady({ messages }: Within): Promise<void> {
+  return until('the agent to take commands', () => messages.includes('taking commands'));
+}
+
+/** Kills the broker and has it started again at once, which takes longer than a command. */
+async function strike(server: TestServer): Promise<void> {
+  await server.kill('SIGKILL');
+  await server.restart();
+}
+
+async function assertAnsweredOnce({ controller }: BusBed, ids: readonly string[]): Promise<void> {
+  const acks = await controller.acks();
+  assert.deepEqual(
+    acks.map(({ id }) => id),
+    ids,
+    'one acknowledgement for each command, in their order',
+  );
+  assert.deepEqual(
+    acks.filter(({ status }) => status !== 'applied'),
+    [],
+  );
+}
+
+test('a broker killed before any step of a command costs no acknowledgement, doubles none and repeats no step', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller, server } = bed;
+  const agent = await startWithin(bed, server.url);
+  bed.atEnd(() => agent.daemon.stop(false));
+  await untilReady(agent);
+  const ids: string[] = [];
+  const stepsTo = async (state: unknown): Promise<string[]> => {
+    const before = agent.steps.length;
+    const { id } = await controller.send('deploy', state);
+    ids.push(id);
+    return agent.steps.slice(before).map((step) => step.replaceAll(/#\d+/g, '#'));
+  };
+  await stepsTo(ONE);
+  const undisturbed = [await stepsTo(OTHER), await stepsTo(ONE)];
+  await controller.untilSettled();
+
+  const most = Math.max(...undisturbed.map((steps) => steps.length));
+  assert.ok(most > 8, `${most} steps`);
+  for (let index = 0; index < most; index++) {
+    for (const [turn, state] of [OTHER, ONE].entries()) {
+      if (index >= undisturbed[turn]!.length) continue;
+      const target = agent.steps.length + index;
+      let struck: Promise<void> | undefined;
+      agent.onStep = async (now) => {
+        if (now !== target) return;
+        await server.kill('SIGKILL');
+        struck = server.restart();
+      };
+      assert.deepEqual(await stepsTo(state), undisturbed[turn], `with the broker killed before step ${index}`);
+      assert.ok(struck !== undefined, 'the broker was killed');
+      await struck;
+      await controller.untilSettled();
+    }
+  }
+
+  await assertAnsweredOnce(bed, ids);
+  assert.equal(agent.messages.filter((message) => message === 'applying command').length, ids.length);
+});
+
+const EXCHANGES = [
+  ['the acknowledgement', /^H?PUB l3af\.ack\./],
+  ['the snapshot', /^H?PUB \$KV\.L3AF_STATE\./],
+  ['the end of the command', /^H?PUB \$JS\.ACK\./],
+  ['the request for the next command', /^H?PUB \$JS\.API\.CONSUMER\.MSG\.NEXT\./],
+] as const;
+
+for (const [what, line] of EXCHANGES) {
+  for (const when of ['before', 'after'] as const) {
+    const place = when === 'before' ? `before it hears ${what}` : `when it has answered ${what}`;
+    test(`a broker killed ${place} costs no acknowledgement and doubles none`, async (t) => {
+      const bed = await givenBusBed(t);
+      const { controller, server } = bed;
+      const proxy = new BrokerProxy(server.port);
+      const agent = await startWithin(bed, await proxy.start());
+      bed.atEnd(() => proxy.stop());
+      bed.atEnd(() => agent.daemon.stop(false));
+      await untilReady(agent);
+      const { id: before } = await controller.send('deploy', ONE);
+      await controller.untilSettled();
+
+      const struck = proxy.arm({ line, when, strike: () => strike(server) });
+      const { id: first } = await controller.publish('deploy', OTHER);
+      const { id: second } = await controller.publish('deploy', ONE);
+      await struck;
+      await controller.ackOf(second);
+      await controller.untilSettled();
+
+      await assertAnsweredOnce(bed, [before, first, second]);
+      assert.equal(agent.messages.filter((message) => message === 'applying command').length, 3);
+    });
+  }
+}
+
+test('while the broker is away the chain stays and is mended; what is sent after its return is served', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller, server } = bed;
+  const agent = await startWithin(bed, server.url);
+  bed.atEnd(() => agent.daemon.stop(false));
+  await untilReady(agent);
+  await controller.send('deploy', ONE);
+  await server.kill('SIGKILL');
+
+  const { attachments } = (await agent.datapath.observe()).hooks[0]!;
+  await agent.datapath.detach(HOOK, attachments[0]!.linkPin);
+  await until('the chain to be mended', async () => pathAt(await agent.datapath.observe(), HOOK) !== undefined);
+  assert.deepEqual(pathAt(await agent.datapath.observe(), HOOK), ['port-count@1_0', 'port-drop@1_0']);
+
+  await server.restart();
+  assert.equal((await controller.send('deploy', OTHER)).status, 'applied');
+  assert.deepEqual(pathAt(await agent.datapath.observe(), HOOK), ['port-count@2_0', 'rate-limit@1_0']);
+  const { message } = await controller.untilEvent('drift-repaired');
+  assert.match(message, /lo\/xdpingress/);
+});
+
+test('answers that a stopped agent could not send are sent by the next one, in order, when the broker returns', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller, server } = bed;
+  await controller.createStreams();
+  const commands = Array.from({ length: 50 }, (_, index): [string, unknown] => ['deploy', index % 2 ? ONE : OTHER]);
+  const first = await startWithin(bed, server.url);
+  await untilReady(first);
+  await first.daemon.stop(false);
+  const begun = await controller.publishAll([['deploy', ONE], ...commands]);
+  const dying = await startWithin(bed, server.url, first.datapath);
+  dying.onStep = () => server.kill('SIGKILL');
+  await until('the commands to be applied', async () => {
+    const path = pathAt(await dying.datapath.observe(), HOOK);
+    return path?.join() === 'port-count@1_0,port-drop@1_0';
+  });
+  await dying.daemon.stop(false);
+
+  const heir = await startWithin(bed, server.url, dying.datapath);
+  bed.atEnd(() => heir.daemon.stop(false));
+  assert.deepEqual(heir.steps, [], 'the chain stands as it should');
+  await server.restart();
+  await untilReady(heir);
+  await controller.ackOf(begun.at(-1)!);
+
+  assert.deepEqual(
+    (await controller.acks()).map(({ id }) => id),
+    begun,
+  );
+  assert.deepEqual(heir.steps, [], 'nothing was done again');
+  await controller.untilSettled();
+});

@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { basename, join } from 'node:path';
+import type { Direction } from '../../src/domain/hook.js';
+import { type Chain, type KernelState, type Member, namesOf, numberIn, pathsIn } from './support-kernel.js';
+import { DISCARD_PORT, eventually, PROBE_PORT, type Stage } from './support-stage.js';
+
+/** Packets of each kind that {@link assertPacketsPass} sends. */
+const ORDINARY = 40;
+const PROBES = 20;
+
+const ROOT = {
+  xdpingress: { name: 'xdp-root', slot: 'xdp_root_array' },
+  ingress: { name: 'tc-root', slot: 'tc_ingress_root_array' },
+  egress: { name: 'tc-root', slot: 'tc_egress_root_array' },
+} as const satisfies Record<Direction, { name: string; slot: string }>;
+
+/**
+ * A chain of markers is as asked for, in the kernel and for packets: root, programs in order, slots, public names of the maps, and
+ * counters that say that each packet has passed each program once and in order.
+ *
+ * @param names `xdp-mark-1@1.0`, without the root
+ */
+export async function assertChain(
+  stage: Stage,
+  names: readonly string[],
+  direction: Direction = 'xdpingress',
+): Promise<Chain> {
+  const chain = await assertLinked(stage, names, direction);
+  await assertPacketsPass(stage, chain, direction);
+  return chain;
+}
+
+/** As {@link assertChain}, for programs of any kind and without packets. */
+export async function assertLinked(
+  stage: Stage,
+  names: readonly string[],
+  direction: Direction = 'xdpingress',
+): Promise<Chain> {
+  const chain = await stage.chain(direction);
+  assert.ok(chain !== undefined, `nothing is attached at ${direction}`);
+  assert.equal(chain.members[0]?.name, ROOT[direction].name);
+  assert.deepEqual(namesOf(chain), names);
+  return chain;
+}
+
+/** Each map of each program of a chain is found under l3afd's path, by its own name; the slot is named as the payload says. */
+export function assertPublicMaps(
+  state: KernelState,
+  chain: Chain,
+  { iface, direction, slot }: { iface: string; direction: Direction; slot: string },
+): void {
+  for (const [index, { dir, name, version }] of chain.members.entries()) {
+    const base = join(direction === 'xdpingress' ? '' : 'tc/globals', iface, name, version);
+    const own = state.maps.filter(({ pin }) => pin.startsWith(`${dir}/`));
+    assert.ok(own.length > 0, dir);
+    for (const { pin, id } of own) {
+      const map = pin === `${dir}/slot` ? (index === 0 ? ROOT[direction].slot : slot) : basename(pin);
+      const named = state.maps.find((other) => other.pin === join(base, map));
+      assert.equal(named?.id, id, `${join(base, map)} should be the map at ${pin}`);
+    }
+  }
+}
+
+/** Sends probes and ordinary packets through a chain of markers, and sees each counted once, in order, by every program. */
+export async function assertPacketsPass(stage: Stage, chain: Chain, direction: Direction): Promise<void> {
+  const markers = chain.members.slice(1);
+  const tail = markers.at(-1)!;
+  const path = markers.map(({ name }) => name.slice(name.lastIndexOf('-') + 1)).join('-');
+  const ordinaryBefore = await counts(stage, markers, 'mark_packets');
+  const probesBefore = await counts(stage, markers, 'mark_seen');
+  const pathsBefore = await pathsIn(mapOf(stage, tail, 'mark_paths'));
+
+  const send = direction === 'egress' ? stage.transmit.bind(stage) : stage.receive.bind(stage);
+  await send(ORDINARY, DISCARD_PORT);
+  await send(PROBES, PROBE_PORT);
+
+  const arrived = (before: readonly number[], more: number) => before.map((count) => count + more);
+  await eventually(
+    () => counts(stage, [tail], 'mark_seen'),
+    ([count]) => count! >= probesBefore.at(-1)! + PROBES,
+    `${tail.name} should see ${PROBES} probes`,
+  );
+  assert.deepEqual(await counts(stage, markers, 'mark_packets'), arrived(ordinaryBefore, ORDINARY));
+  assert.deepEqual(await counts(stage, markers, 'mark_seen'), arrived(probesBefore, PROBES));
+  const paths = await pathsIn(mapOf(stage, tail, 'mark_paths'));
+  assert.deepEqual(paths, { ...pathsBefore, [path]: (pathsBefore[path] ?? 0) + PROBES });
+}
+
+/** Path of a map of a program in a chain, whatever its public name. */
+export function mapOf(stage: Stage, member: Member, map: string): string {
+  return join(stage.bpffs, member.dir, 'maps', map);
+}
+
+async function counts(stage: Stage, members: readonly Member[], map: string): Promise<number[]> {
+  return Promise.all(members.map(async (member) => (await numberIn(mapOf(stage, member, map))) ?? Number.NaN));
+}

@@ -1,0 +1,249 @@
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { readdir } from 'node:fs/promises';
+import { endianness } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
+import type { Hook } from '../../src/domain/hook.js';
+
+/*
+ * What the kernel and a bpffs hold, by way of bpftool and readdir: none of the agent's code has a say in it, but for the layout of
+ * the pins, which is an interface.
+ */
+
+const run = promisify(execFile);
+
+/** Everything below one bpffs at one moment. */
+export interface KernelState {
+  /** Every pin and every folder, as paths below the bpffs, sorted. */
+  readonly entries: readonly string[];
+  readonly programs: readonly PinnedProgram[];
+  readonly maps: readonly PinnedMap[];
+  readonly links: readonly PinnedLink[];
+  /** Map id of each PROG_ARRAY to the program id under its key 0; without those that are empty. */
+  readonly slots: ReadonlyMap<number, number>;
+}
+
+export interface PinnedProgram {
+  readonly pin: string;
+  readonly id: number;
+  readonly mapIds: readonly number[];
+}
+
+export interface PinnedMap {
+  readonly pin: string;
+  readonly id: number;
+  readonly type: string;
+}
+
+export interface PinnedLink {
+  readonly pin: string;
+  readonly id: number;
+  readonly programId: number;
+}
+
+export interface Chain {
+  readonly linkId: number;
+  /** In the order in which packets pass them; the root first. */
+  readonly members: readonly Member[];
+}
+
+export interface Member {
+  readonly name: string;
+  /** As it stands in paths: `1_0`. */
+  readonly version: string;
+  readonly programId: number;
+  readonly slotId: number;
+  readonly mapIds: readonly number[];
+  /** Where the generation is pinned, below the bpffs. */
+  readonly dir: string;
+}
+
+/** Kernel ids, by kind of object. */
+export interface Ids {
+  readonly prog: ReadonlySet<number>;
+  readonly map: ReadonlySet<number>;
+  readonly link: ReadonlySet<number>;
+}
+
+/** What every bpffs has from the beginning: iterators over all maps and programs (kernel/bpf/preload). */
+const ITERATORS = new Set(['maps.debug', 'progs.debug']);
+
+export async function readKernel(bpffs: string): Promise<KernelState> {
+  const all = (await readdir(bpffs, { recursive: true, withFileTypes: true }))
+    .filter(({ name }) => !ITERATORS.has(name))
+    .map((entry) => ({ path: join(entry.parentPath, entry.name).slice(bpffs.length + 1), isPin: entry.isFile() }));
+  const pins = all.filter(({ isPin }) => isPin).map(({ path }) => ({ path, kind: kindOf(path) }));
+  const shown = await batch<Shown>(pins.map(({ path, kind }) => `${kind} show pinned ${join(bpffs, path)}`));
+  const found = pins.map(({ path, kind }, index) => ({ pin: path, kind, shown: shown[index]! }));
+  const maps = found
+    .filter(({ kind }) => kind === 'map')
+    .map(({ pin, shown: { id, type } }) => ({ pin, id, type: String(type) }));
+  const slotIds = [...new Set(maps.filter(({ type }) => type === 'prog_array').map(({ id }) => id))];
+  const dumps = await batch<RawEntry[]>(slotIds.map((id) => `map dump id ${id}`));
+  return {
+    entries: all.map(({ path }) => path).toSorted(),
+    programs: found
+      .filter(({ kind }) => kind === 'prog')
+      .map(({ pin, shown: { id, map_ids: mapIds } }) => ({ pin, id, mapIds: mapIds ?? [] })),
+    maps,
+    links: found
+      .filter(({ kind }) => kind === 'link')
+      .map(({ pin, shown: { id, prog_id: programId } }) => ({ pin, id, programId: programId ?? 0 })),
+    slots: new Map(
+      slotIds.flatMap((id, index) => dumps[index]!.map((entry) => [id, numberOf(entry.value)] as [number, number])),
+    ),
+  };
+}
+
+interface Shown {
+  readonly id: number;
+  readonly type?: string | number;
+  readonly map_ids?: readonly number[];
+  readonly prog_id?: number;
+}
+
+interface RawEntry {
+  /** Bytes in the map's own order: `0x1f`. */
+  readonly value: readonly string[];
+}
+
+function kindOf(pin: string): 'prog' | 'map' | 'link' {
+  if (pin.startsWith('links/')) return 'link';
+  return pin.startsWith('progs/') && pin.endsWith('/prog') ? 'prog' : 'map';
+}
+
+/** Runs bpftool once for any number of questions. */
+async function batch<Answer>(commands: readonly string[]): Promise<Answer[]> {
+  if (commands.length === 0) return [];
+  const child = spawn('bpftool', ['--json', 'batch', 'file', '-'], {
+    env: withSbin(),
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  child.stdin.end(`${commands.join('\n')}\n`);
+  const [output, complaints] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const answers = JSON.parse(output || '[]') as { readonly output: Answer & { readonly error?: string } }[];
+  const failed = answers.find(({ output: answer }) => answer?.error !== undefined);
+  const whole = failed === undefined && answers.length === commands.length;
+  assert.ok(whole, `bpftool: ${failed?.output.error ?? complaints} (${commands[answers.length - 1]})`);
+  return answers.map(({ output: answer }) => answer);
+}
+
+/**
+ * The chain at a hook as packets go through it: from the pinned link to its program, and from slot to slot.
+ *
+ * @returns undefined where no link of the agent's is pinned
+ */
+export function chainAt(state: KernelState, { iface, direction }: Hook): Chain | undefined {
+  const links = state.links.filter(({ pin }) => pin.startsWith(`links/${iface}/`) && pin.endsWith(`/${direction}`));
+  assert.ok(links.length <= 1, `several links for one hook: ${links.map(({ pin }) => pin).join(', ')}`);
+  const [link] = links;
+  if (link === undefined) return undefined;
+  const members: Member[] = [];
+  for (let next: number | undefined = link.programId; next !== undefined; ) {
+    const member = memberOf(state, next);
+    assert.ok(!members.some(({ programId }) => programId === next), `the chain goes round: ${JSON.stringify(members)}`);
+    members.push(member);
+    next = state.slots.get(member.slotId);
+  }
+  return { linkId: link.id, members };
+}
+
+function memberOf({ programs, maps }: KernelState, programId: number): Member {
+  const program = programs.find(({ id }) => id === programId);
+  assert.ok(program !== undefined, `program ${programId} is in a chain, but not pinned`);
+  const dir = program.pin.slice(0, -'/prog'.length);
+  const slot = maps.find(({ pin }) => pin === `${dir}/slot`);
+  assert.equal(slot?.type, 'prog_array', `${dir}/slot`);
+  assert.ok(program.mapIds.includes(slot!.id), `${dir}/slot is no map of its program`);
+  const [, , name = '', version = ''] = dir.split('/');
+  return { name, version, programId, slotId: slot!.id, mapIds: program.mapIds, dir };
+}
+
+/** `name@version` of each program of a chain without its root; `[]` where there is no chain. */
+export function namesOf(chain: Chain | undefined): string[] {
+  return (chain?.members ?? []).slice(1).map(({ name, version }) => `${name}@${version.replaceAll('_', '.')}`);
+}
+
+/** Name to program id; the root included. */
+export function programIdsOf(chain: Chain | undefined): Record<string, number> {
+  return Object.fromEntries((chain?.members ?? []).map(({ name, programId }) => [name, programId]));
+}
+
+export function idsOf({ programs, maps, links }: KernelState): Ids {
+  return {
+    prog: new Set(programs.map(({ id }) => id)),
+    map: new Set([...maps.map(({ id }) => id), ...programs.flatMap(({ mapIds }) => mapIds)]),
+    link: new Set(links.map(({ id }) => id)),
+  };
+}
+
+export function without(ids: Ids, others: Ids): Ids {
+  const left = (kind: keyof Ids) => new Set([...ids[kind]].filter((id) => !others[kind].has(id)));
+  return { prog: left('prog'), map: left('map'), link: left('link') };
+}
+
+/** Those of the objects that the kernel still has, as `prog 12`, sorted. */
+export async function surviving(ids: Ids): Promise<string[]> {
+  const kinds = ['prog', 'map', 'link'] as const;
+  const [programs, maps, links] = await batch<Shown[]>(kinds.map((kind) => `${kind} show`));
+  return [programs, maps, links]
+    .flatMap((all, index) => {
+      const kind = kinds[index]!;
+      return (all ?? []).filter(({ id }) => ids[kind].has(id)).map(({ id }) => `${kind} ${id}`);
+    })
+    .toSorted();
+}
+
+/** Id of the program that the kernel runs at an interface's XDP hook, as `ip` has it. */
+export async function attachedXdp(iface: string): Promise<number | undefined> {
+  const { stdout } = await run('ip', ['-json', 'link', 'show', 'dev', iface], { env: withSbin() });
+  const [link] = JSON.parse(stdout) as [{ xdp?: { prog: { id: number } } }];
+  return link.xdp?.prog.id;
+}
+
+/** The number under a key of a map of numbers; undefined where there is no such map or key. */
+export async function numberIn(pin: string, key: Uint8Array = new Uint8Array(4)): Promise<number | undefined> {
+  try {
+    const entry = await bpftool<RawEntry | null>('map', 'lookup', 'pinned', pin, 'key', ...hexBytes(key));
+    return entry === null ? undefined : numberOf(entry.value);
+  } catch {
+    return undefined;
+  }
+}
+
+/** How many probes a marker has seen by each path, told as `1-2-3`: see native/bpf/mark.h. */
+export async function pathsIn(markPaths: string): Promise<Record<string, number>> {
+  const dump = await bpftool<{ key: readonly string[]; value: readonly string[] }[]>(
+    'map',
+    'dump',
+    'pinned',
+    markPaths,
+  );
+  return Object.fromEntries(dump.map(({ key, value }) => [mostSignificantFirst(key).join('-'), numberOf(value)]));
+}
+
+/** The markers of a path, one byte each; zeros are places that are not taken. */
+function mostSignificantFirst(key: readonly string[]): number[] {
+  const bytes = key.map(Number);
+  return (endianness() === 'LE' ? bytes.toReversed() : bytes).filter((byte) => byte !== 0);
+}
+
+export async function bpftool<Answer>(...args: readonly string[]): Promise<Answer> {
+  const { stdout } = await run('bpftool', ['--json', ...args], { env: withSbin() });
+  return JSON.parse(stdout || 'null') as Answer;
+}
+
+export function hexBytes(bytes: Uint8Array): string[] {
+  return ['hex', ...Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0'))];
+}
+
+function numberOf(bytes: readonly string[]): number {
+  const ordered = endianness() === 'LE' ? bytes.toReversed() : bytes;
+  return ordered.reduce((value, byte) => value * 256 + Number(byte), 0);
+}
+
+function withSbin(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
+}

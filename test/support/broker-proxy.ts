@@ -1,0 +1,111 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+
+/** The moment at which a broker is struck, by what an agent says to it. */
+export interface Blow {
+  /** Found in a line of the protocol, as in `/^H?PUB l3af\.ack\./`. */
+  readonly line: RegExp;
+  /** `before` the broker hears of it; or when it has answered, `after`, and the agent does not hear the answer. */
+  readonly when: 'before' | 'after';
+  /** What happens to the broker. Every connection through the proxy is cut then. */
+  readonly strike: () => Promise<void>;
+}
+
+/**
+ * Stands between an agent and its broker and lets the broker be struck at an exact place in what they say to each other. Understands no
+ * more of the protocol (https://docs.nats.io/reference/reference-protocols/nats-protocol) than it takes to find that place.
+ */
+export class BrokerProxy {
+  readonly #port: number;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #blow: Blow | undefined;
+  /** The inbox for the answer that is waited for, once the line was found. */
+  #inbox: string | undefined;
+  #struck: Promise<void> = Promise.resolve();
+
+  /** @param port of the broker, on the loopback interface */
+  constructor(port: number) {
+    this.#port = port;
+    this.#server = createServer((agent) => this.#join(agent));
+  }
+
+  /** @returns where agents are to connect to */
+  async start(): Promise<string> {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    return `nats://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async stop(): Promise<void> {
+    this.#cut();
+    this.#server.close();
+    await once(this.#server, 'close');
+  }
+
+  /** Strikes once, the next time that the line is said. @returns resolves when that has happened */
+  arm(blow: Blow): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#blow = {
+        ...blow,
+        strike: async () => {
+          this.#struck = blow.strike();
+          await this.#struck.then(resolve, reject);
+        },
+      };
+    });
+  }
+
+  #join(agent: Socket): void {
+    const broker = connect({ host: '127.0.0.1', port: this.#port });
+    for (const [from, to] of [
+      [agent, broker],
+      [broker, agent],
+    ] as const) {
+      this.#sockets.add(from);
+      from.on('error', () => undefined);
+      from.on('close', () => {
+        this.#sockets.delete(from);
+        to.destroy();
+      });
+    }
+    let last = '';
+    agent.on('data', (chunk) => {
+      last = (last + chunk.toString('latin1')).slice(-chunk.length - LONGEST_LINE);
+      if (this.#passes(last)) broker.write(chunk);
+    });
+    broker.on('data', (chunk) => {
+      if (this.#inbox === undefined || !chunk.includes(this.#inbox)) agent.write(chunk);
+      else this.#strike();
+    });
+  }
+
+  /** Whether what the agent says may reach the broker. */
+  #passes(said: string): boolean {
+    if (this.#blow === undefined || this.#inbox !== undefined) return true;
+    const { line: wanted, when } = this.#blow;
+    const line = said.split('\r\n').findLast((text) => wanted.test(text));
+    if (line === undefined) return true;
+    if (when === 'before') {
+      this.#strike();
+      return false;
+    }
+    [, , this.#inbox] = line.split(' ');
+    return true;
+  }
+
+  #strike(): void {
+    const blow = this.#blow;
+    this.#blow = undefined;
+    this.#inbox = undefined;
+    this.#cut();
+    void blow?.strike();
+  }
+
+  #cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+/** A subject and an inbox, and the sizes. */
+const LONGEST_LINE = 512;
