@@ -200,7 +200,6 @@ export class Daemon {
         journal: this.#journal,
         lane: this.#lane,
         host: this.#host,
-        context: this.#context,
         ready: () => this.#ready,
         connected: () => link.connected,
         lastAnswer: () => agent.lastAnswer,

@@ -1,10 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Observer, Tools } from './apply/executor.js';
+import { type Observer, rehearse, type Tools } from './apply/executor.js';
+import type { Command } from './domain/command.js';
 import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
+import { fold } from './domain/fold.js';
 import { hookKey } from './domain/hook.js';
 import { hookAt, type Observed, standingChain } from './domain/observed.js';
+import type { Plan } from './domain/step.js';
+import { RefusedError } from './errors.js';
+import { absentInterfaces, check } from './plan/check.js';
 import type { PlanContext } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
+import { plan } from './plan/plan.js';
 import { type Report, reconcile } from './reconcile.js';
 import type { Logger } from './telemetry/log.js';
 import type { Metrics, ProgramLabels } from './telemetry/metrics.js';
@@ -92,6 +98,24 @@ export class Host {
     metrics.reconciled(faults.length > 0 ? 'failed' : repaired.length > 0 ? 'repaired' : 'unchanged');
     this.#updateRunning(reports.at(-1)?.observed ?? whole.observed, desired);
     return [...new Set(repaired.flatMap(({ outcomes }) => outcomes.map(({ hook }) => hookKey(hook))))];
+  }
+
+  /**
+   * The plan of a command as it would be carried out now, having tried all of it that packets do not notice.
+   *
+   * @throws RefusedError what would make the command rejected; AgentError what would make it fail
+   */
+  async rehearse(before: DesiredState | null, command: Command): Promise<Plan> {
+    const { tools, context } = this.#options;
+    const observed = await this.observe();
+    const desired = fold(before ?? NOTHING_DESIRED, command);
+    const absent = command.verb === 'delete' ? [] : absentInterfaces(command, observed);
+    const [first, ...rest] = [...check(desired, context.chaining), ...absent];
+    if (first !== undefined) throw new RefusedError([first, ...rest]);
+    const planned = plan({ observed, before, desired }, context);
+    const failure = await rehearse(planned, tools);
+    if (failure !== undefined) throw failure.error;
+    return planned;
   }
 
   /** Takes every chain of ours down; what is desired stays recorded and comes back at the next start. */

@@ -1,19 +1,12 @@
 import type { Lane } from './apply/lane.js';
-import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
-import { fold } from './domain/fold.js';
+import type { DesiredState } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
-import type { Step } from './domain/step.js';
-import { RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
 import { parseCommand } from './messages/parse.js';
 import { parseRequest, REQUEST_VERBS, type ReplyOf, type RequestOf, type RequestVerb } from './messages/requests.js';
-import { absentInterfaces, check } from './plan/check.js';
-import type { PlanContext } from './plan/context.js';
-import { describeStep } from './plan/describe.js';
-import { plan } from './plan/plan.js';
 import type { Journal } from './store/journal.js';
-import { configView, hooksView, programsView } from './views.js';
+import { configView, hooksView, planView, programsView } from './views.js';
 
 export interface RequestSources {
   readonly hostName: string;
@@ -23,7 +16,6 @@ export interface RequestSources {
   readonly journal: Journal;
   readonly lane: Lane;
   readonly host: Host;
-  readonly context: PlanContext;
   readonly ready: () => boolean;
   readonly connected: () => boolean;
   readonly lastAnswer: () => Acknowledgement | undefined;
@@ -34,20 +26,8 @@ type Handlers = { readonly [V in RequestVerb]: (request: RequestOf<V>) => Promis
 
 /** What the agent answers to the read-only requests. A request is read and answered between two commands, never beside one. */
 export function requestHandlers(sources: RequestSources): Record<RequestVerb, (request: unknown) => Promise<unknown>> {
-  const {
-    hostName,
-    version,
-    startedAt,
-    datapath,
-    journal,
-    lane,
-    host,
-    context,
-    ready,
-    connected,
-    lastAnswer,
-    snapshot,
-  } = sources;
+  const { hostName, version, startedAt, datapath, journal, lane, host, ready, connected, lastAnswer, snapshot } =
+    sources;
   const look = () => lane.run(() => host.observe());
   const handlers: Handlers = {
     async status() {
@@ -79,21 +59,7 @@ export function requestHandlers(sources: RequestSources): Record<RequestVerb, (r
     },
     async plan({ verb, payload }) {
       const command = parseCommand(verb, Buffer.from(JSON.stringify(payload ?? null)), hostName);
-      const before = journal.desired;
-      const desired = fold(before ?? NOTHING_DESIRED, command);
-      const observed = await look();
-      const [first, ...rest] = [...check(desired, context.chaining), ...absentInterfaces(desired, observed)];
-      if (first !== undefined) throw new RefusedError([first, ...rest]);
-      const { prepare, commit, cleanup, outcomes } = plan({ observed, before, desired }, context);
-      const told = outcomes.map(({ hook, name, version: what, result }) => ({ ...hook, name, version: what, result }));
-      const inWords = (steps: readonly Step[]) => steps.map((step) => ({ ...step, text: describeStep(step) }));
-      return {
-        host: hostName,
-        prepare: inWords(prepare),
-        commit: inWords(commit),
-        cleanup: inWords(cleanup),
-        outcomes: told,
-      };
+      return lane.run(async () => planView(hostName, await host.rehearse(journal.desired, command)));
     },
   };
   return Object.fromEntries(

@@ -2,7 +2,10 @@ import type { DesiredState } from './domain/desired.js';
 import { PAYLOAD_LIST } from './domain/hook.js';
 import { hookAt, liveAttachment, type Observed, standingChain } from './domain/observed.js';
 import { contentDigest } from './domain/program.js';
+import type { Plan, Step } from './domain/step.js';
 import type { ReplyOf } from './messages/requests.js';
+import { describeStep } from './plan/describe.js';
+import { isEmpty } from './plan/plan.js';
 
 /* The replies to the read-only requests: pure views of what is desired and what is observed. */
 
@@ -66,4 +69,18 @@ export function configView(desired: DesiredState | null, hostName: string): Repl
       bpf_programs: Object.fromEntries(lists),
     };
   });
+}
+
+/** A plan in words and as data. */
+export function planView(hostName: string, plan: Plan): ReplyOf<'plan'> {
+  const inWords = (steps: readonly Step[]) => steps.map((step) => ({ ...step, text: describeStep(step) }));
+  return {
+    host: hostName,
+    changes: !isEmpty(plan),
+    reasons: [...plan.reasons],
+    prepare: inWords(plan.prepare),
+    commit: inWords(plan.commit),
+    cleanup: inWords(plan.cleanup),
+    outcomes: plan.outcomes.map(({ hook, name, version, result }) => ({ ...hook, name, version, result })),
+  };
 }

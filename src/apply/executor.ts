@@ -65,6 +65,26 @@ export async function apply(
   return { ok: true, leftovers };
 }
 
+/**
+ * Tries everything of a plan that packets do not notice, the verifier included, and takes it back.
+ *
+ * @returns what failed, if anything did
+ */
+export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure | undefined> {
+  const prepared: Step[] = [];
+  let failure: Failure | undefined;
+  for (const step of prepare) {
+    try {
+      prepared.push(...(await run(step, tools)));
+    } catch (error) {
+      failure = { step, error };
+      break;
+    }
+  }
+  const leftovers = await runAll(wayBack(prepared, []), tools, () => {}, 'undo');
+  return failure ?? leftovers[0];
+}
+
 /** Runs steps one after the other whatever happens to each, and returns those that failed. */
 export async function runAll(
   steps: readonly Step[],

@@ -32,8 +32,9 @@ export async function readBacklog(
   const newest = after === null ? await newestOn(bus, deploys, created) : undefined;
   const source: Source = { bus, host, created, upTo: Math.max(stream.state.last_seq, newest?.seq ?? 0) };
   let start = (after ?? 0) + 1;
-  if (newest !== undefined)
+  if (newest !== undefined) {
     start = usable(newest) ? newest.seq : ((await lastUsable(source, deploys, usable)) ?? start);
+  }
   const deliveries: Delivery[] = [];
   for await (const delivery of read(source, subjects.commandFilter, start)) deliveries.push(delivery);
   return { deliveries, upTo: source.upTo };

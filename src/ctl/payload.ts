@@ -5,6 +5,8 @@ import { AgentError } from '../errors.js';
 /** A command's payload as it will be sent, and the host that it names. */
 export interface PayloadFile {
   readonly body: Uint8Array;
+  /** The same, parsed. */
+  readonly json: unknown;
   /** Undefined when it names none, as an empty list does. */
   readonly host: string | undefined;
 }
@@ -36,7 +38,7 @@ export async function readPayload(file: string): Promise<PayloadFile> {
       `Expected ${source} to name one host, got ${hosts.join(', ')}; send one payload to each`,
     );
   }
-  return { body, host: hosts[0] };
+  return { body, json: payload, host: hosts[0] };
 }
 
 function hostNames(payload: unknown): string[] {

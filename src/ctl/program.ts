@@ -7,7 +7,7 @@ import type { ReplyOf, RequestVerb } from '../messages/requests.js';
 import { EXIT, type ExitCode, exitCodeOfStatus } from './exit.js';
 import { addCommonOptions, type CommonOptions, connectOptions } from './options.js';
 import { readPayload } from './payload.js';
-import { renderAcknowledgement, renderAcknowledgements, renderPrograms, renderStatus } from './render.js';
+import { renderAcknowledgement, renderAcknowledgements, renderPlan, renderPrograms, renderStatus } from './render.js';
 import { harmless, type Style } from './style.js';
 import { parseCount, parseDuration, parseGeneration, parseMoment } from './values.js';
 
@@ -29,6 +29,12 @@ interface SendOptions extends CommonOptions {
   readonly expires?: Date;
 }
 
+interface PlanOptions extends CommonOptions {
+  readonly file: string;
+  readonly host?: string;
+  readonly verb: Verb;
+}
+
 interface QueryOptions extends CommonOptions {
   readonly host?: string;
   readonly timeout: number;
@@ -45,6 +51,7 @@ Examples:
   $ l3afctl deploy -f web1.json --wait              what became of it decides the exit code
   $ generate-payload web1 | l3afctl add -f - --wait --timeout 10s
   $ l3afctl delete -f names.json --host web1 -o json
+  $ l3afctl plan -f web1.json                       what a deploy would do
   $ l3afctl status                                  every agent that answers
   $ l3afctl programs --host web1
   $ l3afctl acks --host web1 --limit 5
@@ -84,6 +91,25 @@ export function buildProgram(version: string, terminal: Terminal, exit: (code: E
   query('programs', 'what is desired and what of it runs; on all hosts unless one is named', renderPrograms);
 
   program
+    .command('plan')
+    .summary('what a command would do, without doing it')
+    .description('What a command would do. Everything is loaded through the verifier, and nothing is attached.')
+    .requiredOption('-f, --file <payload>', 'JSON file, or - for standard input')
+    .option('--host <name>', 'the host; the host_name in the payload unless given')
+    .addOption(new Option('--verb <verb>', 'of the command').choices([...VERBS]).default('deploy'))
+    .addHelpText('after', '\nExample:\n  $ l3afctl plan -f payload.json')
+    .action(async (_options, command: Command) => {
+      const options: PlanOptions = command.optsWithGlobals();
+      const { json: payload, host: named } = await readPayload(options.file);
+      const host = hostOf(options, named);
+      const reply = await withClient(options, (client) =>
+        client.request(host, 'plan', { verb: options.verb, payload }),
+      );
+      print(reply, options, terminal, renderPlan);
+      exit(EXIT.done);
+    });
+
+  program
     .command('acks')
     .summary('the last acknowledgements of a host')
     .description('The last acknowledgements of a host, oldest first.')
@@ -121,10 +147,7 @@ export function buildProgram(version: string, terminal: Terminal, exit: (code: E
 
 async function send(verb: Verb, options: SendOptions, terminal: Terminal): Promise<ExitCode> {
   const { body, host: named } = await readPayload(options.file);
-  const host = options.host ?? named;
-  if (host === undefined) {
-    throw new AgentError('CONFIG_INVALID', 'The payload names no host; say which with --host');
-  }
+  const host = hostOf(options, named);
   const publishing = { id: options.id, gen: options.gen, prevGen: options.prevGen, expires: options.expires };
   return withClient(options, async (client) => {
     if (!options.wait) {
@@ -141,6 +164,12 @@ async function send(verb: Verb, options: SendOptions, terminal: Terminal): Promi
     print(acknowledgement, options, terminal, (answer: Acknowledgement, style) => renderAcknowledgement(answer, style));
     return exitCodeOfStatus(acknowledgement.status);
   });
+}
+
+function hostOf(options: { readonly host?: string }, named: string | undefined): string {
+  const host = options.host ?? named;
+  if (host !== undefined) return host;
+  throw new AgentError('CONFIG_INVALID', 'The payload names no host; say which with --host');
 }
 
 /** One host's answer, or those of all hosts that answer in time. */

@@ -28,7 +28,7 @@ export function renderAcknowledgement(acknowledgement: Acknowledgement, style: S
     program.version,
     program.result,
     program.prog_id === undefined ? '' : String(program.prog_id),
-    harmless(program.message ?? ''),
+    program.message === message ? '' : harmless(program.message ?? ''),
   ]);
   return [
     `${mark(status, style)} ${outcome}`,
@@ -149,6 +149,32 @@ export function renderPrograms(list: readonly ReplyOf<'programs'>[], style: Styl
       ]),
     );
   return table(RUNNING_COLUMNS, rows, style);
+}
+
+const PLAN_MARKS: Readonly<Record<string, readonly ['green' | 'yellow' | 'red' | 'dim', string]>> = {
+  started: ['green', '+'],
+  updated: ['yellow', '~'],
+  moved: ['yellow', '~'],
+  stopped: ['red', '-'],
+};
+
+/** What a command would do: each program with its mark, then the steps in their order. */
+export function renderPlan(plan: ReplyOf<'plan'>, style: Style): string[] {
+  if (!plan.changes) return [`No changes: ${plan.host} is as the payload asks.`];
+  const programs = plan.outcomes.map(({ iface, direction, name, version, result }) => {
+    const [colour, sign] = PLAN_MARKS[result] ?? ['dim', '='];
+    return style(colour, `  ${sign} ${iface}/${direction}  ${name} ${version}  ${result}`);
+  });
+  const phase = (title: string, steps: ReplyOf<'plan'>['prepare']) =>
+    steps.length === 0 ? [] : ['', style('bold', title), ...steps.map(({ text }) => `  ${harmless(text)}`)];
+  return [
+    ...programs,
+    '',
+    ...plan.reasons.map((reason) => harmless(reason)),
+    ...phase('Beforehand, unnoticed by packets (tried for this plan, and taken back):', plan.prepare),
+    ...phase('The change itself:', plan.commit),
+    ...phase('Afterwards:', plan.cleanup),
+  ];
 }
 
 function sum(numbers: readonly number[]): number {

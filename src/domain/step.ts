@@ -143,4 +143,6 @@ export interface Plan {
   readonly commit: readonly Step[];
   readonly cleanup: readonly Step[];
   readonly outcomes: readonly ProgramOutcome[];
+  /** For each hook that changes, how and why so, in a sentence. */
+  readonly reasons: readonly string[];
 }

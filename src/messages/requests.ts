@@ -83,19 +83,23 @@ const planRequest = z.strictObject({
   payload: z.unknown().describe("The command's payload"),
 });
 
-const stepSchema = z.looseObject({ op: z.string() });
+const stepSchema = z.looseObject({ op: z.string(), text: z.string().describe('The step in words') });
 
 const planReply = z
   .object({
     host: z.string(),
-    prepare: z.array(stepSchema),
-    commit: z.array(stepSchema),
+    changes: z.boolean().describe('Whether the command would do anything'),
+    reasons: z.array(z.string()).describe('How each hook would change, and why so'),
+    prepare: z
+      .array(stepSchema)
+      .describe('Done beforehand; packets do not notice. Tried for this answer, and taken back'),
+    commit: z.array(stepSchema).describe('What packets notice'),
     cleanup: z.array(stepSchema),
     outcomes: z.array(
       z.object({ iface: z.string(), direction, name: z.string(), version: z.string(), result: z.string() }),
     ),
   })
-  .describe('What the command would do now, without doing it');
+  .describe('What the command would do now; everything was loaded through the verifier, and nothing attached');
 
 /** Request and reply of every verb. */
 export const REQUESTS = {

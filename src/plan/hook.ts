@@ -10,6 +10,7 @@ import { outcomesOf } from './outcome.js';
 
 /** The part of a plan that concerns one hook. */
 export interface HookPlan {
+  readonly hook: Hook;
   readonly prepare: readonly Step[];
   readonly commit: readonly Step[];
   /** Dead links to clear away; packets do not notice. */
@@ -57,6 +58,7 @@ function planRemoval({ observed, before, wanted }: HookInput): HookPlan {
   const attached = observed.generations.find((generation) => generation.programId === live?.programId);
   const dead = observed.attachments.filter((attachment) => attachment !== live);
   return {
+    hook: observed.hook,
     prepare: [],
     commit:
       live === undefined
@@ -116,6 +118,7 @@ function planChain(input: HookInput, running: readonly Program[], context: PlanC
   const attaching = attachEntry(root, observed, standing);
   const maps = planMapChanges(members, before);
   return {
+    hook,
     prepare: [
       ...loadsOf(members),
       ...(rootLoad === undefined ? [] : [rootLoad]),
@@ -147,6 +150,7 @@ function planSingle(input: HookInput, running: readonly Program[], context: Plan
   const attaching = attachEntry(entry, observed, standing);
   const maps = planMapChanges([member], before);
   return {
+    hook,
     prepare: loadsOf([member]),
     commit: [...maps, ...attaching.commit],
     detach: attaching.detach,

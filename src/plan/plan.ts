@@ -4,6 +4,7 @@ import { hookAt, type Observed } from '../domain/observed.js';
 import type { Plan, Step } from '../domain/step.js';
 import type { PlanContext } from './context.js';
 import { planHook } from './hook.js';
+import { reasonOf } from './reason.js';
 
 export interface PlanInput {
   readonly observed: Observed;
@@ -43,6 +44,7 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
     commit,
     cleanup: [...grace, ...hookPlans.flatMap((hook) => hook.detach), ...discard],
     outcomes: hookPlans.flatMap((hook) => hook.outcomes),
+    reasons: hookPlans.flatMap((hookPlan) => reasonOf(hookPlan) ?? []),
   };
 }
 
