@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { payloadProgram } from '../support/packages.js';
+import { Stage } from './support-stage.js';
+
+/*
+ * The dry run: what it tells is what then happens, and it leaves the kernel as it was.
+ */
+
+let stage: Stage;
+before(async () => {
+  stage = await Stage.open({ host: 'planning' });
+});
+after(() => stage.close());
+
+const chain = (version: string) => ({
+  xdp_ingress: [
+    payloadProgram('port-count', { seq_id: 1 }),
+    payloadProgram('port-drop', { seq_id: 2, version }),
+    payloadProgram('rate-limit', { seq_id: 3 }),
+  ],
+});
+
+test('a plan tells what the deploy then does, and loads nothing for good', async () => {
+  const payload = stage.payload(chain('1.0'));
+  const plan = await stage.fleet.request('planning', 'plan', { verb: 'deploy', payload });
+
+  assert.equal(plan.changes, true);
+  assert.deepEqual(plan.reasons, [`${stage.bed.iface}/xdpingress: loads 3 programs and attaches the chain last`]);
+  assert.equal(await stage.chain(), undefined, 'nothing is attached');
+  assert.deepEqual((await stage.kernel()).entries, [], 'nothing is pinned');
+
+  const answer = await stage.deploy(chain('1.0'));
+  const told = plan.outcomes.map(({ name, result }) => [name, result]);
+  assert.deepEqual(
+    answer.programs.map(({ name, result }) => [name, result]),
+    told,
+  );
+});
+
+test('a change of one program is one write to the slot before it', async () => {
+  const before = await stage.chain();
+  const payload = stage.payload(chain('2.0'));
+  const plan = await stage.fleet.request('planning', 'plan', { verb: 'deploy', payload });
+
+  assert.deepEqual(
+    plan.commit.map(({ op }) => op),
+    ['link'],
+  );
+  assert.deepEqual(
+    plan.outcomes.map(({ result }) => result),
+    ['unchanged', 'updated', 'unchanged'],
+  );
+  assert.deepEqual(await stage.chain(), before);
+});
+
+test('no changes is said plainly', async () => {
+  const payload = stage.payload(chain('1.0'));
+  const { changes, reasons } = await stage.fleet.request('planning', 'plan', { verb: 'deploy', payload });
+  assert.deepEqual([changes, reasons], [false, []]);
+});
+
+test('what the verifier would refuse is refused already, in its words', async () => {
+  const before = await stage.chain();
+  const payload = stage.payload({
+    xdp_ingress: [...chain('1.0').xdp_ingress, payloadProgram('broken', { seq_id: 4 })],
+  });
+  await assert.rejects(
+    stage.fleet.request('planning', 'plan', { verb: 'deploy', payload }),
+    /invalid access to packet/,
+  );
+  assert.deepEqual(await stage.chain(), before);
+});
