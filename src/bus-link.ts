@@ -44,7 +44,7 @@ export class BusLink implements CommandBus {
   #embedded: EmbeddedServer | undefined;
   #bus: Bus | undefined;
   #registration!: Registration;
-  #publisher!: Publisher;
+  #publisher: Publisher | undefined;
   #outbox!: Outbox;
   #commands!: CommandStream;
   #service: Service | undefined;
@@ -141,18 +141,19 @@ export class BusLink implements CommandBus {
     metrics.setOutboxPending(journal.pending().length);
   }
 
+  /** Before the bus was joined, nobody is told. */
   publishEvent(kind: EventKind, message: string, data?: Record<string, unknown>): void {
     const { config, journal } = this.#options;
     const at = new Date().toISOString();
     const body = { host: config.hostName, instance_id: journal.instanceId, kind, at, message };
-    this.#publisher.event(kind, { ...body, ...(data !== undefined && { data }) });
+    this.#publisher?.event(kind, { ...body, ...(data !== undefined && { data }) });
   }
 
   /** A snapshot that cannot be stored is logged: the next one takes its place. */
   async publishSnapshot(): Promise<void> {
     const { log, snapshot } = this.#options;
     try {
-      await this.#publisher.snapshot(await snapshot());
+      await this.#publisher?.snapshot(await snapshot());
     } catch (error) {
       log.warn({ err: error }, 'snapshot not stored');
     }
@@ -161,11 +162,11 @@ export class BusLink implements CommandBus {
   async publishMetrics(): Promise<void> {
     const { config, metrics } = this.#options;
     const at = new Date().toISOString();
-    this.#publisher.metrics({ host: config.hostName, at, metrics: await metrics.allStats() });
+    this.#publisher?.metrics({ host: config.hostName, at, metrics: await metrics.allStats() });
   }
 
-  deadLetter(delivery: Delivery): Promise<void> {
-    return this.#publisher.deadLetter(delivery);
+  async deadLetter(delivery: Delivery): Promise<void> {
+    await this.#publisher?.deadLetter(delivery);
   }
 
   /** Milliseconds since the epoch by the server's clock. */

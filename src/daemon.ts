@@ -6,6 +6,7 @@ import { Lane } from './apply/lane.js';
 import { BusLink } from './bus-link.js';
 import type { Config } from './config.js';
 import type { Datapath } from './datapath/datapath.js';
+import { LinkEvents } from './datapath/link-events.js';
 import { NOTHING_DESIRED } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
 import { Host } from './host.js';
@@ -36,6 +37,8 @@ export interface DaemonOptions {
   readonly observer?: Observer;
 }
 
+const LINK_EVENTS_SETTLE_MS = 100;
+
 /**
  * The running agent. It starts from the inside out, so that each part finds what it stands on: first the host is brought to its
  * recorded desired state, then the bus is joined, and only then commands are taken. It stops in the opposite order, and leaves the
@@ -57,6 +60,10 @@ export class Daemon {
   #link: BusLink | undefined;
   #agent: Agent | undefined;
   #ready = false;
+  #linkEvents: LinkEvents | undefined;
+  #repairPending = false;
+  /** What the repair at the start had to do, until the bus can be told. */
+  #repairedAtStart: readonly string[] = [];
   #features: Readonly<Record<string, boolean>> = {};
   /** The newest observation, for the health page; a request on the bus makes one of its own. */
   #observed: Observed | undefined;
@@ -75,6 +82,10 @@ export class Daemon {
     await this.#repair();
     this.#features = await this.#options.probe();
     this.#every(config.reconcileInterval, () => this.#repair());
+    if (this.#options.datapath.kind === 'libbpf') {
+      this.#linkEvents = new LinkEvents({ onChange: () => this.#repairSoon(), log });
+      this.#linkEvents.start();
+    }
     this.#joined = this.#join().catch((error: unknown) => {
       if (this.#joining.signal.aborted) return;
       log.fatal({ err: error }, 'cannot go on');
@@ -90,6 +101,7 @@ export class Daemon {
   async stop(detach: boolean): Promise<void> {
     const { log, datapath } = this.#options;
     this.#joining.abort();
+    this.#linkEvents?.stop();
     for (const timer of this.#timers) clearInterval(timer);
     await this.#link?.stopCommands();
     await this.#joined;
@@ -145,8 +157,9 @@ export class Daemon {
       if (desired !== null) {
         const repaired = await this.#host.repair(desired, log.child({ op: 'reconcile' }));
         if (repaired.length > 0) {
-          log.warn({ hooks: repaired }, 'repaired what had drifted');
-          this.#link?.publishEvent('drift-repaired', `Repaired ${repaired.join(', ')}`, { hooks: repaired });
+          log.warn({ repairs: repaired }, 'repaired what had drifted');
+          if (first) this.#repairedAtStart = repaired;
+          else this.#link?.publishEvent('drift-repaired', repaired.join('; '), { repairs: repaired });
         }
       }
       this.#observed = await this.#host.observe();
@@ -154,6 +167,25 @@ export class Daemon {
       const programs = this.#observed.hooks.flatMap(({ generations }) => generations).length;
       log.info({ programs, chaining: config.chaining, desired: desired?.chains.length ?? null }, 'adopted what runs');
     });
+  }
+
+  /** Changes to interfaces come in bursts: one look for all that come within a moment. */
+  #repairSoon(): void {
+    if (this.#repairPending) return;
+    this.#repairPending = true;
+    setTimeout(async () => {
+      this.#repairPending = false;
+      if (this.#joining.signal.aborted) return;
+      await this.#attempt(() => this.#repair());
+    }, LINK_EVENTS_SETTLE_MS).unref();
+  }
+
+  #tellAdoption(link: BusLink): void {
+    const programs = this.#observed?.hooks.flatMap(({ generations }) => generations.map(({ name }) => name)) ?? [];
+    if (programs.length === 0) return;
+    const repairs = this.#repairedAtStart;
+    const message = `Adopted ${programs.length} programs${repairs.length === 0 ? '' : ` after repairs: ${repairs.join('; ')}`}`;
+    link.publishEvent('adopted', message, { programs, repairs });
   }
 
   async #join(): Promise<void> {
@@ -210,6 +242,7 @@ export class Daemon {
     this.#ready = true;
     await link.publishSnapshot();
     link.publishEvent('started', `Agent ${version} takes commands for ${hostName}`);
+    this.#tellAdoption(link);
     this.#every(snapshotInterval, () => link.publishSnapshot());
     this.#every(metricsInterval, () => link.publishMetrics());
     log.info({ subject: link.commandSubject }, 'taking commands');
@@ -240,14 +273,17 @@ export class Daemon {
     const timer = setInterval(async () => {
       if (running) return;
       running = true;
-      try {
-        await task();
-      } catch (error) {
-        this.#options.log.error({ err: error }, 'periodic task failed');
-      } finally {
-        running = false;
-      }
+      await this.#attempt(task);
+      running = false;
     }, intervalMs);
     this.#timers.push(timer);
+  }
+
+  async #attempt(task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      this.#options.log.error({ err: error }, 'periodic task failed');
+    }
   }
 }

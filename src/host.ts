@@ -73,7 +73,7 @@ export class Host {
    * Brings the chains back to what is desired already. A hook that cannot be helped now does not keep the others from being helped,
    * and stays desired.
    *
-   * @returns the hooks where something had to be done
+   * @returns what was done, in words; empty if all was as desired
    */
   async repair(desired: DesiredState, log: Logger): Promise<readonly string[]> {
     const { tools, context, metrics } = this.#options;
@@ -97,7 +97,7 @@ export class Host {
     const repaired = reports.filter((report) => report.status === 'applied');
     metrics.reconciled(faults.length > 0 ? 'failed' : repaired.length > 0 ? 'repaired' : 'unchanged');
     this.#updateRunning(reports.at(-1)?.observed ?? whole.observed, desired);
-    return [...new Set(repaired.flatMap(({ outcomes }) => outcomes.map(({ hook }) => hookKey(hook))))];
+    return repaired.flatMap(({ reasons }) => reasons);
   }
 
   /**

@@ -19,6 +19,8 @@ export interface ReportedOutcome extends ProgramOutcome {
 export interface Report {
   readonly status: 'applied' | 'unchanged' | 'failed';
   readonly outcomes: readonly ReportedOutcome[];
+  /** For each hook that changed, how and why so. */
+  readonly reasons: readonly string[];
   /** Why it failed; empty otherwise. */
   readonly faults: readonly Fault[];
   /** After a failure: whether all is as it was before. */
@@ -70,6 +72,7 @@ export async function reconcile(
   return {
     status: untouched && quiet ? 'unchanged' : 'applied',
     outcomes: planned.outcomes.map((outcome) => ({ ...outcome, programId: programIdOf(outcome, after) })),
+    reasons: [...planned.reasons, ...renamed.map(describeStep)],
     faults: [],
     undone: undefined,
     leftovers,
@@ -82,6 +85,7 @@ function refusal(error: unknown, observed: Observed): Report {
   return {
     status: 'failed',
     outcomes: [],
+    reasons: [],
     faults: faultsOf(error),
     undone: true,
     leftovers: [],
@@ -112,6 +116,7 @@ function failureReport(
   return {
     status: 'failed',
     outcomes,
+    reasons: [],
     faults: [{ ...first, message, ...pathOf(first, culprit?.program) }, ...rest],
     undone,
     leftovers,

@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openBucket } from '../../src/bus/bucket.js';
 import { CommandStream, type CommandStreamOptions } from '../../src/bus/commands.js';
+import { connectBus } from '../../src/bus/connect.js';
 import type { Delivery } from '../../src/bus/delivery.js';
-import { STREAMS } from '../../src/messages/subjects.js';
-import { atEnd, type Given, givenBus, HOST, text, until } from './fixture.js';
+import { originOf } from '../../src/bus/message.js';
+import { ensureStreams } from '../../src/bus/streams.js';
+import { STREAMS, subjectsFor } from '../../src/messages/subjects.js';
+import { startNats } from '../support/nats.js';
+import { atEnd, collectLog, type Given, givenBus, HOST, text, until } from './fixture.js';
 
 /** The agent's side, stopped after the test. */
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
@@ -187,4 +192,55 @@ test('a consumer with more than one message on the way, or another filter, is re
       message: /web1.*filter_subject is "l3af.cmd.web2.\*".*max_ack_pending is 100, wanted 1/,
     },
   );
+});
+
+test('with an API prefix and an inbox prefix, nothing is sent to or expected at the usual subjects', async (t) => {
+  const server = await startNats({
+    domain: 'hub',
+    config: `authorization { users: [ {user: agent, password: a, permissions: {
+      publish: {deny: ["$JS.API.>"]}, subscribe: {deny: ["_INBOX.>"]} }} ] }`,
+  });
+  atEnd(t, () => server.stop());
+  const log = collectLog();
+  const bus = await connectBus(
+    {
+      servers: [server.url.replace('//', '//agent:a@')],
+      name: 'test',
+      jsApiPrefix: '$JS.hub.API',
+      inboxPrefix: '_HOST.web1',
+      signal: AbortSignal.timeout(10_000),
+    },
+    log,
+  );
+  atEnd(t, () => bus.close());
+  const subjects = subjectsFor('l3af', HOST);
+  await ensureStreams(bus, subjects, log);
+  const commands = new CommandStream({ bus, subjects, host: HOST, logger: log });
+  atEnd(t, () => commands.stop());
+  await bus.js.publish(subjects.command('deploy'), '1');
+  const seen: string[] = [];
+
+  seen.push(...(await commands.backlog(null)).deliveries.map(({ verb }) => verb));
+  await commands.consume(0, async ({ body }) => {
+    seen.push(text(body));
+    return 'done';
+  });
+  await until('the command', async () => (await commands.position()).consumerFloor === 1);
+  const bucket = await openBucket(bus, STREAMS.state);
+  await bucket.put(HOST, 'state');
+
+  assert.equal((await bucket.get(HOST))?.string(), 'state');
+  assert.deepEqual(seen, ['deploy', '1']);
+  assert.equal(log.count('NATS reports an error'), 0);
+});
+
+test('a reply subject of JetStream is read in each of its forms, and nothing else is taken for one', () => {
+  const origin = { deliveryCount: 2, seq: 7, timestampNanos: 1_700_000_000_000_000_000 };
+  const tail = 'L3AF_CMD.web1.2.7.5.1700000000000000000.0';
+  assert.deepEqual(originOf(`$JS.ACK.${tail}`), origin);
+  assert.deepEqual(originOf(`$JS.ACK.hub.ACCHASH.${tail}`), origin);
+  assert.deepEqual(originOf(`$JS.ACK._.ACCHASH.${tail}.random`), origin);
+  for (const other of [undefined, '', '_INBOX.x', '$JS.ACK.too.short', '$JS.ACK.L3AF_CMD.web1.a.b.c.d.e']) {
+    assert.equal(originOf(other), undefined);
+  }
 });

@@ -31,7 +31,6 @@ const ONE = onXdp(portCount, portDrop);
 const OTHER = onXdp(newPortCount, rateLimit);
 
 interface Within {
-  readonly daemon: Daemon;
   readonly datapath: MemoryDatapath;
   /** Steps taken so far. */
   readonly steps: string[];
@@ -39,6 +38,8 @@ interface Within {
   readonly messages: string[];
   /** Called before every step, with its place in {@link steps}. */
   onStep: (index: number) => void | Promise<void>;
+  /** In order, the datapath left as it is. The end of the test does it too. */
+  stop(): Promise<void>;
 }
 
 /** An agent within this process. It is joining the bus; with a broker that is away, for as long as it takes. */
@@ -67,12 +68,19 @@ async function startWithin(bed: BusBed, natsUrl: string, datapath = newDatapath(
     version: '0.0.0',
     log: createLogger({ level: 'debug', host: HOST, destination: { write } }),
     datapath,
+    probe: async () => ({}),
     observer,
     onFatal: (error) => {
       throw error;
     },
   });
-  const within: Within = { daemon, datapath, steps, messages, onStep: () => undefined };
+  let stopped: Promise<void> | undefined;
+  const stop = () => {
+    stopped ??= daemon.stop(false);
+    return stopped;
+  };
+  const within: Within = { datapath, steps, messages, onStep: () => undefined, stop };
+  bed.atEnd(stop);
   await daemon.start();
   return within;
 }
@@ -108,7 +116,6 @@ test('a broker killed before any step of a command costs no acknowledgement, dou
   const bed = await givenBusBed(t);
   const { controller, server } = bed;
   const agent = await startWithin(bed, server.url);
-  bed.atEnd(() => agent.daemon.stop(false));
   await untilReady(agent);
   const ids: string[] = [];
   const stepsTo = async (state: unknown): Promise<string[]> => {
@@ -158,9 +165,8 @@ for (const [what, line] of EXCHANGES) {
       const bed = await givenBusBed(t);
       const { controller, server } = bed;
       const proxy = new BrokerProxy(server.port);
-      const agent = await startWithin(bed, await proxy.start());
       bed.atEnd(() => proxy.stop());
-      bed.atEnd(() => agent.daemon.stop(false));
+      const agent = await startWithin(bed, await proxy.start());
       await untilReady(agent);
       const { id: before } = await controller.send('deploy', ONE);
       await controller.untilSettled();
@@ -182,7 +188,6 @@ test('while the broker is away the chain stays and is mended; what is sent after
   const bed = await givenBusBed(t);
   const { controller, server } = bed;
   const agent = await startWithin(bed, server.url);
-  bed.atEnd(() => agent.daemon.stop(false));
   await untilReady(agent);
   await controller.send('deploy', ONE);
   await server.kill('SIGKILL');
@@ -206,7 +211,7 @@ test('answers that a stopped agent could not send are sent by the next one, in o
   const commands = Array.from({ length: 50 }, (_, index): [string, unknown] => ['deploy', index % 2 ? ONE : OTHER]);
   const first = await startWithin(bed, server.url);
   await untilReady(first);
-  await first.daemon.stop(false);
+  await first.stop();
   const begun = await controller.publishAll([['deploy', ONE], ...commands]);
   const dying = await startWithin(bed, server.url, first.datapath);
   dying.onStep = () => server.kill('SIGKILL');
@@ -214,10 +219,9 @@ test('answers that a stopped agent could not send are sent by the next one, in o
     const path = pathAt(await dying.datapath.observe(), HOOK);
     return path?.join() === 'port-count@1_0,port-drop@1_0';
   });
-  await dying.daemon.stop(false);
+  await dying.stop();
 
   const heir = await startWithin(bed, server.url, dying.datapath);
-  bed.atEnd(() => heir.daemon.stop(false));
   assert.deepEqual(heir.steps, [], 'the chain stands as it should');
   await server.restart();
   await untilReady(heir);

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { payloadProgram } from '../support/packages.js';
 import { mountBpffs } from '../support/testbed.js';
-import { Traffic } from '../support/traffic.js';
 import { bpftool, namesOf, numberIn, pathsIn, programIdsOf } from './support-kernel.js';
 import { DISCARD_PORT, eventually, PROBE_PORT, Stage } from './support-stage.js';
 
@@ -50,10 +49,8 @@ test(`${UPDATES} updates of the middle program under traffic let no packet pass 
   await stage.deploy(chainWith('1.0'));
   const [chainBefore, stateBefore] = [await stage.chain(), await stage.kernel()];
   await keepMaps(kept.path, 0, '1.0');
-  const { netns, address } = stage.bed;
-  const ordinary = new Traffic({ netns, address, port: DISCARD_PORT, rate: ORDINARY_RATE });
-  const probes = new Traffic({ netns, address, port: PROBE_PORT, rate: PROBE_RATE });
-  await Promise.all([ordinary.start(), probes.start()]);
+  const ordinary = await stage.startTraffic(DISCARD_PORT, ORDINARY_RATE);
+  const probes = await stage.startTraffic(PROBE_PORT, PROBE_RATE);
 
   // when the middle one is updated back and forth
   for (let update = 1; update <= UPDATES; update++) {

@@ -13,7 +13,7 @@ import { AgentProcess, type AgentProcessOptions } from '../support/agent-process
 import { startNats, type TestServer } from '../support/nats.js';
 import { buildRepository, type PackageSpec, type PayloadProgram, standardPackages } from '../support/packages.js';
 import { createTestbed, type MountedBpffs, mountBpffs, type Testbed } from '../support/testbed.js';
-import { sendPackets } from '../support/traffic.js';
+import { sendPackets, Traffic } from '../support/traffic.js';
 import { type Chain, chainAt, idsOf, type KernelState, readKernel, surviving, without } from './support-kernel.js';
 
 export const PLATFORM = 'bookworm';
@@ -56,6 +56,7 @@ export class Stage {
   readonly #bpffs: MountedBpffs;
   readonly #dir: string;
   readonly #agentOptions: AgentProcessOptions;
+  readonly #traffic: Traffic[] = [];
   /** Kernel ids of everything that was ever seen in the bpffs. */
   readonly #seen = { prog: new Set<number>(), map: new Set<number>(), link: new Set<number>() };
 
@@ -163,6 +164,15 @@ export class Stage {
     await sendPackets({ netns, address, port, rate: SEND_RATE, count });
   }
 
+  /** The same without end, until it is stopped or the stage is closed. @param rate packets per second */
+  async startTraffic(port: number, rate: number): Promise<Traffic> {
+    const { netns, address } = this.bed;
+    const traffic = new Traffic({ netns, address, port, rate });
+    await traffic.start();
+    this.#traffic.push(traffic);
+    return traffic;
+  }
+
   /** Sends UDP packets out of our interface. */
   async transmit(count: number, port: number): Promise<void> {
     const { peerAddress: address } = this.bed;
@@ -184,6 +194,8 @@ export class Stage {
   /** Has the agent take every chain down, ends it, removes the stage, and proves that nothing of either is left. */
   async close(): Promise<void> {
     const { pid } = this.agent;
+    // What has been stopped already says so by an error.
+    for (const traffic of this.#traffic) await traffic.stop().catch(() => undefined);
     try {
       if (pid !== undefined) await this.#clear(pid);
     } finally {

@@ -1,5 +1,5 @@
 import { connect, headers, type JetStreamClient, type JetStreamManager, type JsMsg, type NatsConnection } from 'nats';
-import { connectBus } from '../../src/bus/connect.js';
+import { type Bus, connectBus } from '../../src/bus/connect.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/ack.js';
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../../src/messages/subjects.js';
@@ -23,48 +23,35 @@ export interface StoredEvent {
 
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 const BATCH = 500;
+const READ_EXPIRES_MS = 2_000;
 
 /**
  * Controls one host as a fleet's controller does, and sees everything that is stored about it. Says what a well-behaved client would
  * not: any verb, any bytes. Lives through the death of its broker.
  */
 export class Controller {
+  readonly bus: Bus;
   readonly subjects: Subjects;
-  readonly nc: NatsConnection;
-  readonly js: JetStreamClient;
-  readonly jsm: JetStreamManager;
   readonly #host: string;
   #lastId = 0;
 
-  private constructor(nc: NatsConnection, js: JetStreamClient, jsm: JetStreamManager, hostName: string) {
-    this.nc = nc;
-    this.js = js;
-    this.jsm = jsm;
+  private constructor(bus: Bus, hostName: string) {
+    this.bus = bus;
     this.#host = hostToken(hostName);
     this.subjects = subjectsFor('l3af', this.#host);
   }
 
   static async connect(url: string, hostName: string): Promise<Controller> {
-    const nc = await connect({
-      servers: [url],
-      name: 'controller',
-      maxReconnectAttempts: -1,
-      reconnectTimeWait: 50,
-      reconnectJitter: 0,
-    });
-    const options = { checkAPI: false, timeout: 2_000 };
-    return new Controller(nc, nc.jetstream(options), await nc.jetstreamManager(options), hostName);
+    return new Controller(await connectBus({ servers: [url], name: 'controller' }, SILENT), hostName);
   }
 
   async close(): Promise<void> {
-    await this.nc.close();
+    await this.bus.close();
   }
 
   /** Makes the streams, as an agent does that starts first; commands can then be sent to a host that has never run. */
   async createStreams(): Promise<void> {
-    const bus = await connectBus({ servers: [`nats://${this.nc.getServer()}`], name: 'enrolment' }, SILENT);
-    await ensureStreams(bus, this.subjects, SILENT);
-    await bus.close();
+    await ensureStreams(this.bus, this.subjects, SILENT);
   }
 
   /** Stores many commands in their order, with ids as {@link publish} gives them. */
@@ -86,7 +73,7 @@ export class Controller {
     if (options.expires !== undefined) map.set(HEADERS.expires, options.expires.toISOString());
     const body = payload instanceof Uint8Array ? payload : JSON.stringify(payload);
     const { seq } = await untilGiven(`the broker to store ${id}`, () =>
-      this.js.publish(this.subjects.command(verb), body, { msgID: id, headers: map }),
+      this.#guard(this.bus.js.publish(this.subjects.command(verb), body, { msgID: id, headers: map })),
     );
     return { id, seq };
   }
@@ -127,9 +114,8 @@ export class Controller {
   /** Waits until the broker knows that the agent is done with all of the host's commands. */
   async untilSettled(): Promise<void> {
     await until('the broker to know that every command is done', async () => {
-      const { num_pending: pending, num_ack_pending: inHand } = await this.jsm.consumers.info(
-        STREAMS.commands,
-        this.#host,
+      const { num_pending: pending, num_ack_pending: inHand } = await this.#guard(
+        this.bus.jsm.consumers.info(STREAMS.commands, this.#host),
       );
       return pending + inHand === 0;
     });
@@ -137,26 +123,25 @@ export class Controller {
 
   /** What is in a stream now. */
   async read(stream: string, subject: string): Promise<JsMsg[]> {
-    const consumer = await this.js.consumers.get(stream, { filterSubjects: subject });
-    try {
-      if ((await consumer.info()).num_pending === 0) return [];
-      const found: JsMsg[] = [];
-      const messages = await consumer.consume();
-      for await (const message of messages) {
-        found.push(message);
-        if (message.info.pending === 0) break;
-      }
-      messages.stop();
-      return found;
-    } finally {
-      await consumer.delete().catch(() => undefined);
-    }
+    const consumer = await this.#guard(this.bus.js.consumers.get(stream, { filterSubjects: subject }));
+    const { num_pending: pending } = await this.#guard(consumer.info());
+    const found: JsMsg[] = [];
+    if (pending === 0) return found;
+    for await (const message of await consumer.fetch({ max_messages: pending, expires: READ_EXPIRES_MS }))
+      found.push(message);
+    await this.#guard(consumer.delete()).catch(() => undefined);
+    if (found.length < pending) throw new Error(`Got ${found.length} of ${pending} messages of ${stream}`);
+    return found;
   }
 
   async #newestAck(): Promise<Acknowledgement | undefined> {
-    const stored = await this.jsm.streams
-      .getMessage(STREAMS.acks, { last_by_subj: this.subjects.ack })
-      .catch(() => null);
-    return stored === null ? undefined : parseAcknowledgement(stored.data);
+    const newest = this.bus.jsm.streams.getMessage(STREAMS.acks, { last_by_subj: this.subjects.ack });
+    const stored = await this.#guard(newest).catch(() => undefined);
+    return stored === undefined ? undefined : parseAcknowledgement(stored.data);
+  }
+
+  /** Breaks off as soon as the connection does. */
+  #guard<T>(exchange: Promise<T>): Promise<T> {
+    return this.bus.connection.guard(exchange);
   }
 }

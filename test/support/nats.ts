@@ -26,6 +26,8 @@ export interface TestServer {
 export interface TestServerOptions {
   readonly storeDir?: string;
   readonly port?: number;
+  /** JetStream's domain: its API is then at `$JS.<domain>.API` too. */
+  readonly domain?: string;
   /** Further lines of the server's configuration, as accounts and permissions. */
   readonly config?: string;
 }
@@ -39,7 +41,12 @@ export async function startNats(options: TestServerOptions = {}): Promise<TestSe
   const config = join(dir, 'server.conf');
   await writeFile(
     config,
-    `host: "127.0.0.1"\nport: ${port}\njetstream { store_dir: ${JSON.stringify(storeDir)} }\n${options.config ?? ''}\n`,
+    [
+      'host: "127.0.0.1"',
+      `port: ${port}`,
+      `jetstream { store_dir: ${JSON.stringify(storeDir)} ${options.domain === undefined ? '' : `, domain: ${options.domain}`} }`,
+      options.config ?? '',
+    ].join('\n'),
   );
   let child = await launch(config, port);
   const kill = async (signal: NodeJS.Signals) => {

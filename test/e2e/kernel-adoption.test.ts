@@ -1,0 +1,176 @@
+import assert from 'node:assert/strict';
+import { rm, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, beforeEach, test } from 'node:test';
+import { payloadProgram } from '../support/packages.js';
+import { assertChain, assertLinked, assertPublicMaps, mapOf } from './support-chain.js';
+import { attachedXdp, bpftool, type Chain, hexBytes, numberIn, programIdsOf } from './support-kernel.js';
+import { DISCARD_PORT, eventually, Stage } from './support-stage.js';
+
+/*
+ * The kernel outlives the agent: what runs is adopted, what was changed by hand is put right, and a stop leaves it running unless
+ * told otherwise.
+ */
+
+const XDP_CHAIN = ['xdp-mark-1@1.0', 'xdp-mark-2@1.0', 'xdp-mark-3@1.0'];
+const PROGRAMS = {
+  xdp_ingress: [
+    payloadProgram('xdp-mark-1', { seq_id: 1 }),
+    payloadProgram('xdp-mark-2', { seq_id: 2 }),
+    payloadProgram('xdp-mark-3', { seq_id: 3 }),
+  ],
+  tc_ingress: [payloadProgram('tc-mark-1')],
+  tc_egress: [payloadProgram('tc-mark-2')],
+};
+
+let stage: Stage;
+before(async () => {
+  stage = await Stage.open({ host: 'adoption', env: { L3AF_RECONCILE_INTERVAL: '200ms' } });
+});
+after(() => stage.close());
+
+let chain: Chain;
+beforeEach(async () => {
+  await stage.deploy(PROGRAMS);
+  chain = await assertLinked(stage, XDP_CHAIN);
+});
+
+/** Waits for the agent's report that it has put something right. */
+function nextRepair(): Promise<{ hooks: string[] }> {
+  const subscription = stage.nats.subscribe(`l3af.evt.${stage.host}.drift-repaired`, { max: 1, timeout: 10_000 });
+  return (async () => {
+    for await (const message of subscription) return message.json<{ data: { hooks: string[] } }>().data;
+    throw new Error('No repair was reported');
+  })();
+}
+
+test('a killed agent leaves the chains at work, and adopts them when it is back', async () => {
+  // given chains in place
+  const before = await stage.kernel();
+
+  // when the agent is killed
+  await stage.agent.kill('SIGKILL');
+
+  // then the chains are what they were, and packets go on being counted
+  await assertChain(stage, XDP_CHAIN);
+  await assertChain(stage, ['tc-mark-1@1.0'], 'ingress');
+  await assertChain(stage, ['tc-mark-2@1.0'], 'egress');
+  assert.deepEqual(await stage.kernel(), before);
+
+  // and when it is back, then every program, map and link is the same one
+  await stage.agent.start();
+  assert.deepEqual(await stage.kernel(), before);
+  await assertChain(stage, XDP_CHAIN);
+  assert.equal((await stage.deploy(PROGRAMS)).status, 'unchanged');
+  assert.deepEqual(await stage.kernel(), before);
+});
+
+test('an agent that is told to stop leaves the chains at work', async () => {
+  const before = await stage.kernel();
+
+  const { code } = await stage.agent.stop();
+
+  assert.equal(code, 0);
+  assert.deepEqual(await stage.kernel(), before);
+  await assertChain(stage, XDP_CHAIN);
+  await stage.agent.start();
+  assert.deepEqual(await stage.kernel(), before);
+});
+
+test('an agent that is told to detach at its end takes everything down, and its successor brings it back', async () => {
+  // given an agent that was started with --detach-on-exit
+  await stage.agent.stop();
+  const detaching = stage.successor(['--detach-on-exit']);
+  await detaching.start();
+  await assertChain(stage, XDP_CHAIN);
+
+  // when it is stopped
+  const { code } = await detaching.stop();
+
+  // then nothing is attached, pinned or loaded any more
+  assert.equal(code, 0);
+  assert.equal(await attachedXdp(stage.bed.iface), undefined);
+  const state = await stage.kernel();
+  assert.deepEqual(state.entries, []);
+  assert.deepEqual(await stage.leaked(state), []);
+
+  // and what is desired was not forgotten
+  await stage.agent.start();
+  await assertChain(stage, XDP_CHAIN);
+  await assertChain(stage, ['tc-mark-2@1.0'], 'egress');
+});
+
+test('a link that somebody has unpinned is attached again', async () => {
+  // given that the pin was all that held the chain at its hook
+  const link = join(stage.bpffs, 'links', stage.bed.iface, 'xdp-root', 'latest', 'xdpingress');
+  const repair = nextRepair();
+
+  // when it is removed
+  await unlink(link);
+
+  // then the same programs are attached again
+  assert.deepEqual((await repair).hooks, [`${stage.bed.iface}/xdpingress`]);
+  const repaired = await assertChain(stage, XDP_CHAIN);
+  assert.notEqual(repaired.linkId, chain.linkId);
+  assert.deepEqual(programIdsOf(repaired), programIdsOf(chain));
+});
+
+test('a slot that somebody has emptied is filled again', async () => {
+  // given a chain that has counted packets
+  await stage.receive(25, DISCARD_PORT);
+  const [, , middle, tail] = chain.members;
+  await eventually(
+    () => numberIn(mapOf(stage, tail!, 'mark_packets')).then(Number),
+    (count) => count >= 25,
+    'the tail should count',
+  );
+  const repair = nextRepair();
+
+  // when the slot of the middle program is emptied
+  await bpftool('map', 'delete', 'id', String(middle!.slotId), 'key', ...hexBytes(new Uint8Array(4)));
+
+  // then packets reach the tail again
+  assert.deepEqual((await repair).hooks, [`${stage.bed.iface}/xdpingress`]);
+  const repaired = await assertChain(stage, XDP_CHAIN);
+  assert.equal(repaired.linkId, chain.linkId);
+  assert.equal(programIdsOf(repaired)['xdp-mark-1'], programIdsOf(chain)['xdp-mark-1']);
+  assert.deepEqual(await stage.leaked(await stage.kernel()), []);
+});
+
+test('a program whose pins somebody has removed is loaded again', async () => {
+  const repair = nextRepair();
+
+  await rm(join(stage.bpffs, chain.members[2]!.dir), { recursive: true });
+
+  assert.deepEqual((await repair).hooks, [`${stage.bed.iface}/xdpingress`]);
+  const repaired = await assertChain(stage, XDP_CHAIN);
+  assert.notEqual(programIdsOf(repaired)['xdp-mark-2'], programIdsOf(chain)['xdp-mark-2']);
+  assert.deepEqual(await stage.leaked(await stage.kernel()), []);
+});
+
+test('a public name of a map that somebody has removed is given again', async () => {
+  const repair = nextRepair();
+
+  await unlink(stage.xdpMap('xdp-mark-2', '1.0', 'mark_packets'));
+
+  await repair;
+  assert.deepEqual(programIdsOf(await assertChain(stage, XDP_CHAIN)), programIdsOf(chain));
+  const where = { iface: stage.bed.iface, direction: 'xdpingress', slot: 'mark_next' } as const;
+  assertPublicMaps(await stage.kernel(), chain, where);
+});
+
+test('an interface that is made anew gets its chains back', async () => {
+  const repair = nextRepair();
+
+  await stage.bed.recreate();
+
+  await repair;
+  await eventually(
+    async () => (await stage.chain())?.members.length,
+    (members) => members === XDP_CHAIN.length + 1,
+    'the chain should be attached again',
+  );
+  await assertChain(stage, XDP_CHAIN);
+  await assertChain(stage, ['tc-mark-1@1.0'], 'ingress');
+  await assertChain(stage, ['tc-mark-2@1.0'], 'egress');
+});

@@ -1,0 +1,59 @@
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { MemoryDatapath } from '../../src/datapath/memory.js';
+import { NOTHING_DESIRED } from '../../src/domain/desired.js';
+import type { Direction } from '../../src/domain/hook.js';
+import { type CrashBed, type Mishap, roundArbitrary, survive, surviveRounds, TRANSITIONS } from './support-crash.js';
+
+const BPFFS = '/bpffs';
+
+function bedAt(...directions: Direction[]): CrashBed {
+  const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
+  return { datapath, bpffs: BPFFS, hooks: directions.map((direction) => ({ iface: 'veth0', direction })) };
+}
+
+/** More than any of the transitions has steps or calls at two hooks. */
+const STEPS = 60;
+
+const MISHAPS: Readonly<Record<string, (at: number) => Mishap>> = {
+  'that fails': (at) => ({ kind: 'fails', at }),
+  'before which the agent dies': (at) => ({ kind: 'dies', at, after: false, repairs: false }),
+  'after which the agent dies': (at) => ({ kind: 'dies', at, after: true, repairs: false }),
+  'after which the agent dies and its successor repairs first': (at) => ({
+    kind: 'dies',
+    at,
+    after: true,
+    repairs: true,
+  }),
+};
+
+for (const [what, [from, to]] of Object.entries(TRANSITIONS)) {
+  describe(`${what} at two hooks`, () => {
+    for (const [how, mishapAt] of Object.entries(MISHAPS)) {
+      test(`survives each step ${how}`, async () => {
+        for (let at = 0; at < STEPS; at += 1) {
+          const bed = bedAt('xdpingress', 'egress');
+          const mishap: Mishap = { kind: 'none' };
+          const before = await survive(bed, NOTHING_DESIRED, { chaining: true, chains: [from, from], mishap });
+          await survive(bed, before, { chaining: true, chains: [to, to], mishap: mishapAt(at) });
+        }
+      });
+    }
+  });
+}
+
+describe('after any changes with any mishaps the chains are as desired, and nothing is left over,', () => {
+  for (const directions of [
+    ['xdpingress', 'ingress'],
+    // These two share the directory of their public names.
+    ['ingress', 'egress'],
+  ] as const) {
+    test(`at ${directions.join(' and ')}`, async () => {
+      const rounds = fc.array(roundArbitrary(directions.length), { minLength: 1, maxLength: 6 });
+      await fc.assert(
+        fc.asyncProperty(rounds, (all) => surviveRounds(bedAt(...directions), all)),
+        { numRuns: 300 },
+      );
+    });
+  }
+});

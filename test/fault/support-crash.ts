@@ -1,0 +1,270 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import type { Observer } from '../../src/apply/executor.js';
+import type { Datapath } from '../../src/datapath/datapath.js';
+import { type DesiredState, NOTHING_DESIRED, normalize, programsAt } from '../../src/domain/desired.js';
+import { DIRECTIONS, type Hook } from '../../src/domain/hook.js';
+import { type Generation, hookAt, type Observed, standingChain } from '../../src/domain/observed.js';
+import { mapPin, publicMapPath } from '../../src/domain/pins.js';
+import { contentDigest } from '../../src/domain/program.js';
+import { Host } from '../../src/host.js';
+import type { Report } from '../../src/reconcile.js';
+import { createLogger } from '../../src/telemetry/log.js';
+import { Metrics } from '../../src/telemetry/metrics.js';
+import { builtPackages, pathAt, planContext, program } from '../support/chains.js';
+
+/*
+ * Agents that fail or die at any step of a change at two hooks, and the agents that come after them.
+ */
+
+/** A program of a chain: its name, version, whether it is enabled, and the number that its map_args give it. */
+export type Member = readonly [name: string, version: string, enabled: boolean, mark: number];
+
+/** What goes wrong, `at` the how-manieth step or call; nothing if there are not so many. */
+export type Mishap =
+  | { readonly kind: 'none' }
+  /** The step fails, and the agent lives on. */
+  | { readonly kind: 'fails'; readonly at: number }
+  /** The agent dies before the call to the datapath has an effect, or after it. Its successor repairs first, or not. */
+  | { readonly kind: 'dies'; readonly at: number; readonly after: boolean; readonly repairs: boolean };
+
+export interface Round {
+  readonly chaining: boolean;
+  /** Per hook. */
+  readonly chains: readonly (readonly Member[])[];
+  readonly mishap: Mishap;
+}
+
+export interface CrashBed {
+  readonly datapath: Datapath;
+  readonly bpffs: string;
+  readonly hooks: readonly Hook[];
+  /** Called after an agent has died, with the directory that it was loading into, if it was. */
+  readonly tear?: (dir: string) => void;
+}
+
+/** Calls that change something; those that only look do not count. */
+const CHANGES = ['load', 'setSlot', 'attach', 'retarget', 'detach', 'writeMap', 'publish', 'unpublish', 'discard'];
+
+class Death extends Error {}
+
+/** A datapath whose user dies at one of its calls: none of the calls after that has an effect. */
+function mortal(
+  datapath: Datapath,
+  at: number,
+  after: boolean,
+): { datapath: Datapath; died: () => boolean; torso: () => string | undefined } {
+  let calls = 0;
+  let dead = false;
+  let torso: string | undefined;
+  const proxy = new Proxy(datapath, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== 'function') return value;
+      return async (...args: unknown[]) => {
+        if (dead) throw new Death();
+        const fatal = CHANGES.includes(String(name)) && calls++ === at;
+        if (fatal && !after) dead = true;
+        if (dead) throw new Death();
+        const result: unknown = await Reflect.apply(value, target, args);
+        if (fatal) {
+          dead = true;
+          if (name === 'load') torso = (args[0] as { dir: string }).dir;
+          throw new Death();
+        }
+        return result;
+      };
+    },
+  });
+  return { datapath: proxy, died: () => dead, torso: () => torso };
+}
+
+/** Takes a host through rounds and looks at it after each. */
+export async function surviveRounds(bed: CrashBed, rounds: readonly Round[]): Promise<void> {
+  let before: DesiredState = NOTHING_DESIRED;
+  for (const round of rounds) before = await survive(bed, before, round);
+}
+
+/** @returns what is desired after the round */
+export async function survive(bed: CrashBed, before: DesiredState, round: Round): Promise<DesiredState> {
+  const { chaining, mishap } = round;
+  const desired = desiredOf(bed, round);
+  const watch = watchman(bed, before, desired);
+  if (mishap.kind === 'dies') {
+    const life = mortal(bed.datapath, mishap.at, mishap.after);
+    await hostOf(bed, life.datapath, chaining, watch)
+      .apply(before, desired, log)
+      .catch(() => undefined);
+    const torso = life.torso();
+    if (torso !== undefined) bed.tear?.(torso);
+    if (life.died() && mishap.repairs) {
+      await hostOf(bed, bed.datapath, chaining, watch).repair(before, log);
+      await assertStands(bed, before);
+    }
+  } else if (mishap.kind === 'fails') {
+    const outcome = await failing(bed, before, desired, round, mishap.at);
+    if (outcome !== undefined) return outcome;
+  }
+  const report = await hostOf(bed, bed.datapath, chaining, watch).apply(before, desired, log);
+  assert.deepEqual([report.faults, report.leftovers], [[], []]);
+  await assertStands(bed, desired);
+  const again = await hostOf(bed, bed.datapath, chaining).apply(desired, desired, log);
+  assert.equal(again.status, 'unchanged', JSON.stringify(again.outcomes));
+  return desired;
+}
+
+/** @returns the state in which a failed attempt ends for good; undefined where the change is to be tried again */
+async function failing(
+  bed: CrashBed,
+  before: DesiredState,
+  desired: DesiredState,
+  { chaining }: Round,
+  at: number,
+): Promise<DesiredState | undefined> {
+  const watch = watchman(bed, before, desired);
+  let steps = 0;
+  let failed: string | undefined;
+  const report: Report = await hostOf(bed, bed.datapath, chaining, async (step, phase) => {
+    await watch(step, phase);
+    if (phase === 'undo' || steps++ !== at) return;
+    failed = phase;
+    throw new Error('injected');
+  }).apply(before, desired, log);
+  if (failed === undefined || failed === 'cleanup') {
+    assert.notEqual(report.status, 'failed');
+    assert.equal(report.leftovers.length, failed === undefined ? 0 : 1);
+    return undefined;
+  }
+  assert.equal(report.status, 'failed');
+  assert.equal(report.undone, true, report.leftovers.join('\n'));
+  await assertStands(bed, before);
+  return before;
+}
+
+const log = createLogger({ level: 'silent', host: 'test' });
+
+function hostOf(bed: CrashBed, datapath: Datapath, chaining: boolean, observer: Observer = () => {}): Host {
+  const context = planContext(bed.bpffs, chaining);
+  return new Host({ tools: { datapath, packages: builtPackages }, context, metrics: new Metrics('test'), observer });
+}
+
+/** At every step packets pass the old chain or the new one. */
+function watchman(bed: CrashBed, before: DesiredState, desired: DesiredState): Observer {
+  return async () => {
+    const observed = await bed.datapath.observe();
+    for (const hook of bed.hooks) {
+      const path = JSON.stringify(pathAt(observed, hook));
+      const allowed = [before, desired].map((state) => JSON.stringify(wantedPath(state, hook)));
+      assert.ok(allowed.includes(path), `${hook.direction}: ${path} is neither of ${allowed.join(' ')}`);
+    }
+  };
+}
+
+export function desiredOf({ hooks }: Pick<CrashBed, 'hooks'>, { chaining, chains }: Round): DesiredState {
+  const of = (hook: Hook, members: readonly Member[]) => {
+    const only = members.findIndex(([, , enabled]) => enabled);
+    return members.map(([name, version, enabled, mark], index) => {
+      const mapArgs = [{ name: 'mark_id', args: [{ key: 0, value: mark }] }];
+      const overrides = { version, enabled: enabled && (chaining || index === only), mapArgs };
+      return program(name, index + 1, overrides, hook.direction);
+    });
+  };
+  return normalize({ chains: hooks.map((hook, n) => ({ hook, programs: of(hook, chains[n] ?? []) })), addresses: {} });
+}
+
+function wantedPath(desired: DesiredState, hook: Hook): string[] | undefined {
+  const running = programsAt(desired, hook).filter(({ enabled }) => enabled);
+  return running.length === 0
+    ? undefined
+    : running.map(({ name, version }) => `${name}@${version.replaceAll('.', '_')}`);
+}
+
+/** Exactly what is desired: paths, map values, pins, links and public names. */
+async function assertStands(bed: CrashBed, desired: DesiredState): Promise<void> {
+  const observed = await bed.datapath.observe();
+  for (const hook of bed.hooks) {
+    const { attachments, generations } = hookAt(observed, hook);
+    const running = programsAt(desired, hook).filter(({ enabled }) => enabled);
+    assert.deepEqual(pathAt(observed, hook), wantedPath(desired, hook), hook.direction);
+    assert.equal(attachments.length, running.length === 0 ? 0 : 1, 'links');
+    const standing = standingChain(hookAt(observed, hook));
+    assert.deepEqual(generations.map(({ dir }) => dir).toSorted(), standing.map(({ dir }) => dir).toSorted());
+    for (const wanted of running) {
+      const generation = standing.find(({ digest }) => digest === contentDigest(wanted));
+      const value = await bed.datapath.readMap(mapPin(generation!.dir, 'mark_id'), Buffer.alloc(4));
+      assert.equal(Buffer.from(value!).readUInt32LE(), wanted.mapArgs[0]!.args[0]!.value, `map_args of ${wanted.name}`);
+    }
+  }
+  assert.deepEqual(new Map([...observed.publicMaps].toSorted()), namesOf(bed, observed));
+}
+
+/** Where two hooks share a directory, the first has the name. */
+function namesOf({ bpffs }: CrashBed, observed: Observed): Map<string, number> {
+  const names = new Map<string, number>();
+  const claim = (generation: Generation, map: string, id: number) => {
+    const path = publicMapPath(bpffs, { ...generation, version: generation.versionSegment }, map);
+    if (!names.has(path)) names.set(path, id);
+  };
+  const byDirection = (hook: Hook) => DIRECTIONS.indexOf(hook.direction);
+  for (const at of observed.hooks.toSorted((a, b) => byDirection(a.hook) - byDirection(b.hook))) {
+    for (const generation of standingChain(at)) {
+      for (const { name, id } of generation.maps) claim(generation, name, id);
+      const { slotMap } = planContext(bpffs).roots[at.hook.direction];
+      const isRoot = generation.digest === '0'.repeat(16);
+      if (generation.slot !== undefined) claim(generation, isRoot ? slotMap : 'mark_next', generation.slot.mapId);
+    }
+  }
+  return new Map([...names].toSorted());
+}
+
+/** Changes of every kind, each from the first to the second. */
+export const TRANSITIONS: Readonly<Record<string, readonly [from: readonly Member[], to: readonly Member[]]>> = {
+  'a first deploy': [[], of('abc')],
+  'a removal of all': [of('abc'), []],
+  'an insertion at the head': [of('bc'), of('abc')],
+  'an insertion in the middle': [of('ac'), of('abc')],
+  'an addition at the tail': [of('ab'), of('abc')],
+  'a removal of the head': [of('abc'), of('bc')],
+  'a removal in the middle': [of('abc'), of('ac')],
+  'a removal of the tail': [of('abc'), of('ab')],
+  'a reorder': [of('abcd'), of('dbca')],
+  'a new version': [of('abc'), [m('a'), m('b', '2.0'), m('c')]],
+  'a disabling': [of('abc'), [m('a'), ['b', '1.0', false, 1], m('c')]],
+  'a change of values': [
+    of('ab'),
+    [
+      ['a', '1.0', true, 7],
+      ['b', '1.0', true, 8],
+    ],
+  ],
+  'everything at once': [of('abcd'), [m('e'), ['c', '1.0', true, 9], m('a', '2.0'), m('b')]],
+};
+
+function m(name: string, version = '1.0'): Member {
+  return [name, version, true, 1];
+}
+
+function of(names: string): Member[] {
+  return [...names].map((name) => m(name));
+}
+
+const member = fc.tuple(
+  fc.constantFrom('a', 'b', 'c', 'd', 'e'),
+  // Two versions share a path segment.
+  fc.constantFrom('1.0', '1_0', '2.0'),
+  fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
+  fc.integer({ min: 1, max: 3 }),
+);
+const chain = fc.uniqueArray(member, { selector: ([name]) => name, maxLength: 5 });
+
+export function roundArbitrary(hooks: number): fc.Arbitrary<Round> {
+  return fc.record({
+    chaining: fc.oneof({ weight: 5, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
+    chains: fc.array(chain, { minLength: hooks, maxLength: hooks }),
+    mishap: fc.oneof(
+      fc.record({ kind: fc.constant('none' as const) }),
+      fc.record({ kind: fc.constant('fails' as const), at: fc.nat(40) }),
+      fc.record({ kind: fc.constant('dies' as const), at: fc.nat(40), after: fc.boolean(), repairs: fc.boolean() }),
+    ),
+  });
+}
