@@ -39,7 +39,8 @@ export type Observer = (step: Step, phase: 'prepare' | 'commit' | 'cleanup' | 'u
  * Carries a plan out. A failure in prepare or commit takes back, in reverse, what had been done; cleanup lies behind the point of no
  * return and goes on past failures, which come back as `leftovers`.
  *
- * @param beforeCleanup runs between commit and cleanup, with the old generations still pinned
+ * @param beforeCleanup runs between commit and cleanup, with the old generations still pinned; after a failure of it they stay, for
+ *   the next pass
  */
 export async function apply(
   plan: Plan,
@@ -56,13 +57,15 @@ export async function apply(
         await observer(step, phase);
         done.push(...(await run(step, tools)));
       } catch (error) {
-        const leftovers = await runAll(wayBack(prepared, committed), tools, observer, 'undo');
+        const leftovers = await takeBack(prepared, committed, tools, observer);
         return { ok: false, failure: { step, error }, undone: leftovers.length === 0, leftovers };
       }
     }
   }
-  const leftovers = [...(await beforeCleanup()), ...(await runAll(plan.cleanup, tools, observer, 'cleanup'))];
-  return { ok: true, leftovers };
+  const unfinished = await beforeCleanup();
+  // Cleanup would make it impossible to finish: a public name is known as ours by the generation that is still pinned.
+  if (unfinished.length > 0) return { ok: true, leftovers: unfinished };
+  return { ok: true, leftovers: await runAll(plan.cleanup, tools, observer, 'cleanup') };
 }
 
 /**
@@ -104,10 +107,19 @@ export async function runAll(
   return failures;
 }
 
-/** Packets may be inside what was committed for a moment, so it is held for a grace period before it is unpinned. */
-function wayBack(prepared: readonly Step[], committed: readonly Step[]): Step[] {
+/** @returns what could not be taken back */
+async function takeBack(
+  prepared: readonly Step[],
+  committed: readonly Step[],
+  tools: Tools,
+  observer: Observer,
+): Promise<Failure[]> {
+  const stuck = await runAll(committed.toReversed(), tools, observer, 'undo');
+  // Packets still pass what could not be taken out, so that nothing is unpinned under them; the next pass starts from there.
+  if (stuck.length > 0) return stuck;
+  // Packets may be inside what was committed for a moment, so it is held for a grace period before it is unpinned.
   const grace: Step[] = committed.length > 0 ? [{ op: 'grace' }] : [];
-  return [...committed.toReversed(), ...grace, ...prepared.toReversed()];
+  return runAll([...grace, ...prepared.toReversed()], tools, observer, 'undo');
 }
 
 /** Does one step and returns the steps that take it back. */

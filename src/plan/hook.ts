@@ -76,16 +76,17 @@ function planChain(input: HookInput, running: readonly Program[], context: PlanC
   const rootProgram = context.roots[hook.direction];
   const standing = standingChain(observed);
   const [head] = standing;
-  const keptRoot = head?.name === rootProgram.name && head.digest === rootProgram.digest ? head : undefined;
+  const isRoot = head?.name === rootProgram.name && head.digest === rootProgram.digest && head.slot !== undefined;
+  const keptRoot = isRoot ? head : undefined;
   const old = keptRoot === undefined ? [] : standing.slice(1);
 
   const digests = running.map(contentDigest);
-  const { prefix, suffix } = changedStretch(withSoundTail(old), digests);
+  const { prefix, suffix } = changedStretch(identitiesOf(old, running), digests);
   const members = running.map((program, index): Member => {
     if (index < prefix) return keep(program, old[index]!);
     const fromEnd = running.length - index;
     if (fromEnd <= suffix) return keep(program, old[old.length - fromEnd]!);
-    return loadAnew(program, hook, observed.generations, standing, context);
+    return loadAnew(program, input, standing, context);
   });
 
   const rootLoad = keptRoot === undefined ? loadRoot(rootProgram, hook, observed.generations, context) : undefined;
@@ -141,7 +142,7 @@ function planSingle(input: HookInput, running: readonly Program[], context: Plan
   const member =
     head !== undefined && head.digest === contentDigest(program) && (head.slot?.next ?? null) === null
       ? keep(program, head)
-      : loadAnew(program, hook, observed.generations, standing, context);
+      : loadAnew(program, input, standing, context);
   const entry: Entry = {
     dir: member.dir,
     link: linkPin(context.bpffs, { hook, name: program.name, version: program.version }),
@@ -165,12 +166,17 @@ function planSingle(input: HookInput, running: readonly Program[], context: Plan
   };
 }
 
-/** Identities of a standing chain; a tail whose slot still names something takes part in no match, so it is written anew. */
-function withSoundTail(old: readonly Generation[]): string[] {
-  const tail = old.at(-1);
-  return old.map((generation) =>
-    generation === tail && (generation.slot?.next ?? null) !== null ? `${generation.digest}!` : generation.digest,
-  );
+/**
+ * Identities of a standing chain. What cannot stay as it is takes part in no match, so that it is loaded anew: a tail whose slot still
+ * names something, and a program whose slot is no longer pinned and so cannot be written.
+ */
+function identitiesOf(old: readonly Generation[], running: readonly Program[]): string[] {
+  const slotless = new Set(running.filter(({ mapName }) => mapName === '').map(contentDigest));
+  return old.map((generation, index) => {
+    const endsWell = index < old.length - 1 || (generation.slot?.next ?? null) === null;
+    const hasSlot = generation.slot !== undefined || slotless.has(generation.digest);
+    return endsWell && hasSlot ? generation.digest : `${generation.digest}!`;
+  });
 }
 
 /** How the entry comes to be attached, and which links that are of no use any more go. */
@@ -205,15 +211,18 @@ function keep(program: Program, generation: Generation): Member {
 /** A load that takes over the data maps where the same code already runs here, so that it keeps its counters and tables. */
 function loadAnew(
   program: Program,
-  hook: Hook,
-  existing: readonly Generation[],
+  { observed, before }: HookInput,
   standing: readonly Generation[],
   context: PlanContext,
 ): Member {
+  const { hook, generations } = observed;
   const digest = contentDigest(program);
   const { name, version } = program;
-  const generation: GenerationRef = nextGeneration({ hook, name, version, digest }, existing);
-  const twin = standing.find((other) => other.digest === digest);
+  const generation: GenerationRef = nextGeneration({ hook, name, version, digest }, generations);
+  // One that somebody has cut off from the chain has its maps still. One that was never applied does not count.
+  const wasApplied = before?.some((other) => other.enabled && contentDigest(other) === digest) === true;
+  const cutOff = wasApplied ? generations.filter(({ programId }) => programId !== undefined) : [];
+  const twin = [...standing, ...cutOff].find((other) => other.digest === digest);
   const dir = generationDir(context.bpffs, generation);
   const { artifact, repoUrl, objectFile, entryFunction, mapName: slotMap } = program;
   const load: LoadStep = {

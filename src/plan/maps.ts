@@ -1,7 +1,7 @@
 import { encodeMapArgs, isArrayKind } from '../domain/mapvalue.js';
 import type { Generation, MapInfo } from '../domain/observed.js';
 import { mapPin } from '../domain/pins.js';
-import type { MapArgs, Program } from '../domain/program.js';
+import { contentDigest, type MapArgs, type Program } from '../domain/program.js';
 import type { WriteMapStep } from '../domain/step.js';
 import { AgentError } from '../errors.js';
 
@@ -18,7 +18,9 @@ export function planMapChanges(
 ): WriteMapStep[] {
   return members.flatMap(({ program, kept }) => {
     if (kept === undefined) return [];
-    const previous = before?.find((other) => other.name === program.name)?.mapArgs ?? [];
+    // Arguments of another version say nothing about these maps: the agent may have died in the middle of an update.
+    const applied = before?.find((other) => other.enabled && contentDigest(other) === kept.digest);
+    const previous = applied?.mapArgs ?? [];
     const names = new Set([...previous, ...program.mapArgs].map((args) => args.name));
     return [...names].flatMap((name) => {
       const wanted = program.mapArgs.findIndex((args) => args.name === name);

@@ -1,4 +1,4 @@
-import { connect, headers, type JetStreamClient, type JetStreamManager, type JsMsg, type NatsConnection } from 'nats';
+import { headers, type JsMsg } from 'nats';
 import { type Bus, connectBus } from '../../src/bus/connect.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/ack.js';
