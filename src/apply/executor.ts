@@ -84,7 +84,7 @@ export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure
       break;
     }
   }
-  const leftovers = await runAll(wayBack(prepared, []), tools, () => {}, 'undo');
+  const leftovers = await takeBack(prepared, [], tools, () => {});
   return failure ?? leftovers[0];
 }
 

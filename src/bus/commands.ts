@@ -132,9 +132,10 @@ export class CommandStream {
     }
   }
 
-  /** @returns false when the server did not take the answer */
+  /** @returns false when the consumer has to be looked after: the server did not take the answer, or was away meanwhile */
   async #handle(message: Msg, handler: Handler): Promise<boolean> {
     const { bus, logger } = this.#options;
+    const { session } = bus.connection;
     const reply = message.reply ?? '';
     const origin = originOf(reply);
     if (origin === undefined) {
@@ -160,7 +161,8 @@ export class CommandStream {
     });
     if (!settled)
       logger.warn({ id: delivery.id, seq: origin.seq }, 'The server has not confirmed the end of the command');
-    return settled;
+    // A server that was killed may have forgotten earlier answers, and would then hold up what follows for the acknowledgement wait.
+    return settled && !session.aborted;
   }
 
   #putOff(reply: string, { deliveryCount, seq }: Origin, { id }: Delivery, error: unknown): void {

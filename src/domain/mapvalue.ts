@@ -60,12 +60,13 @@ export function encodeMapArgs(map: MapShape, args: MapArgs, path: string): RawEn
     const rawValue = encodeScalar(value, map.valueSize, `a value of ${map.name}`, `${at}.value`);
     return { key: rawKey.toString('hex'), value: rawValue.toString('hex') };
   });
-  const keys = new Set(entries.map(({ key }) => key));
-  if (keys.size > map.maxEntries) {
-    const message = `${map.name} holds at most ${map.maxEntries} entries, got ${keys.size}`;
+  // Two texts may name one key (16 and 0x10): the later entry stands, as if they were written one after the other.
+  const byKey = new Map(entries.map((entry) => [entry.key, entry]));
+  if (byKey.size > map.maxEntries) {
+    const message = `${map.name} holds at most ${map.maxEntries} entries, got ${byKey.size}`;
     throw new AgentError('MAP_VALUE_INVALID', message, { path: `${path}.args` });
   }
-  return entries;
+  return [...byKey.values()];
 }
 
 function encodeKey(map: MapShape, key: MapScalar, path: string): Buffer {

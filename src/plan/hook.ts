@@ -188,7 +188,8 @@ function attachEntry(
   const { hook } = observed;
   const live = liveAttachment(observed);
   const dead = observed.attachments
-    .filter((attachment) => attachment !== live && attachment.linkPin !== entry.link)
+    // A dead link at the entry's place is replaced by attaching there, which a filter does not do.
+    .filter((attachment) => attachment !== live && (attachment.linkPin !== entry.link || live?.kind === 'clsact'))
     .map((attachment) => detachDead(hook, attachment.linkPin));
   if (live === undefined) {
     return { commit: [{ op: 'attach', hook, program: programPin(entry.dir), link: entry.link }], detach: dead };

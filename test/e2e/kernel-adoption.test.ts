@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { rm, unlink } from 'node:fs/promises';
+import { unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { payloadProgram } from '../support/packages.js';
-import { assertChain, assertLinked, assertPublicMaps, mapOf } from './support-chain.js';
-import { attachedXdp, bpftool, type Chain, hexBytes, numberIn, programIdsOf } from './support-kernel.js';
-import { DISCARD_PORT, eventually, Stage } from './support-stage.js';
+import { assertChain, assertLinked, assertPublicMaps } from './support-chain.js';
+import { attachedXdp, bpftool, type Chain, hexBytes, programIdsOf } from './support-kernel.js';
+import { eventually, Stage } from './support-stage.js';
 
 /*
  * The kernel outlives the agent: what runs is adopted, what was changed by hand is put right, and a stop leaves it running unless
@@ -36,10 +36,10 @@ beforeEach(async () => {
 });
 
 /** Waits for the agent's report that it has put something right. */
-function nextRepair(): Promise<{ hooks: string[] }> {
+function nextRepair(): Promise<string> {
   const subscription = stage.nats.subscribe(`l3af.evt.${stage.host}.drift-repaired`, { max: 1, timeout: 10_000 });
   return (async () => {
-    for await (const message of subscription) return message.json<{ data: { hooks: string[] } }>().data;
+    for await (const message of subscription) return message.json<{ message: string }>().message;
     throw new Error('No repair was reported');
   })();
 }
@@ -109,62 +109,55 @@ test('a link that somebody has unpinned is attached again', async () => {
   await unlink(link);
 
   // then the same programs are attached again
-  assert.deepEqual((await repair).hooks, [`${stage.bed.iface}/xdpingress`]);
+  assert.match(await repair, new RegExp(`${stage.bed.iface}/xdpingress`));
   const repaired = await assertChain(stage, XDP_CHAIN);
   assert.notEqual(repaired.linkId, chain.linkId);
   assert.deepEqual(programIdsOf(repaired), programIdsOf(chain));
 });
 
 test('a slot that somebody has emptied is filled again', async () => {
-  // given a chain that has counted packets
-  await stage.receive(25, DISCARD_PORT);
-  const [, , middle, tail] = chain.members;
-  await eventually(
-    () => numberIn(mapOf(stage, tail!, 'mark_packets')).then(Number),
-    (count) => count >= 25,
-    'the tail should count',
-  );
   const repair = nextRepair();
 
   // when the slot of the middle program is emptied
-  await bpftool('map', 'delete', 'id', String(middle!.slotId), 'key', ...hexBytes(new Uint8Array(4)));
+  await bpftool('map', 'delete', 'id', String(chain.members[2]!.slotId), 'key', ...hexBytes(new Uint8Array(4)));
 
   // then packets reach the tail again
-  assert.deepEqual((await repair).hooks, [`${stage.bed.iface}/xdpingress`]);
+  assert.match(await repair, new RegExp(`${stage.bed.iface}/xdpingress`));
   const repaired = await assertChain(stage, XDP_CHAIN);
   assert.equal(repaired.linkId, chain.linkId);
   assert.equal(programIdsOf(repaired)['xdp-mark-1'], programIdsOf(chain)['xdp-mark-1']);
   assert.deepEqual(await stage.leaked(await stage.kernel()), []);
 });
 
-test('a program whose pins somebody has removed is loaded again', async () => {
+test('a program that somebody has unpinned is loaded again', async () => {
+  // given that its neighbour's slot still holds it
   const repair = nextRepair();
 
-  await rm(join(stage.bpffs, chain.members[2]!.dir), { recursive: true });
+  // when the pin is removed by which the agent knows it
+  await unlink(join(stage.bpffs, chain.members[2]!.dir, 'prog'));
 
-  assert.deepEqual((await repair).hooks, [`${stage.bed.iface}/xdpingress`]);
+  // then another one takes its place
+  assert.match(await repair, new RegExp(`${stage.bed.iface}/xdpingress`));
   const repaired = await assertChain(stage, XDP_CHAIN);
   assert.notEqual(programIdsOf(repaired)['xdp-mark-2'], programIdsOf(chain)['xdp-mark-2']);
   assert.deepEqual(await stage.leaked(await stage.kernel()), []);
 });
 
 test('a public name of a map that somebody has removed is given again', async () => {
+  const path = stage.xdpMap('xdp-mark-2', '1.0', 'mark_packets');
   const repair = nextRepair();
 
-  await unlink(stage.xdpMap('xdp-mark-2', '1.0', 'mark_packets'));
+  await unlink(path);
 
-  await repair;
+  assert.match(await repair, new RegExp(path));
   assert.deepEqual(programIdsOf(await assertChain(stage, XDP_CHAIN)), programIdsOf(chain));
   const where = { iface: stage.bed.iface, direction: 'xdpingress', slot: 'mark_next' } as const;
   assertPublicMaps(await stage.kernel(), chain, where);
 });
 
 test('an interface that is made anew gets its chains back', async () => {
-  const repair = nextRepair();
-
   await stage.bed.recreate();
 
-  await repair;
   await eventually(
     async () => (await stage.chain())?.members.length,
     (members) => members === XDP_CHAIN.length + 1,

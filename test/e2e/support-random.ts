@@ -87,7 +87,8 @@ export class RandomCommands {
 
   /** A deploy of which one thing cannot be, wherever the agent finds out: at the door, in the package, or in the kernel. */
   #faulty(): RandomCommand {
-    const [first] = this.#programs('xdp_ingress', 1) as [PayloadProgram];
+    const [some] = this.#programs('xdp_ingress', 1) as [PayloadProgram];
+    const first = { ...some, admin_status: 'enabled' } as const;
     const chain = this.#pick([
       [{ ...first, colour: 'blue' }],
       [{ ...first, artifact: 'nowhere.tar.gz' }],

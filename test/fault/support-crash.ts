@@ -82,14 +82,21 @@ function mortal(
 /** Takes a host through rounds and looks at it after each. */
 export async function surviveRounds(bed: CrashBed, rounds: readonly Round[]): Promise<void> {
   let before: DesiredState = NOTHING_DESIRED;
-  for (const round of rounds) before = await survive(bed, before, round);
+  for (const round of rounds) before = (await survive(bed, before, round)).desired;
 }
 
-/** @returns what is desired after the round */
-export async function survive(bed: CrashBed, before: DesiredState, round: Round): Promise<DesiredState> {
+export interface Survived {
+  /** What is desired after the round. */
+  readonly desired: DesiredState;
+  /** Whether there were as many steps or calls as the mishap wanted. */
+  readonly struck: boolean;
+}
+
+export async function survive(bed: CrashBed, before: DesiredState, round: Round): Promise<Survived> {
   const { chaining, mishap } = round;
   const desired = desiredOf(bed, round);
   const watch = watchman(bed, before, desired);
+  let struck = false;
   if (mishap.kind === 'dies') {
     const life = mortal(bed.datapath, mishap.at, mishap.after);
     await hostOf(bed, life.datapath, chaining, watch)
@@ -97,30 +104,33 @@ export async function survive(bed: CrashBed, before: DesiredState, round: Round)
       .catch(() => undefined);
     const torso = life.torso();
     if (torso !== undefined) bed.tear?.(torso);
-    if (life.died() && mishap.repairs) {
+    struck = life.died();
+    if (struck && mishap.repairs && (chaining || fitsUnchained(before))) {
       await hostOf(bed, bed.datapath, chaining, watch).repair(before, log);
-      await assertStands(bed, before);
+      // Not the values: what was written into maps that live on stays until the command is tried again.
+      await assertStands(bed, before, { values: false });
     }
   } else if (mishap.kind === 'fails') {
-    const outcome = await failing(bed, before, desired, round, mishap.at);
-    if (outcome !== undefined) return outcome;
+    const phase = await fail(bed, before, desired, round, mishap.at);
+    if (phase === 'prepare' || phase === 'commit') return { desired: before, struck: true };
+    struck = phase !== undefined;
   }
   const report = await hostOf(bed, bed.datapath, chaining, watch).apply(before, desired, log);
   assert.deepEqual([report.faults, report.leftovers], [[], []]);
   await assertStands(bed, desired);
   const again = await hostOf(bed, bed.datapath, chaining).apply(desired, desired, log);
   assert.equal(again.status, 'unchanged', JSON.stringify(again.outcomes));
-  return desired;
+  return { desired, struck };
 }
 
-/** @returns the state in which a failed attempt ends for good; undefined where the change is to be tried again */
-async function failing(
+/** @returns the phase of the step that failed; undefined if there were not so many steps */
+async function fail(
   bed: CrashBed,
   before: DesiredState,
   desired: DesiredState,
   { chaining }: Round,
   at: number,
-): Promise<DesiredState | undefined> {
+): Promise<string | undefined> {
   const watch = watchman(bed, before, desired);
   let steps = 0;
   let failed: string | undefined;
@@ -133,19 +143,24 @@ async function failing(
   if (failed === undefined || failed === 'cleanup') {
     assert.notEqual(report.status, 'failed');
     assert.equal(report.leftovers.length, failed === undefined ? 0 : 1);
-    return undefined;
+    return failed;
   }
   assert.equal(report.status, 'failed');
   assert.equal(report.undone, true, report.leftovers.join('\n'));
   await assertStands(bed, before);
-  return before;
+  return failed;
+}
+
+function fitsUnchained({ chains }: DesiredState): boolean {
+  return chains.every(({ programs }) => programs.filter(({ enabled }) => enabled).length <= 1);
 }
 
 const log = createLogger({ level: 'silent', host: 'test' });
+const metrics = new Metrics('test');
 
 function hostOf(bed: CrashBed, datapath: Datapath, chaining: boolean, observer: Observer = () => {}): Host {
   const context = planContext(bed.bpffs, chaining);
-  return new Host({ tools: { datapath, packages: builtPackages }, context, metrics: new Metrics('test'), observer });
+  return new Host({ tools: { datapath, packages: builtPackages }, context, metrics, observer });
 }
 
 /** At every step packets pass the old chain or the new one. */
@@ -180,7 +195,7 @@ function wantedPath(desired: DesiredState, hook: Hook): string[] | undefined {
 }
 
 /** Exactly what is desired: paths, map values, pins, links and public names. */
-async function assertStands(bed: CrashBed, desired: DesiredState): Promise<void> {
+async function assertStands(bed: CrashBed, desired: DesiredState, { values } = { values: true }): Promise<void> {
   const observed = await bed.datapath.observe();
   for (const hook of bed.hooks) {
     const { attachments, generations } = hookAt(observed, hook);
@@ -189,7 +204,7 @@ async function assertStands(bed: CrashBed, desired: DesiredState): Promise<void>
     assert.equal(attachments.length, running.length === 0 ? 0 : 1, 'links');
     const standing = standingChain(hookAt(observed, hook));
     assert.deepEqual(generations.map(({ dir }) => dir).toSorted(), standing.map(({ dir }) => dir).toSorted());
-    for (const wanted of running) {
+    for (const wanted of values ? running : []) {
       const generation = standing.find(({ digest }) => digest === contentDigest(wanted));
       const value = await bed.datapath.readMap(mapPin(generation!.dir, 'mark_id'), Buffer.alloc(4));
       assert.equal(Buffer.from(value!).readUInt32LE(), wanted.mapArgs[0]!.args[0]!.value, `map_args of ${wanted.name}`);

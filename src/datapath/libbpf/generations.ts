@@ -10,7 +10,7 @@ import {
 } from '../../domain/pins.js';
 import { tryOpenPin } from './fd.js';
 import { mapInfo, programInfo } from './info.js';
-import { walk } from './pins.js';
+import { pinsBelow, walk } from './pins.js';
 import { programInSlot } from './slot.js';
 
 /*
@@ -68,9 +68,9 @@ export function* linkPins(bpffs: string): Generator<{ hook: Hook; path: string }
 export function* publicPaths(bpffs: string): Generator<string> {
   for (const iface of walk(bpffs, 1)) {
     if (RESERVED_IFACE_NAMES.includes(iface)) continue;
-    for (const path of walk(`${bpffs}/${iface}`, 3)) yield `${bpffs}/${iface}/${path}`;
+    for (const path of pinsBelow(`${bpffs}/${iface}`, 3)) yield `${bpffs}/${iface}/${path}`;
   }
-  for (const path of walk(`${bpffs}/tc/globals`, 4)) yield `${bpffs}/tc/globals/${path}`;
+  for (const path of pinsBelow(`${bpffs}/tc/globals`, 4)) yield `${bpffs}/tc/globals/${path}`;
 }
 
 /** Nothing for a pin that went away meanwhile. */

@@ -1,4 +1,14 @@
-import { linkSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
+import {
+  type Dirent,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { AgentError } from '../../errors.js';
 import { check } from './errno.js';
@@ -73,11 +83,22 @@ function removeEmptyParents(path: string, root: string): void {
 }
 
 /** Everything exactly `depth` levels below a directory, as paths relative to it; nothing if the directory is not there. */
-export function* walk(dir: string, depth: number, base = ''): Generator<string> {
+export function* walk(dir: string, depth: number): Generator<string> {
+  for (const { path } of entriesAt(dir, depth)) yield path;
+}
+
+/** The same without directories and symbolic links: a bpffs that others use too may have them anywhere. */
+export function* pinsBelow(dir: string, depth: number): Generator<string> {
+  for (const { path, entry } of entriesAt(dir, depth)) {
+    if (entry.isFile()) yield path;
+  }
+}
+
+function* entriesAt(dir: string, depth: number, base = ''): Generator<{ path: string; entry: Dirent }> {
   for (const entry of entriesOf(`${dir}${base === '' ? '' : '/'}${base}`)) {
     const path = base === '' ? entry.name : `${base}/${entry.name}`;
-    if (depth === 1) yield path;
-    else if (entry.isDirectory()) yield* walk(dir, depth - 1, path);
+    if (depth === 1) yield { path, entry };
+    else if (entry.isDirectory()) yield* entriesAt(dir, depth - 1, path);
   }
 }
 
