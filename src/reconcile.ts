@@ -117,7 +117,7 @@ function failureReport(
     status: 'failed',
     outcomes,
     reasons: [],
-    faults: [{ ...first, message, ...pathOf(first, culprit?.program) }, ...rest],
+    faults: [{ ...first, message, ...pathOf(first, culprit?.program), ...ifacePathOf(failure.step, desired) }, ...rest],
     undone,
     leftovers,
     transient: failure.error instanceof AgentError && failure.error.transient,
@@ -154,12 +154,19 @@ const FIELD_AT_FAULT: Partial<Record<Fault['code'], string>> = {
   OBJECT_INVALID: 'object_file',
   ENTRY_FUNCTION_NOT_FOUND: 'entry_function_name',
   SLOT_INVALID: 'map_name',
+  MAP_INCOMPATIBLE: 'carry_maps',
 };
 
 function pathOf(fault: Fault, program: Program | undefined): { path?: string } {
   if (program === undefined) return {};
   const field = fault.path ?? FIELD_AT_FAULT[fault.code];
   return { path: field === undefined ? program.path : `${program.path}.${field}` };
+}
+
+/** A chain that cannot be attached is no single program's fault: the interface is where somebody else is. */
+function ifacePathOf(step: Step, desired: DesiredState): { path?: string } {
+  const [program] = step.op === 'attach' ? programsAt(desired, step.hook) : [];
+  return program === undefined ? {} : { path: `${program.path.split('.', 1)[0]}.iface` };
 }
 
 function programIdOf(outcome: ProgramOutcome, observed: Observed): number | undefined {

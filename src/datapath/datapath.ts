@@ -19,7 +19,7 @@ export interface Datapath {
    * the directory exists.
    *
    * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill` or `share`), SLOT_INVALID (`slotMap`
-   *   absent or not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, VERIFIER_REJECTED with the verifier's last lines in `detail`,
+   *   absent or not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`,
    *   LOAD_FAILED
    */
   load(request: LoadRequest): Promise<void>;

@@ -56,10 +56,12 @@ export class MemoryDatapath implements Datapath {
       return known;
     };
     const publicMaps = new Map<string, number>();
+    const mapsByDir = this.#mapsByDir();
     for (const [path, object] of this.#pins) {
       const inside = this.#segments(path);
       if (inside[0] === 'progs' && inside.at(-1) === 'prog') {
-        const generation = this.#generation(path.slice(0, -'/prog'.length));
+        const dir = path.slice(0, -'/prog'.length);
+        const generation = this.#generation(dir, mapsByDir.get(dir) ?? []);
         if (generation !== undefined)
           at(generation.hook).generations = [...at(generation.hook).generations, generation];
       } else if ('programId' in object) {
@@ -170,7 +172,18 @@ export class MemoryDatapath implements Datapath {
 
   async close(): Promise<void> {}
 
-  #generation(dir: string): Generation | undefined {
+  /** The data maps of each generation. */
+  #mapsByDir(): ReadonlyMap<string, readonly MapInfo[]> {
+    const found = [...this.#pins].flatMap(([path, map]) => {
+      const [, dir, name] = /^(.+)\/maps\/([^/]+)$/.exec(path) ?? [];
+      return dir === undefined || name === undefined ? [] : [{ dir, info: { ...infoOf(map as MemoryMap), name } }];
+    });
+    const byDir = new Map<string, MapInfo[]>();
+    for (const { dir, info } of found) byDir.set(dir, [...(byDir.get(dir) ?? []), info]);
+    return byDir;
+  }
+
+  #generation(dir: string, maps: readonly MapInfo[]): Generation | undefined {
     const [, iface, name, versionSegment, last] = this.#segments(dir);
     const parsed = parseGenerationName(last ?? '');
     if (parsed === undefined) return undefined;
@@ -185,9 +198,7 @@ export class MemoryDatapath implements Datapath {
       dir,
       programId: this.#program(programPin(dir)).id,
       slot: slot === undefined ? undefined : { mapId: slot.id, next: next === undefined ? null : Number(next) },
-      maps: [...this.#pins]
-        .filter(([path]) => path.startsWith(`${dir}/maps/`))
-        .map(([path, map]) => ({ ...infoOf(map as MemoryMap), name: path.slice(`${dir}/maps/`.length) })),
+      maps,
     };
   }
 

@@ -29,6 +29,8 @@ export interface Program {
   /** False for `admin_status: disabled`: desired, but not running. */
   readonly enabled: boolean;
   readonly mapArgs: readonly MapArgs[];
+  /** Maps that a new version takes over from the one it replaces, with all that is in them. */
+  readonly carryMaps: readonly string[];
   /** Where in its payload it stood (`0.bpf_programs.xdp_ingress.2`), so that a later fault can be pointed at. */
   readonly path: string;
   /** The program word for word as it came, for the snapshot. */

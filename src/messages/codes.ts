@@ -31,6 +31,7 @@ const MEANING: Readonly<Record<ErrorCode, string>> = {
   ENTRY_FUNCTION_NOT_FOUND: 'The object file has no such program',
   MAP_NOT_FOUND: 'The object file has no such map',
   MAP_VALUE_INVALID: 'A key or value does not fit its map',
+  MAP_INCOMPATIBLE: 'A map cannot be taken over: its type or its sizes differ',
   SLOT_INVALID: 'map_name is not a PROG_ARRAY of one entry',
   VERIFIER_REJECTED: 'The verifier refused the program',
   LOAD_FAILED: 'The kernel refused to load the program',

@@ -86,6 +86,7 @@ function toProgram(payload: ProgramPayload, path: string): Program {
     entryFunction: payload.entry_function_name ?? '',
     mapName: payload.map_name ?? '',
     enabled: payload.admin_status !== 'disabled',
+    carryMaps: payload.carry_maps ?? [],
     mapArgs: (payload.map_args ?? []).map(({ name, args }) => ({ name, args: args ?? [] })),
     path,
     payload: withoutNulls(payload) as Readonly<Record<string, unknown>>,

@@ -96,6 +96,9 @@ export const programSchema = z
         MAX_MAPS,
         'objects {name, args: [{key, value}]} (an object of texts, as early versions of l3afd took it, is refused)',
       ).describe('Entries to write into maps of the program; changing them needs no reload'),
+      carry_maps: optionalList(mapName, MAX_MAPS, 'names of maps').describe(
+        'Maps that a new version takes over from the one it replaces, contents and all; not known to l3afd',
+      ),
       config_args: args,
       monitor_maps: optionalList(monitorMap, MAX_MAPS, 'objects {name, key, aggregator}'),
       ebpf_package_repo_url: repositoryUrl.describe("The repository, '' for the agent's own"),

@@ -1,6 +1,7 @@
 import type { Direction } from '../domain/hook.js';
-import type { Generation } from '../domain/observed.js';
+import type { Generation, ObservedHook } from '../domain/observed.js';
 import type { GenerationRef } from '../domain/pins.js';
+import type { Program } from '../domain/program.js';
 
 /** A root program: it does nothing but jump into the chain. */
 export interface RootProgram {
@@ -18,6 +19,14 @@ export interface PlanContext {
   readonly bpffs: string;
   readonly chaining: boolean;
   readonly roots: Readonly<Record<Direction, RootProgram>>;
+}
+
+/** What there is and what is wanted at one hook. */
+export interface HookInput {
+  readonly observed: ObservedHook;
+  /** The programs that were last applied here; undefined if that is not known. */
+  readonly before: readonly Program[] | undefined;
+  readonly wanted: readonly Program[];
 }
 
 /** The address of the next load of some code: same path as its earlier loads but for the serial. */

@@ -1,10 +1,11 @@
 import type { Hook } from '../domain/hook.js';
 import { type Generation, liveAttachment, type ObservedHook, standingChain } from '../domain/observed.js';
-import { type GenerationRef, generationDir, linkPin, mapPin, programPin, slotPin } from '../domain/pins.js';
+import { linkPin, programPin, slotPin } from '../domain/pins.js';
 import { contentDigest, type Program } from '../domain/program.js';
-import type { LoadStep, ProgramOutcome, Step } from '../domain/step.js';
-import { nextGeneration, type PlanContext, type RootProgram } from './context.js';
+import type { ProgramOutcome, Step } from '../domain/step.js';
+import type { HookInput, PlanContext } from './context.js';
 import { planMapChanges } from './maps.js';
+import { keep, loadAnew, loadRoot, loadsOf, type Member } from './members.js';
 import { changedStretch } from './order.js';
 import { outcomesOf } from './outcome.js';
 
@@ -17,23 +18,6 @@ export interface HookPlan {
   readonly detach: readonly Step[];
   readonly discard: readonly Step[];
   readonly outcomes: readonly ProgramOutcome[];
-}
-
-export interface HookInput {
-  readonly observed: ObservedHook;
-  /** The programs that were last applied here; undefined if that is not known. */
-  readonly before: readonly Program[] | undefined;
-  readonly wanted: readonly Program[];
-}
-
-/** A program's place in the chain after the plan: a generation that stays, or one that is loaded for it. */
-interface Member {
-  readonly program: Program;
-  readonly dir: string;
-  /** The generation that stays, or whose data maps the load takes over; undefined for code that does not run here yet. */
-  readonly kept: Generation | undefined;
-  /** The load for one that does not stay. */
-  readonly load: LoadStep | undefined;
 }
 
 /** The attached program: the root, or with chaining off the only program. */
@@ -146,7 +130,7 @@ function planSingle(input: HookInput, running: readonly Program[], context: Plan
   const entry: Entry = {
     dir: member.dir,
     link: linkPin(context.bpffs, { hook, name: program.name, version: program.version }),
-    kept: member.load === undefined ? member.kept : undefined,
+    kept: member.load === undefined ? head : undefined,
   };
   const attaching = attachEntry(entry, observed, standing);
   const maps = planMapChanges([member], before);
@@ -203,58 +187,6 @@ function attachEntry(
     commit: [{ op: 'retarget', hook, from, to: { program: programPin(entry.dir), link: entry.link } }],
     detach: dead,
   };
-}
-
-function keep(program: Program, generation: Generation): Member {
-  return { program, dir: generation.dir, kept: generation, load: undefined };
-}
-
-/** A load that takes over the data maps where the same code already runs here, so that it keeps its counters and tables. */
-function loadAnew(
-  program: Program,
-  { observed, before }: HookInput,
-  standing: readonly Generation[],
-  context: PlanContext,
-): Member {
-  const { hook, generations } = observed;
-  const digest = contentDigest(program);
-  const { name, version } = program;
-  const generation: GenerationRef = nextGeneration({ hook, name, version, digest }, generations);
-  // One that somebody has cut off from the chain has its maps still. One that was never applied does not count.
-  const wasApplied = before?.some((other) => other.enabled && contentDigest(other) === digest) === true;
-  const cutOff = wasApplied ? generations.filter(({ programId }) => programId !== undefined) : [];
-  const twin = [...standing, ...cutOff].find((other) => other.digest === digest);
-  const dir = generationDir(context.bpffs, generation);
-  const { artifact, repoUrl, objectFile, entryFunction, mapName: slotMap } = program;
-  const load: LoadStep = {
-    op: 'load',
-    generation,
-    dir,
-    source: { kind: 'package', package: { name, version, artifact, repoUrl }, objectFile, entryFunction, slotMap },
-    share: (twin?.maps ?? []).map((map) => ({ map: map.name, pin: mapPin(twin!.dir, map.name) })),
-    fill: twin === undefined ? program.mapArgs : [],
-  };
-  return { program, dir, kept: twin, load };
-}
-
-function loadRoot(root: RootProgram, hook: Hook, existing: readonly Generation[], context: PlanContext): LoadStep {
-  const { name, version, digest, objectPath, entryFunction, slotMap } = root;
-  const generation = nextGeneration({ hook, name, version, digest }, existing);
-  return {
-    op: 'load',
-    generation,
-    dir: generationDir(context.bpffs, generation),
-    source: { kind: 'builtin', objectPath, entryFunction, slotMap },
-    share: [],
-    fill: [],
-  };
-}
-
-function loadsOf(members: readonly Member[]): Step[] {
-  return members.flatMap(({ load }): Step[] => {
-    if (load === undefined) return [];
-    return load.source.kind === 'package' ? [{ op: 'fetch', package: load.source.package }, load] : [load];
-  });
 }
 
 function discardAllBut(observed: ObservedHook, kept: ReadonlySet<string>): Step[] {

@@ -5,6 +5,12 @@ import { contentDigest, type MapArgs, type Program } from '../domain/program.js'
 import type { WriteMapStep } from '../domain/step.js';
 import { AgentError } from '../errors.js';
 
+/** Data maps that a program finds in place, and the generation that has them pinned. */
+export interface Inheritance {
+  readonly from: Generation;
+  readonly maps: readonly MapInfo[];
+}
+
 /**
  * The entries to change in maps that live on: those of programs that stay, and those that a reloaded program takes over. Only what
  * differs from the last applied arguments is written, since a program may change its own maps. A key that is no longer listed is
@@ -13,26 +19,28 @@ import { AgentError } from '../errors.js';
  * @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID
  */
 export function planMapChanges(
-  members: readonly { readonly program: Program; readonly kept: Generation | undefined }[],
+  members: readonly { readonly program: Program; readonly inherited: Inheritance | undefined }[],
   before: readonly Program[] | undefined,
 ): WriteMapStep[] {
-  return members.flatMap(({ program, kept }) => {
-    if (kept === undefined) return [];
+  return members.flatMap(({ program, inherited }) => {
+    if (inherited === undefined) return [];
+    const { from, maps } = inherited;
     // Arguments of another version say nothing about these maps: the agent may have died in the middle of an update.
-    const applied = before?.find((other) => other.enabled && contentDigest(other) === kept.digest);
+    const applied = before?.find((other) => other.enabled && contentDigest(other) === from.digest);
     const previous = applied?.mapArgs ?? [];
     const names = new Set([...previous, ...program.mapArgs].map((args) => args.name));
     return [...names].flatMap((name) => {
       const wanted = program.mapArgs.findIndex((args) => args.name === name);
       const path = `${program.path}.map_args.${Math.max(0, wanted)}`;
-      const map = kept.maps.find((other) => other.name === name);
+      const map = maps.find((other) => other.name === name);
       if (map === undefined) {
-        if (wanted === -1) return [];
-        const message = `${program.name} has no map ${name}; it has ${kept.maps.map((other) => other.name).join(', ')}`;
+        // One that is not taken over is new and filled when it is loaded.
+        if (wanted === -1 || from.digest !== contentDigest(program)) return [];
+        const message = `${program.name} has no map ${name}; it has ${maps.map((other) => other.name).join(', ')}`;
         throw new AgentError('MAP_NOT_FOUND', message, { path: `${path}.name` });
       }
       const step = changeOf(map, entriesOf(previous, name), program.mapArgs[wanted], path);
-      return step === undefined ? [] : [{ op: 'write-map' as const, map: mapPin(kept.dir, name), ...step }];
+      return step === undefined ? [] : [{ op: 'write-map' as const, map: mapPin(from.dir, name), ...step }];
     });
   });
 }

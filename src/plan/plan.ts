@@ -3,7 +3,7 @@ import { type Hook, hookKey } from '../domain/hook.js';
 import { hookAt, type Observed } from '../domain/observed.js';
 import type { Plan, Step } from '../domain/step.js';
 import type { PlanContext } from './context.js';
-import { planHook } from './hook.js';
+import { type HookPlan, planHook } from './hook.js';
 import { reasonOf } from './reason.js';
 
 export interface PlanInput {
@@ -36,7 +36,9 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
       );
     });
 
-  const commit = hookPlans.flatMap((hook) => hook.commit);
+  // Attaching may fail where somebody else holds the hook, so it comes before anything that packets notice at other hooks.
+  const [attaching, standing] = [hookPlans.filter(attaches), hookPlans.filter((hook) => !attaches(hook))];
+  const commit = [...attaching, ...standing].flatMap((hook) => hook.commit);
   const discard = hookPlans.flatMap((hook) => hook.discard);
   const grace: Step[] = discard.length > 0 && commit.some(divertsPackets) ? [{ op: 'grace' }] : [];
   return {
@@ -50,6 +52,10 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
 
 export function isEmpty(plan: Plan): boolean {
   return plan.prepare.length + plan.commit.length + plan.cleanup.length === 0;
+}
+
+function attaches({ commit }: HookPlan): boolean {
+  return commit.some(({ op }) => op === 'attach');
 }
 
 /** Whether packets take another way after a step, so that some may still be on the old one. */

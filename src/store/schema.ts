@@ -20,6 +20,7 @@ const program: z.ZodType<Program> = z.looseObject({
   entryFunction: z.string(),
   mapName: z.string(),
   enabled: z.boolean(),
+  carryMaps: z.array(z.string()),
   mapArgs: z.array(z.looseObject({ name: z.string(), args: z.array(z.looseObject({ key: scalar, value: scalar })) })),
   path: z.string(),
   payload: z.custom<Readonly<Record<string, unknown>>>(isObject, 'expected an object'),

@@ -3,8 +3,8 @@ import { unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { payloadProgram } from '../support/packages.js';
-import { assertChain, assertLinked, assertPublicMaps } from './support-chain.js';
-import { attachedXdp, bpftool, type Chain, hexBytes, programIdsOf } from './support-kernel.js';
+import { assertChain, assertLinked, assertPublicMaps, mapOf } from './support-chain.js';
+import { attachedXdp, bpftool, type Chain, hexBytes, numberIn, programIdsOf } from './support-kernel.js';
 import { eventually, Stage } from './support-stage.js';
 
 /*
@@ -116,13 +116,18 @@ test('a link that somebody has unpinned is attached again', async () => {
 });
 
 test('a slot that somebody has emptied is filled again', async () => {
+  // given a chain that has counted packets
+  await assertChain(stage, XDP_CHAIN);
+  const counted = await numberIn(mapOf(stage, chain.members[3]!, 'mark_packets'));
   const repair = nextRepair();
 
   // when the slot of the middle program is emptied
   await bpftool('map', 'delete', 'id', String(chain.members[2]!.slotId), 'key', ...hexBytes(new Uint8Array(4)));
 
-  // then packets reach the tail again
+  // then packets reach the tail again, which goes on counting where it was
   assert.match(await repair, new RegExp(`${stage.bed.iface}/xdpingress`));
+  const tail = (await assertLinked(stage, XDP_CHAIN)).members[3]!;
+  assert.equal(await numberIn(mapOf(stage, tail, 'mark_packets')), counted);
   const repaired = await assertChain(stage, XDP_CHAIN);
   assert.equal(repaired.linkId, chain.linkId);
   assert.equal(programIdsOf(repaired)['xdp-mark-1'], programIdsOf(chain)['xdp-mark-1']);

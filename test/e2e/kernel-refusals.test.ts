@@ -175,7 +175,7 @@ test('arguments that do not fit a running program change nothing', async () => {
   const ack = await stage.deploy({
     xdp_ingress: [
       { ...FIRST, map_args: mapArgs('mark_id', 0, 9) },
-      { ...SECOND, map_args: mapArgs('mark_id', 0, -1) },
+      { ...SECOND, map_args: mapArgs('mark_id', 0, 2 ** 32) },
     ],
   });
 
@@ -197,7 +197,7 @@ test('an interface that is not there is refused together with everything else in
   assert.deepEqual(await stage.kernel(), standing);
 });
 
-test("somebody else's XDP program is named and left alone, and what was done before it is taken back", async (t) => {
+test("somebody else's XDP program is named and left alone, and no other chain is touched", async (t) => {
   // given a program at another interface that is not the agent's
   const [other, foreign] = [await createTestbed(), new PrivateBpffs()];
   t.after(() => other.close());

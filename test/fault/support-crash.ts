@@ -40,7 +40,7 @@ export interface CrashBed {
   readonly bpffs: string;
   readonly hooks: readonly Hook[];
   /** Called after an agent has died, with the directory that it was loading into, if it was. */
-  readonly tear?: (dir: string) => void;
+  readonly tear?: (dir: string) => Promise<void>;
 }
 
 /** Calls that change something; those that only look do not count. */
@@ -103,7 +103,7 @@ export async function survive(bed: CrashBed, before: DesiredState, round: Round)
       .apply(before, desired, log)
       .catch(() => undefined);
     const torso = life.torso();
-    if (torso !== undefined) bed.tear?.(torso);
+    if (torso !== undefined) await bed.tear?.(torso);
     struck = life.died();
     if (struck && mishap.repairs && (chaining || fitsUnchained(before))) {
       await hostOf(bed, bed.datapath, chaining, watch).repair(before, log);

@@ -81,7 +81,7 @@ test('a map of another shape is not shared', async () => {
   const share = [{ map: 'packet_count', pin: other.map('drop_ports') }];
 
   const request = requestFor(kernel, PORT_COUNT, 'xdpingress', { share });
-  await refused(kernel.datapath.load(request), 'LOAD_FAILED', 'packet_count', 'type is 2');
+  await refused(kernel.datapath.load(request), 'MAP_INCOMPATIBLE', 'packet_count', 'type is 2');
 
   await discard(kernel, other);
 });

@@ -25,6 +25,7 @@ export function program(
     mapName: 'mark_next',
     enabled: true,
     mapArgs: [],
+    carryMaps: [],
     path: `0.bpf_programs.list.${seqId}`,
     payload: { name, seq_id: seqId },
     ...overrides,

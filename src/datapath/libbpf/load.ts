@@ -110,7 +110,7 @@ function checkSameShape(map: BpfMap, found: Omit<MapInfo, 'name'>, path: string)
   );
   if (differs === undefined) return;
   const message = `The map ${wanted.name} cannot be shared: its ${differs} is ${wanted[differs]} in the object`;
-  throw new AgentError('LOAD_FAILED', `${message} and ${found[differs]} in the map pinned at ${path}`);
+  throw new AgentError('MAP_INCOMPATIBLE', `${message} and ${found[differs]} in the map pinned at ${path}`);
 }
 
 interface Fill {

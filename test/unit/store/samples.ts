@@ -66,6 +66,7 @@ function program(name: string, seqId: number): Program {
     entryFunction: `xdp_${name}`,
     mapName: `xdp_${name}_next_prog_array`,
     enabled: true,
+    carryMaps: ['connections'],
     mapArgs: [{ name: 'ports', args: [{ key: 80, value: '18446744073709551615' }] }],
     path: `0.bpf_programs.xdp_ingress.${seqId - 1}`,
     payload: { name, version: '1.0', seq_id: seqId, map_args: null, comment: 'naïve – “quoted”\n\u2028' },

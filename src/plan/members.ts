@@ -1,0 +1,96 @@
+import type { Hook } from '../domain/hook.js';
+import type { Generation } from '../domain/observed.js';
+import { type GenerationRef, generationDir, mapPin, mapSegment } from '../domain/pins.js';
+import { contentDigest, type Program } from '../domain/program.js';
+import type { LoadStep, Step } from '../domain/step.js';
+import { AgentError } from '../errors.js';
+import { type HookInput, nextGeneration, type PlanContext, type RootProgram } from './context.js';
+import type { Inheritance } from './maps.js';
+
+/** A program's place in the chain after the plan: a generation that stays, or one that is loaded for it. */
+export interface Member {
+  readonly program: Program;
+  readonly dir: string;
+  /** The data maps that it has already: those of the generation that stays, or those that the load takes over. */
+  readonly inherited: Inheritance | undefined;
+  /** The load for one that does not stay. */
+  readonly load: LoadStep | undefined;
+}
+
+export function keep(program: Program, generation: Generation): Member {
+  return { program, dir: generation.dir, inherited: { from: generation, maps: generation.maps }, load: undefined };
+}
+
+/** A load that takes over the data maps where the same code already runs here, so that it keeps its counters and tables. */
+export function loadAnew(
+  program: Program,
+  { observed, before }: HookInput,
+  standing: readonly Generation[],
+  context: PlanContext,
+): Member {
+  const { hook, generations } = observed;
+  const digest = contentDigest(program);
+  const { name, version } = program;
+  const generation: GenerationRef = nextGeneration({ hook, name, version, digest }, generations);
+  // One that somebody has cut off from the chain has its maps still. One that was never applied does not count.
+  const wasApplied = before?.some((other) => other.enabled && contentDigest(other) === digest) === true;
+  const cutOff = wasApplied ? generations.filter(({ programId }) => programId !== undefined) : [];
+  const twin = [...standing, ...cutOff].find((other) => other.digest === digest);
+  const inherited = twin === undefined ? carried(program, standing) : { from: twin, maps: twin.maps };
+  const taken = new Set(inherited?.maps.map((map) => map.name));
+  const dir = generationDir(context.bpffs, generation);
+  const { artifact, repoUrl, objectFile, entryFunction, mapName: slotMap } = program;
+  const load: LoadStep = {
+    op: 'load',
+    generation,
+    dir,
+    source: { kind: 'package', package: { name, version, artifact, repoUrl }, objectFile, entryFunction, slotMap },
+    share: (inherited?.maps ?? []).map(({ name: map }) => ({ map, pin: mapPin(inherited!.from.dir, map) })),
+    // What is in live maps is changed by the commit, not before.
+    fill: twin === undefined ? program.mapArgs.filter((args) => !taken.has(args.name)) : [],
+  };
+  return { program, dir, inherited, load };
+}
+
+/**
+ * The maps that a new version takes over from the version that runs (`carry_maps`).
+ *
+ * @throws AgentError MAP_NOT_FOUND
+ */
+function carried(program: Program, standing: readonly Generation[]): Inheritance | undefined {
+  const from = standing.find((other) => other.name === program.name);
+  if (from === undefined || program.carryMaps.length === 0) return undefined;
+  const maps = program.carryMaps.map((name, index) => {
+    const map = from.maps.find((other) => other.name === mapSegment(name));
+    if (map !== undefined) return map;
+    const there = from.maps.map((other) => other.name).join(', ') || 'none';
+    const message = `The running version of ${program.name} has no map ${name} to hand on; it has ${there}`;
+    throw new AgentError('MAP_NOT_FOUND', message, { path: `${program.path}.carry_maps.${index}` });
+  });
+  return { from, maps };
+}
+
+export function loadRoot(
+  root: RootProgram,
+  hook: Hook,
+  existing: readonly Generation[],
+  context: PlanContext,
+): LoadStep {
+  const { name, version, digest, objectPath, entryFunction, slotMap } = root;
+  const generation = nextGeneration({ hook, name, version, digest }, existing);
+  return {
+    op: 'load',
+    generation,
+    dir: generationDir(context.bpffs, generation),
+    source: { kind: 'builtin', objectPath, entryFunction, slotMap },
+    share: [],
+    fill: [],
+  };
+}
+
+export function loadsOf(members: readonly Member[]): Step[] {
+  return members.flatMap(({ load }): Step[] => {
+    if (load === undefined) return [];
+    return load.source.kind === 'package' ? [{ op: 'fetch', package: load.source.package }, load] : [load];
+  });
+}

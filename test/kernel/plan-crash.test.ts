@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { readdir, rm } from 'node:fs/promises';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { LibbpfDatapath } from '../../src/datapath/libbpf/datapath.js';
+import { tryOpenId } from '../../src/datapath/libbpf/fd.js';
+import { NOTHING_DESIRED } from '../../src/domain/desired.js';
+import { programPin } from '../../src/domain/pins.js';
+import { type CrashBed, roundArbitrary, survive } from '../fault/support-crash.js';
+import { createTestbed, mountBpffs } from '../support/testbed.js';
+
+test('on the kernel too, after any changes with any mishaps the chains are as desired and nothing is left over', async (t) => {
+  const [testbed, bpffs] = await Promise.all([createTestbed(), mountBpffs()]);
+  t.after(async () => {
+    await testbed.close();
+    await bpffs.unmount();
+  });
+  const ids = new Set<number>();
+  const datapath = new LibbpfDatapath({ bpffs: bpffs.path });
+  const noting: CrashBed['datapath'] = Object.create(datapath, {
+    observe: {
+      value: async () => {
+        const observed = await datapath.observe();
+        for (const { programId } of observed.hooks.flatMap(({ generations }) => generations)) ids.add(programId ?? 0);
+        return observed;
+      },
+    },
+  });
+  const bed: CrashBed = {
+    datapath: noting,
+    bpffs: bpffs.path,
+    hooks: (['xdpingress', 'egress'] as const).map((direction) => ({ iface: testbed.iface, direction })),
+    // What is left of a load that is killed half-way: everything but the program's own pin, which is made last.
+    tear: (dir) => rm(programPin(dir), { force: true }),
+  };
+
+  await fc.assert(
+    fc.asyncProperty(fc.array(roundArbitrary(2), { minLength: 1, maxLength: 4 }), async (rounds) => {
+      let before = NOTHING_DESIRED;
+      for (const round of rounds) before = (await survive(bed, before, round)).desired;
+      await survive(bed, before, { chaining: true, chains: [[], []], mishap: { kind: 'none' } });
+
+      assert.deepEqual(await readdir(bpffs.path), [], 'pins');
+      assert.deepEqual([...ids].filter(isLoaded), [], 'programs');
+      ids.clear();
+    }),
+    { numRuns: 30 },
+  );
+});
+
+function isLoaded(programId: number): boolean {
+  using program = tryOpenId('prog', programId);
+  return program !== undefined;
+}
