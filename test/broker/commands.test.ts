@@ -9,7 +9,7 @@ import { originOf } from '../../src/bus/message.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { STREAMS, subjectsFor } from '../../src/messages/subjects.js';
 import { startNats } from '../support/nats.js';
-import { atEnd, collectLog, type Given, givenBus, HOST, text, until } from './fixture.js';
+import { atEnd, collectLog, type Given, givenBus, HOST, openBus, text, until } from './fixture.js';
 
 /** The agent's side, stopped after the test. */
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
@@ -194,43 +194,48 @@ test('a consumer with more than one message on the way, or another filter, is re
   );
 });
 
-test('with an API prefix and an inbox prefix, nothing is sent to or expected at the usual subjects', async (t) => {
+test('an agent in an account of its own reaches a controller’s JetStream through imports alone', async (t) => {
   const server = await startNats({
-    domain: 'hub',
-    config: `authorization { users: [ {user: agent, password: a, permissions: {
-      publish: {deny: ["$JS.API.>"]}, subscribe: {deny: ["_INBOX.>"]} }} ] }`,
+    config: `accounts {
+      CONTROL { jetstream: enabled, users: [{user: control, password: c}], exports: [
+        {service: "$JS.API.>", response: stream}, {service: "$JS.ACK.>"}, {service: "$KV.>"} ] }
+      HOSTS { users: [{user: agent, password: a, permissions: {subscribe: {deny: ["_INBOX.>"]}}}], imports: [
+        {service: {account: CONTROL, subject: "$JS.API.>"}, to: "CONTROL.API.>"},
+        {service: {account: CONTROL, subject: "$KV.>"}, to: "CONTROL.API.$KV.>"},
+        {service: {account: CONTROL, subject: "$JS.ACK.>"}} ] }
+    }`,
   });
   atEnd(t, () => server.stop());
+  const subjects = subjectsFor('l3af', HOST);
+  const control = await openBus(t, { url: server.url.replace('//', '//control:c@') }, collectLog());
+  await ensureStreams(control, subjects, collectLog());
+  await control.js.publish(subjects.command('deploy'), '1');
   const log = collectLog();
   const bus = await connectBus(
     {
       servers: [server.url.replace('//', '//agent:a@')],
       name: 'test',
-      jsApiPrefix: '$JS.hub.API',
+      jsApiPrefix: 'CONTROL.API',
       inboxPrefix: '_HOST.web1',
       signal: AbortSignal.timeout(10_000),
     },
     log,
   );
   atEnd(t, () => bus.close());
-  const subjects = subjectsFor('l3af', HOST);
-  await ensureStreams(bus, subjects, log);
   const commands = new CommandStream({ bus, subjects, host: HOST, logger: log });
   atEnd(t, () => commands.stop());
-  await bus.js.publish(subjects.command('deploy'), '1');
   const seen: string[] = [];
 
   seen.push(...(await commands.backlog(null)).deliveries.map(({ verb }) => verb));
-  await commands.consume(0, async ({ body }) => {
-    seen.push(text(body));
+  await commands.consume(0, async ({ verb, body }) => {
+    seen.push(`${verb} ${text(body)}`);
     return 'done';
   });
   await until('the command', async () => (await commands.position()).consumerFloor === 1);
-  const bucket = await openBucket(bus, STREAMS.state);
-  await bucket.put(HOST, 'state');
+  await (await openBucket(bus, STREAMS.state)).put(HOST, 'a snapshot');
 
-  assert.equal((await bucket.get(HOST))?.string(), 'state');
-  assert.deepEqual(seen, ['deploy', '1']);
+  assert.deepEqual(seen, ['deploy', 'deploy 1']);
+  assert.equal((await (await openBucket(control, STREAMS.state)).get(HOST))?.string(), 'a snapshot');
   assert.equal(log.count('NATS reports an error'), 0);
 });
 

@@ -5,7 +5,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import { payloadProgram } from '../support/packages.js';
 import { assertChain, assertLinked, assertPublicMaps, mapOf } from './support-chain.js';
 import { attachedXdp, bpftool, type Chain, hexBytes, numberIn, programIdsOf } from './support-kernel.js';
-import { eventually, Stage } from './support-stage.js';
+import { Stage } from './support-stage.js';
 
 /*
  * The kernel outlives the agent: what runs is adopted, what was changed by hand is put right, and a stop leaves it running unless
@@ -161,14 +161,12 @@ test('a public name of a map that somebody has removed is given again', async ()
 });
 
 test('an interface that is made anew gets its chains back', async () => {
+  const repair = nextRepair();
+
   await stage.bed.recreate();
 
-  await eventually(
-    async () => (await stage.chain())?.members.length,
-    (members) => members === XDP_CHAIN.length + 1,
-    'the chain should be attached again',
-  );
-  await assertChain(stage, XDP_CHAIN);
+  assert.match(await repair, new RegExp(`${stage.bed.iface}/xdpingress`));
+  assert.deepEqual(programIdsOf(await assertChain(stage, XDP_CHAIN)), programIdsOf(chain));
   await assertChain(stage, ['tc-mark-1@1.0'], 'ingress');
   await assertChain(stage, ['tc-mark-2@1.0'], 'egress');
 });

@@ -69,10 +69,11 @@ export class BrokerProxy {
         to.destroy();
       });
     }
-    let last = '';
+    let unfinished = '';
     agent.on('data', (chunk) => {
-      last = (last + chunk.toString('latin1')).slice(-chunk.length - LONGEST_LINE);
-      if (this.#passes(last)) broker.write(chunk);
+      const lines = (unfinished + chunk.toString('latin1')).split('\r\n');
+      unfinished = lines.pop() ?? '';
+      if (this.#passes(lines)) broker.write(chunk);
     });
     broker.on('data', (chunk) => {
       if (this.#inbox === undefined || !chunk.includes(this.#inbox)) agent.write(chunk);
@@ -81,10 +82,10 @@ export class BrokerProxy {
   }
 
   /** Whether what the agent says may reach the broker. */
-  #passes(said: string): boolean {
+  #passes(lines: readonly string[]): boolean {
     if (this.#blow === undefined || this.#inbox !== undefined) return true;
     const { line: wanted, when } = this.#blow;
-    const line = said.split('\r\n').findLast((text) => wanted.test(text));
+    const line = lines.find((text) => wanted.test(text));
     if (line === undefined) return true;
     if (when === 'before') {
       this.#strike();
@@ -106,6 +107,3 @@ export class BrokerProxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 }
-
-/** A subject and an inbox, and the sizes. */
-const LONGEST_LINE = 512;

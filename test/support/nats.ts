@@ -5,6 +5,7 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { atExit } from './last-resort.js';
 
 /** A real nats-server with JetStream, on a port and a store of its own. */
 export interface TestServer {
@@ -26,8 +27,6 @@ export interface TestServer {
 export interface TestServerOptions {
   readonly storeDir?: string;
   readonly port?: number;
-  /** JetStream's domain: its API is then at `$JS.<domain>.API` too. */
-  readonly domain?: string;
   /** Further lines of the server's configuration, as accounts and permissions. */
   readonly config?: string;
 }
@@ -44,7 +43,7 @@ export async function startNats(options: TestServerOptions = {}): Promise<TestSe
     [
       'host: "127.0.0.1"',
       `port: ${port}`,
-      `jetstream { store_dir: ${JSON.stringify(storeDir)} ${options.domain === undefined ? '' : `, domain: ${options.domain}`} }`,
+      `jetstream { store_dir: ${JSON.stringify(storeDir)} }`,
       options.config ?? '',
     ].join('\n'),
   );
@@ -81,6 +80,10 @@ async function launch(config: string, port: number): Promise<ChildProcess> {
     env: { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin` },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
+  child.once(
+    'exit',
+    atExit(() => child.kill('SIGKILL')),
+  );
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     log = (log + chunk).slice(-4_000);
