@@ -29,6 +29,8 @@ import type { Metrics } from './telemetry/metrics.js';
 /** The bus, as far as commands need it. */
 export interface CommandBus {
   position(): Promise<StreamPosition>;
+  /** The message with a sequence, if there is one. */
+  at(seq: number): Promise<Delivery | undefined>;
   /** The commands past `after`; for null, those from the last deploy that is `usable` on. */
   backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog>;
   consume(after: number, handler: (delivery: Delivery) => Promise<Disposition>): Promise<void>;
@@ -111,7 +113,8 @@ export class Agent {
     const { bus, journal } = this.#options;
     if (journal.stream === undefined) return;
     const now = await bus.position();
-    await this.#noticeRewind(continuityOfStream(now, journal.stream), now);
+    const there = await bus.at(journal.stream.lastSeq);
+    await this.#noticeRewind(continuityOfStream(now, journal.stream, there?.storedAt), now);
   }
 
   /** What follows a rewind cannot build on what was applied: deltas are refused until a deploy says it all. */

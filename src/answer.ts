@@ -73,9 +73,23 @@ export function finishOf(
     id: `${hostName}:${ack.id}:${key.storedAt}`,
     subject: ackSubject,
     headers: { [HEADERS.commandId]: ack.id },
-    body: JSON.stringify(ack),
+    body: JSON.stringify(bounded(ack)),
   };
   return { key, verb: ack.verb, status: ack.status, outbox };
+}
+
+/** Half of what a NATS server takes by default: an answer that is refused for its size would hold up all that follow. */
+const MAX_ANSWER_LENGTH = 512 * 1024;
+const MAX_TEXT_LENGTH = 2_000;
+const MAX_PROGRAMS = 500;
+
+function bounded(ack: Acknowledgement): Acknowledgement {
+  if (JSON.stringify(ack).length <= MAX_ANSWER_LENGTH) return ack;
+  const brief = <T extends object>(value: T): T =>
+    JSON.parse(JSON.stringify(value), (_key, inner: unknown) =>
+      typeof inner === 'string' ? inner.slice(0, MAX_TEXT_LENGTH) : inner,
+    ) as T;
+  return brief({ ...ack, programs: ack.programs.slice(0, MAX_PROGRAMS) });
 }
 
 function withFaults(receipt: Receipt, status: AckStatus, faults: readonly Fault[]): Acknowledgement {

@@ -36,6 +36,9 @@ export interface BusLinkOptions {
   readonly onConflict: (error: Error) => void;
 }
 
+/** How long a stopping agent waits for its last answer to be stored. */
+const ANSWER_PATIENCE_MS = 5_000;
+
 /** Everything that ties the agent to the bus, put together from the parts in `bus/`. */
 export class BusLink implements CommandBus {
   readonly #options: BusLinkOptions;
@@ -108,9 +111,14 @@ export class BusLink implements CommandBus {
     this.#service = await startService({ bus, subjects, host, version: this.#options.version, handlers, logger });
   }
 
-  /** Finishes the command in hand and takes no further ones. */
+  /**
+   * Finishes the command in hand and takes no further ones. An answer that cannot be sent for want of a broker is not waited for: it
+   * stays in the journal, and the next agent sends it.
+   */
   async stopCommands(): Promise<void> {
+    const patience = setTimeout(() => void this.#outbox?.stop(), this.connected ? ANSWER_PATIENCE_MS : 0);
     await this.#commands?.stop();
+    clearTimeout(patience);
   }
 
   async close(): Promise<void> {
@@ -124,6 +132,10 @@ export class BusLink implements CommandBus {
 
   position(): Promise<StreamPosition> {
     return this.#commands.position();
+  }
+
+  at(seq: number): Promise<Delivery | undefined> {
+    return this.#commands.at(seq);
   }
 
   backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog> {

@@ -24,12 +24,18 @@ export function continuityOfMessage(
   return message.storedAt > known.storedAt ? 'put-back' : 'lies-before';
 }
 
-/** @param lastSeq sequence of the newest message on the stream, whoever it is for */
+/**
+ * @param stream its newest message, whoever that is for
+ * @param storedAtMark when the message that now has the known sequence was stored: a stream that was put back may have grown past it
+ */
 export function continuityOfStream(
   stream: { readonly created: string; readonly lastSeq: number },
   known: Mark | undefined,
+  storedAtMark?: string,
 ): Continuity {
   if (known === undefined) return 'follows';
   if (stream.created !== known.created) return 'made-anew';
-  return stream.lastSeq >= known.lastSeq ? 'follows' : 'put-back';
+  if (stream.lastSeq < known.lastSeq) return 'put-back';
+  const another = known.storedAt !== '' && storedAtMark !== undefined && storedAtMark !== known.storedAt;
+  return another ? 'put-back' : 'follows';
 }

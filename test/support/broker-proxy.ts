@@ -7,6 +7,8 @@ export interface Blow {
   readonly line: RegExp;
   /** `before` the broker hears of it; or when it has answered, `after`, and the agent does not hear the answer. */
   readonly when: 'before' | 'after';
+  /** What the answer is known by; the inbox that the line names, unless given. */
+  readonly answer?: string | undefined;
   /** What happens to the broker. Every connection through the proxy is cut then. */
   readonly strike: () => Promise<void>;
 }
@@ -20,8 +22,8 @@ export class BrokerProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #blow: Blow | undefined;
-  /** The inbox for the answer that is waited for, once the line was found. */
-  #inbox: string | undefined;
+  /** What the answer that is waited for is known by, once the line was found. */
+  #answer: string | undefined;
   #struck: Promise<void> = Promise.resolve();
 
   /** @param port of the broker, on the loopback interface */
@@ -76,29 +78,29 @@ export class BrokerProxy {
       if (this.#passes(lines)) broker.write(chunk);
     });
     broker.on('data', (chunk) => {
-      if (this.#inbox === undefined || !chunk.includes(this.#inbox)) agent.write(chunk);
+      if (this.#answer === undefined || !chunk.includes(this.#answer)) agent.write(chunk);
       else this.#strike();
     });
   }
 
   /** Whether what the agent says may reach the broker. */
   #passes(lines: readonly string[]): boolean {
-    if (this.#blow === undefined || this.#inbox !== undefined) return true;
-    const { line: wanted, when } = this.#blow;
+    if (this.#blow === undefined || this.#answer !== undefined) return true;
+    const { line: wanted, when, answer } = this.#blow;
     const line = lines.find((text) => wanted.test(text));
     if (line === undefined) return true;
     if (when === 'before') {
       this.#strike();
       return false;
     }
-    [, , this.#inbox] = line.split(' ');
+    this.#answer = answer ?? line.split(' ')[2];
     return true;
   }
 
   #strike(): void {
     const blow = this.#blow;
     this.#blow = undefined;
-    this.#inbox = undefined;
+    this.#answer = undefined;
     this.#cut();
     void blow?.strike();
   }

@@ -66,7 +66,8 @@ describe('continuity of the command stream', () => {
   });
 
   it('notices a stream that is shorter than it was, or another one', () => {
-    assert.equal(continuityOfStream({ created: 'A', lastSeq: 10 }, known), 'follows');
+    assert.equal(continuityOfStream({ created: 'A', lastSeq: 10 }, known, known.storedAt), 'follows');
+    assert.equal(continuityOfStream({ created: 'A', lastSeq: 12 }, known, '2026-01-01T13:00:00.000Z'), 'put-back');
     assert.equal(continuityOfStream({ created: 'A', lastSeq: 9 }, known), 'put-back');
     assert.equal(continuityOfStream({ created: 'B', lastSeq: 99 }, known), 'made-anew');
   });
