@@ -36,6 +36,11 @@ export function continuityOfStream(
   if (known === undefined) return 'follows';
   if (stream.created !== known.created) return 'made-anew';
   if (stream.lastSeq < known.lastSeq) return 'put-back';
-  const another = known.storedAt !== '' && storedAtMark !== undefined && storedAtMark !== known.storedAt;
-  return another ? 'put-back' : 'follows';
+  if (known.storedAt === '' || storedAtMark === undefined) return 'follows';
+  return sameMoment(known.storedAt, storedAtMark) ? 'follows' : 'put-back';
+}
+
+/** The server tells a message's time in nanoseconds and in text; the two may differ by a millisecond when they are cut. */
+function sameMoment(one: string, other: string): boolean {
+  return Math.abs(Date.parse(one) - Date.parse(other)) <= 1;
 }
