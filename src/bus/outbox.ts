@@ -62,10 +62,7 @@ export class Outbox {
     this.#unsubscribe();
     this.notify();
     await this.#running;
-    const stopped = new AgentError('BROKER_UNREACHABLE', 'The outbox was stopped before the stream had confirmed', {
-      transient: true,
-    });
-    for (const waiter of this.#waiters) waiter.reject(stopped);
+    for (const waiter of this.#waiters) waiter.reject(stopped());
     this.#waiters.clear();
   }
 
@@ -82,6 +79,7 @@ export class Outbox {
   flush(): Promise<void> {
     const ids = new Set(this.#options.store.pending().map(({ id }) => id));
     if (ids.size === 0) return Promise.resolve();
+    if (this.#stopping.signal.aborted) return Promise.reject(stopped());
     return new Promise((resolve, reject) => {
       this.#waiters.add({ ids, resolve, reject });
       this.notify();
@@ -134,6 +132,11 @@ export class Outbox {
       waiter.resolve();
     }
   }
+}
+
+function stopped(): AgentError {
+  const message = 'The outbox was stopped before the stream had confirmed';
+  return new AgentError('BROKER_UNREACHABLE', message, { transient: true });
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

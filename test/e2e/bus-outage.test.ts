@@ -235,3 +235,45 @@ test('answers that a stopped agent could not send are sent by the next one, in o
   assert.deepEqual(heir.steps, [], 'nothing was done again');
   await controller.untilSettled();
 });
+
+for (const [when, line] of [
+  ['joining the bus', /^PUB \$JS\.API\.STREAM\.INFO\.L3AF_ACK/],
+  ['registering', /^H?PUB \$KV\.L3AF_HOSTS\./],
+] as const) {
+  test(`an agent that lost its broker while ${when} can be stopped`, async (t) => {
+    const bed = await givenBusBed(t);
+    const { server } = bed;
+    const proxy = new BrokerProxy(server.port);
+    bed.atEnd(() => proxy.stop());
+    const url = await proxy.start();
+    const struck = proxy.arm({ line, when: 'before', strike: () => server.kill('SIGKILL') });
+    const agent = await startWithin(bed, url);
+    await struck;
+
+    await agent.stop();
+
+    assert.equal(agent.messages.at(-1), 'stopped');
+  });
+}
+
+test('an agent that lost its broker with a command in hand finishes it, can be stopped, and answers at the next start', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller, server } = bed;
+  const agent = await startWithin(bed, server.url);
+  await untilReady(agent);
+  let stopped: Promise<void> | undefined;
+  agent.onStep = async () => {
+    await server.kill('SIGKILL');
+    stopped ??= agent.stop();
+  };
+  const { id } = await controller.publish('deploy', ONE);
+  await until('the stop to be asked for', () => stopped !== undefined);
+  await stopped;
+  assert.deepEqual(pathAt(await agent.datapath.observe(), HOOK), ['port-count@1_0', 'port-drop@1_0']);
+
+  await server.restart();
+  const heir = await startWithin(bed, server.url, agent.datapath);
+  assert.equal((await controller.ackOf(id)).status, 'applied');
+  assert.deepEqual(heir.steps, []);
+  await controller.untilSettled();
+});

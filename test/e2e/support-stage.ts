@@ -106,6 +106,10 @@ export class Stage {
     return stage;
   }
 
+  get stateDir(): string {
+    return this.#agentOptions.stateDir;
+  }
+
   get bpffs(): string {
     return this.#bpffs.path;
   }
