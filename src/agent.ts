@@ -67,6 +67,8 @@ const QUARANTINE_AFTER = 3;
 export class Agent {
   readonly #options: AgentOptions;
   #lastAnswer: Acknowledgement | undefined;
+  /** The command that this run of the agent has begun last. */
+  #begun: { readonly id: string; readonly seq: number; readonly attempt: number } | undefined;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -124,8 +126,9 @@ export class Agent {
     const what = continuity === 'put-back' ? 'was put back to an earlier state' : 'was made anew';
     const [reason, data] = [`The command stream ${what}`, { known: journal.stream, now }];
     log.error(data, 'the command stream does not continue where it was');
-    await journal.moveStream({ created: now.created, lastSeq: 0 });
+    // In this order: an agent that dies between the two notices the rewind again.
     await journal.awaitDeploy(reason);
+    await journal.moveStream({ created: now.created, lastSeq: 0 });
     bus.publishEvent('rewind', reason, data);
     bus.publishEvent('resync-required', `${reason}; add and delete are refused until the next deploy`);
   }
@@ -152,7 +155,7 @@ export class Agent {
       return done(answerRefused(receipt, refusal));
     }
 
-    const attempt = await journal.begin(key, delivery.verb);
+    const attempt = await this.#begin(delivery);
     if (attempt > QUARANTINE_AFTER) {
       await bus.deadLetter(delivery);
       bus.publishEvent('quarantined', `Command ${delivery.id} is put aside`, { command_id: delivery.id });
@@ -177,6 +180,15 @@ export class Agent {
     const { gen } = envelope;
     const generation = gen === undefined ? {} : { generation: gen };
     return done(answer, { desired, ...generation, clearsAwait: command.verb === 'deploy' });
+  }
+
+  /** How many runs of the agent have begun a command: a fault that the agent lives through, as of its disk, does not count. */
+  async #begin(delivery: Delivery): Promise<number> {
+    const { id, seq, verb } = delivery;
+    if (this.#begun?.id === id && this.#begun.seq === seq) return this.#begun.attempt;
+    const attempt = await this.#options.journal.begin(keyOf(delivery), verb);
+    this.#begun = { id, seq, attempt };
+    return attempt;
   }
 
   /** What a delta builds on. With no record of what is desired, only a host that runs nothing of ours is known to desire nothing. */

@@ -82,6 +82,7 @@ export function finishOf(
 const MAX_ANSWER_LENGTH = 512 * 1024;
 const MAX_TEXT_LENGTH = 2_000;
 const MAX_PROGRAMS = 500;
+const MAX_ERRORS = 50;
 
 function bounded(ack: Acknowledgement): Acknowledgement {
   if (JSON.stringify(ack).length <= MAX_ANSWER_LENGTH) return ack;
@@ -89,7 +90,7 @@ function bounded(ack: Acknowledgement): Acknowledgement {
     JSON.parse(JSON.stringify(value), (_key, inner: unknown) =>
       typeof inner === 'string' ? inner.slice(0, MAX_TEXT_LENGTH) : inner,
     ) as T;
-  return brief({ ...ack, programs: ack.programs.slice(0, MAX_PROGRAMS) });
+  return brief({ ...ack, errors: ack.errors.slice(0, MAX_ERRORS), programs: ack.programs.slice(0, MAX_PROGRAMS) });
 }
 
 function withFaults(receipt: Receipt, status: AckStatus, faults: readonly Fault[]): Acknowledgement {

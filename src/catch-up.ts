@@ -41,6 +41,8 @@ export async function catchUp(
   const last = result.representative === undefined ? undefined : result.entries[result.representative];
   if (last === undefined || result.desired === null || last.what !== 'folded') return undefined;
 
+  if (!(await isFounded(result, options))) return undefined;
+
   const { delivery } = last;
   if ((await journal.begin(keyOf(delivery), delivery.verb)) > attempts) return undefined;
   const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }));
@@ -48,6 +50,14 @@ export async function catchUp(
   const answer = answerReported(receiptOf(last, hostName), last.command, report);
   await journal.finishMany(finishesOf(result, delivery, answer, options));
   return answer;
+}
+
+/** Deltas alone say what is desired only where that is known, or where nothing runs; elsewhere each has to be refused. */
+async function isFounded({ entries }: Replay, { journal, host }: CatchUpOptions): Promise<boolean> {
+  if (journal.desired !== null) return true;
+  if (entries.some(({ what, delivery }) => what === 'folded' && delivery.verb === 'deploy')) return true;
+  const { hooks } = await host.observe();
+  return hooks.every(({ generations }) => generations.length === 0);
 }
 
 function finishesOf(result: Replay, last: Delivery, answer: Acknowledgement, options: CatchUpOptions): Finish[] {

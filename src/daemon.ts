@@ -104,10 +104,11 @@ export class Daemon {
     this.#linkEvents?.stop();
     for (const timer of this.#timers) clearInterval(timer);
     await this.#link?.stopCommands();
+    await this.#link?.close();
+    // An agent that is still joining, perhaps with a broker that is away, ends with its connection.
     await this.#joined;
     await this.#lane.idle();
     if (detach) await this.#lane.run(() => this.#host.detachAll(log));
-    await this.#link?.close();
     await this.#telemetry?.stop();
     await this.#packages.close();
     await datapath.close();

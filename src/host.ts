@@ -44,7 +44,7 @@ export class Host {
 
   /**
    * Brings the host from one desired state to the next, all or nothing. What may pass by itself is tried again with back-off until
-   * `deadline`.
+   * `deadline`, and for a minute at most, since nothing else happens on this host meanwhile.
    *
    * @param deadline milliseconds since the epoch
    */
@@ -52,13 +52,14 @@ export class Host {
     before: DesiredState | null,
     desired: DesiredState,
     log: Logger,
-    deadline = Date.now() + COMMAND_DEADLINE_MS,
+    deadline = Number.POSITIVE_INFINITY,
   ): Promise<Report> {
     const { tools, context } = this.#options;
+    const end = Math.min(deadline, Date.now() + COMMAND_DEADLINE_MS);
     for (let wait = FIRST_RETRY_MS; ; wait = Math.min(2 * wait, LONGEST_RETRY_MS)) {
       const report = await reconcile({ before, desired }, tools, context, this.#observer(log));
       const mayTryAgain = report.status === 'failed' && report.transient && report.undone === true;
-      if (!mayTryAgain || Date.now() + wait > deadline) {
+      if (!mayTryAgain || Date.now() + wait > end) {
         this.#count(report, desired);
         this.#updateRunning(report.observed, desired);
         for (const leftover of report.leftovers) log.warn({ leftover }, 'left over, to be cleaned up later');
