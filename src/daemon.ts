@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { access, constants, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Agent } from './agent.js';
 import type { Observer } from './apply/executor.js';
@@ -9,6 +9,7 @@ import type { Datapath } from './datapath/datapath.js';
 import { LinkEvents } from './datapath/link-events.js';
 import { NOTHING_DESIRED } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
+import { AgentError } from './errors.js';
 import { Host } from './host.js';
 import type { L3AFALLHOSTDATA } from './messages/snapshot.js';
 import { PackageCache } from './packages/cache.js';
@@ -119,7 +120,7 @@ export class Daemon {
 
   async #openState(): Promise<void> {
     const { config, log, datapath, observer } = this.#options;
-    await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
+    await makeStateDir(config.stateDir);
     this.#lock = await lockStateDir(config.stateDir);
     this.#journal = new Journal({ dir: config.stateDir, logger: log });
     await this.#journal.open();
@@ -286,5 +287,17 @@ export class Daemon {
     } catch (error) {
       this.#options.log.error({ err: error }, 'periodic task failed');
     }
+  }
+}
+
+async function makeStateDir(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await access(dir, constants.W_OK);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new AgentError('CONFIG_INVALID', `Cannot use the state directory (${why}); choose another with state_dir`, {
+      cause,
+    });
   }
 }

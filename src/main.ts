@@ -9,7 +9,7 @@ import { Daemon } from './daemon.js';
 import type { Datapath } from './datapath/datapath.js';
 import { ensureBpffs } from './datapath/libbpf/bpffs.js';
 import { LibbpfDatapath } from './datapath/libbpf/datapath.js';
-import { probeKernel } from './datapath/libbpf/probe.js';
+import { probeKernel, requireBpf } from './datapath/libbpf/probe.js';
 import { interfacesOfMachine, MemoryDatapath } from './datapath/memory.js';
 import { AgentError, type ErrorCode } from './errors.js';
 import { PROJECT_ROOT } from './roots.js';
@@ -85,7 +85,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
 
 async function openDatapath({ datapath, bpffs, xdpMode, tcMode }: Config): Promise<Datapath> {
   if (datapath === 'memory') return new MemoryDatapath({ bpffs, interfaces: interfacesOfMachine() });
-  await ensureBpffs(bpffs);
+  requireBpf();
+  ensureBpffs(bpffs);
   return new LibbpfDatapath({ bpffs, xdp: xdpMode, tc: tcMode });
 }
 

@@ -29,6 +29,11 @@ export function isArrayKind(type: number): boolean {
   return type === ARRAY || type === PERCPU_ARRAY;
 }
 
+/** Whether a lookup in a map answers for the longest prefix that covers a key, and not for the key itself. */
+export function isPrefixKind(type: number): boolean {
+  return type === LPM_TRIE;
+}
+
 /** Whether a map holds one value per possible CPU under each key. */
 export function isPerCpuKind(type: number): boolean {
   return type === PERCPU_HASH || type === PERCPU_ARRAY || type === LRU_PERCPU_HASH;
@@ -129,8 +134,27 @@ function parseBytes(scalar: MapScalar, size: number): Buffer | undefined {
   return Buffer.from(scalar.slice(2), 'hex');
 }
 
-/** `struct bpf_lpm_trie_key`: the prefix length as u32 in host order, then the address. */
+/**
+ * The one form of an LPM trie's key: the bits behind the prefix are 0. The kernel takes keys that differ only there for the same
+ * (trie_update_elem in kernel/bpf/lpm_trie.c).
+ *
+ * @param key `struct bpf_lpm_trie_key`: the prefix length as u32 in host order, then the address
+ */
+export function canonicalPrefix(key: Buffer): Buffer {
+  const length = key.readUInt32LE();
+  return Buffer.from(key.map((byte, index) => (index < 4 ? byte : byte & maskOf(length - (index - 4) * 8))));
+}
+
+/** @param bits how many leading bits of a byte are kept */
+function maskOf(bits: number): number {
+  return bits >= 8 ? 0xff : bits <= 0 ? 0 : (0xff << (8 - bits)) & 0xff;
+}
+
 function encodePrefix(key: MapScalar, keySize: number, what: string, path: string): Buffer {
+  return canonicalPrefix(parsePrefix(key, keySize, what, path));
+}
+
+function parsePrefix(key: MapScalar, keySize: number, what: string, path: string): Buffer {
   const raw = parseBytes(key, keySize);
   if (raw !== undefined) return raw;
   const [, address = '', length = ''] = /^([^/]+)\/([0-9]{1,3})$/.exec(String(key)) ?? [];

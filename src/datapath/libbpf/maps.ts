@@ -1,4 +1,4 @@
-import { isArrayKind, isPerCpuKind, perCpuValueSize } from '../../domain/mapvalue.js';
+import { canonicalPrefix, isArrayKind, isPerCpuKind, isPrefixKind, perCpuValueSize } from '../../domain/mapvalue.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { AgentError } from '../../errors.js';
 import type { MapChange } from '../datapath.js';
@@ -43,8 +43,10 @@ export function readMap(path: string, key: Uint8Array): Uint8Array | undefined {
 /** Applies a change, all or nothing, and returns the one that takes it back. @throws AgentError MAP_VALUE_INVALID, KERNEL */
 export function applyChange(map: OpenMap, change: MapChange): MapChange {
   const writes = toWrites(map, change);
-  const before = new Map<string, Buffer | undefined>();
-  for (const { key } of writes) before.set(key, lookup(map, Buffer.from(key, 'hex')));
+  const before = valuesOf(
+    map,
+    writes.map(({ key }) => key),
+  );
 
   const done: Write[] = [];
   try {
@@ -61,6 +63,34 @@ export function applyChange(map: OpenMap, change: MapChange): MapChange {
     set: entries.flatMap(([key, value]) => (value === undefined ? [] : [{ key, value: value.toString('hex') }])),
     remove: entries.flatMap(([key, value]) => (value === undefined ? [key] : [])),
   };
+}
+
+/** What a map has under exactly these keys. */
+function valuesOf(map: OpenMap, keys: readonly string[]): Map<string, Buffer | undefined> {
+  const present = isPrefixKind(map.info.type) ? prefixesOf(map) : undefined;
+  return new Map(
+    keys.map((key) => {
+      const raw = Buffer.from(key, 'hex');
+      const isThere = present === undefined || present.has(canonicalPrefix(raw).toString('hex'));
+      return [key, isThere ? lookup(map, raw) : undefined];
+    }),
+  );
+}
+
+/** All keys of an LPM trie, whose lookup does not tell whether a key itself is there. */
+function prefixesOf({ fd, info }: OpenMap): ReadonlySet<string> {
+  const found = new Set<string>();
+  const next = Buffer.alloc(info.keySize);
+  let previous: Buffer | null = null;
+  // Bounded, since programs may change the trie meanwhile and send us round in it.
+  for (let count = 0; count <= info.maxEntries; count++) {
+    const result = libbpf().bpf_map_get_next_key(fd, previous, next);
+    if (result === -ENOENT) break;
+    check(result, `Cannot list the map ${info.name}`);
+    previous = Buffer.from(next);
+    found.add(canonicalPrefix(previous).toString('hex'));
+  }
+  return found;
 }
 
 interface Write {

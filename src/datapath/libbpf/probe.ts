@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { AgentError } from '../../errors.js';
 import { attempt, type Probe } from './attempt.js';
 import { isBpffs } from './bpffs.js';
 import { check } from './errno.js';
@@ -36,6 +37,24 @@ export async function probeKernel({ bpffs }: ProbeOptions): Promise<Probe[]> {
     ...(await probeHooks()),
     ...probeTracing(),
   ];
+}
+
+/**
+ * What an agent cannot do without, asked before it takes the first command.
+ *
+ * @throws AgentError NO_PRIVILEGE saying what is missing and what can be done
+ */
+export function requireBpf(): void {
+  const missing = [
+    attempt('the BPF system call', probeSyscall),
+    attempt('CAP_NET_ADMIN', () => probeCapability(CAPABILITIES.CAP_NET_ADMIN)),
+  ].find(({ ok }) => !ok);
+  if (missing === undefined) return;
+  throw new AgentError(
+    'NO_PRIVILEGE',
+    `This process cannot use ${missing.name}: ${missing.reason}. Run the agent as root, or grant it CAP_BPF, CAP_NET_ADMIN and ` +
+      'CAP_PERFMON; l3af-agent check tells more. To try it without a kernel, add --datapath memory.',
+  );
 }
 
 function probeCapability(bit: number): undefined {
