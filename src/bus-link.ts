@@ -114,10 +114,11 @@ export class BusLink implements CommandBus {
 
   /**
    * Finishes the command in hand and takes no further ones. An answer that cannot be sent for want of a broker is not waited for: it
-   * stays in the journal, and the next agent sends it.
+   * stays in the journal, and the next agent sends it. So does a dead letter.
    */
   async stopCommands(): Promise<void> {
-    const patience = setTimeout(() => void this.#outbox?.stop(), this.connected ? ANSWER_PATIENCE_MS : 0);
+    const giveUp = () => void Promise.allSettled([this.#outbox?.stop(), this.#publisher?.stop()]);
+    const patience = setTimeout(giveUp, this.connected ? ANSWER_PATIENCE_MS : 0);
     await this.#commands?.stop();
     clearTimeout(patience);
   }

@@ -1,4 +1,3 @@
-import { access, constants, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Agent } from './agent.js';
 import type { Observer } from './apply/executor.js';
@@ -9,7 +8,6 @@ import type { Datapath } from './datapath/datapath.js';
 import { LinkEvents } from './datapath/link-events.js';
 import { NOTHING_DESIRED } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
-import { AgentError } from './errors.js';
 import { Host } from './host.js';
 import type { L3AFALLHOSTDATA } from './messages/snapshot.js';
 import { PackageCache } from './packages/cache.js';
@@ -19,7 +17,7 @@ import { healthChecks, requestHandlers } from './requests.js';
 import { builtinRoots } from './roots.js';
 import { snapshotOf } from './snapshot.js';
 import { Journal } from './store/journal.js';
-import { lockStateDir, type StateDirLock } from './store/lock.js';
+import { type StateDirLock, takeStateDir } from './store/lock.js';
 import { type Health, TelemetryServer } from './telemetry/http.js';
 import type { Logger } from './telemetry/log.js';
 import { Metrics } from './telemetry/metrics.js';
@@ -120,8 +118,7 @@ export class Daemon {
 
   async #openState(): Promise<void> {
     const { config, log, datapath, observer } = this.#options;
-    await makeStateDir(config.stateDir);
-    this.#lock = await lockStateDir(config.stateDir);
+    this.#lock = await takeStateDir(config.stateDir);
     this.#journal = new Journal({ dir: config.stateDir, logger: log });
     await this.#journal.open();
     const platform = config.platform ?? (await distributionCodename());
@@ -287,17 +284,5 @@ export class Daemon {
     } catch (error) {
       this.#options.log.error({ err: error }, 'periodic task failed');
     }
-  }
-}
-
-async function makeStateDir(dir: string): Promise<void> {
-  try {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    await access(dir, constants.W_OK);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new AgentError('CONFIG_INVALID', `Cannot use the state directory (${why}); choose another with state_dir`, {
-      cause,
-    });
   }
 }

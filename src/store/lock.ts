@@ -1,9 +1,27 @@
-import { stat } from 'node:fs/promises';
+import { access, constants, mkdir, stat } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { AgentError } from '../errors.js';
 
 export interface StateDirLock {
   release(): Promise<void>;
+}
+
+/**
+ * Makes a state directory if it is absent, and takes it for this process.
+ *
+ * @throws AgentError CONFIG_INVALID when it cannot be made or written, STATE_DIR_LOCKED
+ */
+export async function takeStateDir(dir: string): Promise<StateDirLock> {
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await access(dir, constants.W_OK);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new AgentError('CONFIG_INVALID', `Cannot use the state directory (${why}); choose another with state_dir`, {
+      cause,
+    });
+  }
+  return lockStateDir(dir);
 }
 
 /**

@@ -74,6 +74,41 @@ class Sent {
   }
 }
 
+/** Every command has one answer, and the kernel has what the answers say and nothing else. */
+async function assertConverged({ commands }: Sent): Promise<Acknowledgement[]> {
+  const acks = await eventually(
+    () => stage.fleet.acks(stage.host, { limit: 2 * commands.size }),
+    (answers) => new Set(answers.map(({ id }) => id)).size === commands.size,
+    `${commands.size} commands should be answered`,
+  );
+  assert.deepEqual(acks.map(({ id }) => id).toSorted(), [...commands.keys()].toSorted());
+  const carriedOut = acks.filter(({ status }) => status === 'applied' || status === 'unchanged');
+  assert.ok(!carriedOut.some(({ id }) => commands.get(id)?.doomed), 'what cannot be carried out was');
+
+  const expected = foldAcknowledged(commands, acks);
+  const state = await stage.kernel();
+  let programs = 0;
+  for (const list of LISTS) {
+    const running = expected[list].filter(({ admin_status: status }) => status === 'enabled');
+    const chain = chainAt(state, { iface: stage.bed.iface, direction: DIRECTION[list] });
+    assert.deepEqual(
+      namesOf(chain),
+      running.map(({ name, version }) => `${name}@${version}`),
+      list,
+    );
+    const marks = (chain?.members ?? []).slice(1).map((member) => numberIn(mapOf(stage, member, 'mark_id')));
+    assert.deepEqual(
+      await Promise.all(marks),
+      running.map(({ map_args: mapArgs }) => mapArgs[0]?.args[0]?.value),
+      `mark_id in ${list}`,
+    );
+    programs += chain?.members.length ?? 0;
+  }
+  assert.equal(state.programs.length, programs, 'programs are pinned that are in no chain');
+  assert.deepEqual(await stage.leaked(state), []);
+  return acks;
+}
+
 /** What the answers say that is asked for: every command that was carried out, or that is part of what a later one brought about. */
 function foldAcknowledged(commands: ReadonlyMap<string, RandomCommand>, acks: readonly Acknowledgement[]): Model {
   const done = new Set(['applied', 'unchanged', 'superseded']);
@@ -115,46 +150,19 @@ test(`killed ${KILLS} times at random moments, the agent ends where the acknowle
 
     starting = stage.agent.start();
     const untilReady = kill === KILLS || random() < 0.7;
-    if (untilReady) await starting;
-    else starting.catch(() => undefined);
+    if (untilReady) {
+      await starting;
+      await assertConverged(sent);
+    } else {
+      starting.catch(() => undefined);
+    }
   }
 
   t.diagnostic(`killed during ${tally(interrupted)}`);
   assert.ok(interrupted.length > 0, 'no kill has met the agent at work');
 
-  // then every command has one answer
-  const acks = await eventually(
-    () => stage.fleet.acks(stage.host, { limit: 10 * sent.commands.size }),
-    (answers) => new Set(answers.map(({ id }) => id)).size === sent.commands.size,
-    `${sent.commands.size} commands should be answered`,
-  );
-  assert.deepEqual(acks.map(({ id }) => id).toSorted(), [...sent.commands.keys()].toSorted());
+  const acks = await assertConverged(sent);
   t.diagnostic(`answered ${tally(acks.map(({ status, code }) => code ?? status))}`);
-  const carriedOut = acks.filter(({ status }) => status === 'applied' || status === 'unchanged');
-  assert.ok(!carriedOut.some(({ id }) => sent.commands.get(id)?.doomed));
-
-  // and the kernel has what the answers say, and nothing else
-  const expected = foldAcknowledged(sent.commands, acks);
-  const state = await stage.kernel();
-  let programs = 0;
-  for (const list of LISTS) {
-    const running = expected[list].filter(({ admin_status: status }) => status === 'enabled');
-    const chain = chainAt(state, { iface: stage.bed.iface, direction: DIRECTION[list] });
-    assert.deepEqual(
-      namesOf(chain),
-      running.map(({ name, version }) => `${name}@${version}`),
-      list,
-    );
-    const marks = (chain?.members ?? []).slice(1).map((member) => numberIn(mapOf(stage, member, 'mark_id')));
-    assert.deepEqual(
-      await Promise.all(marks),
-      running.map(({ map_args: mapArgs }) => mapArgs[0]?.args[0]?.value),
-      `mark_id in ${list}`,
-    );
-    programs += chain?.members.length ?? 0;
-  }
-  assert.equal(state.programs.length, programs, 'programs are pinned that are in no chain');
-  assert.deepEqual(await stage.leaked(state), []);
 
   // and no packet was lost on the way
   const packets = (await traffic.stop()) - (await stage.bed.lost());

@@ -4,7 +4,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import { parseAcknowledgement } from '../../src/messages/ack.js';
+import { codeSchema } from '../../src/messages/codes.js';
 import { parseCommand } from '../../src/messages/parse.js';
+import { programSchema } from '../../src/messages/payload.js';
 import { STREAMS } from '../../src/messages/subjects.js';
 import { PROJECT_ROOT } from '../support/project.js';
 
@@ -117,14 +119,23 @@ describe('what the documents refer to', () => {
   });
 
   it('has the fields of a program in README.md', () => {
-    const schema = JSON.parse(text('schemas/deploy.json')) as { $defs: { Program: { properties: object } } };
     const readme = text('README.md');
     // Those of companions are told of together.
-    const fields = Object.keys(schema.$defs.Program.properties).filter((field) => !/^cmd_|(?<!map)_args$/.test(field));
+    const fields = Object.keys(programSchema.shape).filter((field) => !/^cmd_|(?<!map)_args$/.test(field));
 
-    assert.ok(fields.length > 15);
     assert.deepEqual(
       fields.filter((field) => !readme.includes(`\`${field}\``)),
+      [],
+    );
+  });
+
+  it('has every code in README.md', () => {
+    const readme = text('README.md');
+    const codes = codeSchema.meta()?.examples as readonly string[];
+
+    assert.ok(codes.includes('VERIFIER_REJECTED'));
+    assert.deepEqual(
+      codes.filter((code) => !readme.includes(`\`${code}\``)),
       [],
     );
   });
