@@ -80,6 +80,7 @@ export class BusLink implements CommandBus {
   async open(): Promise<void> {
     const { config, version, log, journal, metrics, signal, startedAt, onConflict, onResume } = this.#options;
     this.#bus = await connectBus(busOptions(config, await this.#servers(), signal), log);
+    // Stopped meanwhile; what follows fails for want of a connection.
     if (signal.aborted) await this.#bus.close();
     const { connection } = this.#bus;
     metrics.setBrokerConnected(true);

@@ -26,6 +26,7 @@ export class ConnectionWatch {
   /** Begins to follow the connection; ends by itself when the connection is closed. */
   start(): void {
     void this.#follow();
+    void this.#awaitEnd();
   }
 
   get connected(): boolean {
@@ -114,6 +115,10 @@ export class ConnectionWatch {
           break;
       }
     }
+  }
+
+  /** By itself: nats.js does not end its status iterators with the connection. */
+  async #awaitEnd(): Promise<void> {
     const reason = await this.#nc.closed();
     this.#session.abort();
     this.#closed.abort();
