@@ -124,11 +124,13 @@ function tally(words: readonly string[]): string {
 }
 
 test(`killed ${KILLS} times at random moments, the agent ends where the acknowledged commands say`, async (t) => {
-  // given traffic, and a witness behind the chains
+  // given a host that has answered its first command, traffic, and a witness behind the chains
   t.diagnostic(`L3AF_TEST_SEED=${seed}`);
   const random = randomFrom(seed);
   const commands = new RandomCommands(stage, random);
   const sent = new Sent();
+  await sent.publish({ verb: 'deploy', payload: [], doomed: false, effect: () => NOTHING });
+  await assertConverged(sent);
   const witnessed = await attachWitness();
   const traffic = await stage.startTraffic(DISCARD_PORT, RATE);
 
