@@ -84,15 +84,15 @@ need() {
 # Node runs the agent, but Debian 12's is too old: where to get it is the machine owner's choice.
 check_node() {
 	command -v node >/dev/null ||
-		fail 'Node.js is missing: install version 20.11 or later (https://nodejs.org/en/download).'
+		fail 'Node.js is missing: install version 20.15 or later (https://nodejs.org/en/download).'
 
 	version=$(node --version)
 	major=${version#v}
 	minor=${major#*.}
 	major=${major%%.*}
 	minor=${minor%%.*}
-	if [ "$major" -lt 20 ] || { [ "$major" -eq 20 ] && [ "$minor" -lt 11 ]; }; then
-		fail "Node.js $version is too old: install version 20.11 or later (https://nodejs.org/en/download)."
+	if [ "$major" -lt 20 ] || { [ "$major" -eq 20 ] && [ "$minor" -lt 15 ]; }; then
+		fail "Node.js $version is too old: install version 20.15 or later (https://nodejs.org/en/download)."
 	fi
 }
 

@@ -231,11 +231,11 @@ export class Agent {
   }
 
   #told(answer: Acknowledgement, seconds: number, log: Logger): void {
-    const { verb, status, code, message, errors, duration_ms } = answer;
+    const { verb, status, code, message, duration_ms } = answer;
     this.#lastAnswer = answer;
     this.#options.metrics.commandFinished(verb, status, seconds);
     if (code === undefined) log.info({ status, duration_ms }, 'command answered');
-    else log.warn({ status, code, reason: message, errors, duration_ms }, 'command answered');
+    else log.warn({ status, code, reason: message, duration_ms }, 'command answered');
   }
 }
 

@@ -1,4 +1,5 @@
 import { release } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandBus } from './agent.js';
 import { CommandStream } from './bus/commands.js';
 import { type Bus, type BusOptions, connectBus } from './bus/connect.js';
@@ -38,6 +39,7 @@ export interface BusLinkOptions {
 
 /** How long a stopping agent waits for its last answer to be stored. */
 const ANSWER_PATIENCE_MS = 5_000;
+const REVIVAL_PAUSE_MS = 2_000;
 
 /** Everything that ties the agent to the bus, put together from the parts in `bus/`. */
 export class BusLink implements CommandBus {
@@ -85,7 +87,10 @@ export class BusLink implements CommandBus {
     const { connection } = this.#bus;
     metrics.setBrokerConnected(true);
     connection.onReconnect(() => metrics.setBrokerConnected(true));
-    connection.onDisconnect(() => metrics.setBrokerConnected(false));
+    connection.onDisconnect(() => {
+      metrics.setBrokerConnected(false);
+      void this.#reviveEmbedded();
+    });
     const [bus, subjects, host, logger] = [this.#bus, this.#subjects, this.#host, log];
     const { hostsTtlMs } = await ensureStreams(bus, subjects, log);
     this.#registration = new Registration({
@@ -187,6 +192,17 @@ export class BusLink implements CommandBus {
   /** Milliseconds since the epoch by the server's clock. */
   serverNow(): number {
     return Date.now() + this.#registration.serverClockOffsetMs();
+  }
+
+  /** The embedded server comes back on the same port, where the connection finds it. */
+  async #reviveEmbedded(): Promise<void> {
+    const { log, signal } = this.#options;
+    while (this.#embedded !== undefined && !signal.aborted && !this.connected) {
+      await this.#embedded
+        .start()
+        .catch((error: unknown) => log.error({ err: error }, 'embedded broker does not start'));
+      await sleep(REVIVAL_PAUSE_MS, undefined, { ref: false });
+    }
   }
 
   async #servers(): Promise<readonly string[]> {

@@ -37,6 +37,8 @@ export interface DaemonOptions {
 }
 
 const LINK_EVENTS_SETTLE_MS = 100;
+/** Packages that nothing asks for are kept for a while: a roll-back may want them. */
+const COLLECT_INTERVAL_MS = 60 * 60 * 1000;
 
 /**
  * The running agent. It starts from the inside out, so that each part finds what it stands on: first the host is brought to its
@@ -81,6 +83,7 @@ export class Daemon {
     await this.#repair();
     this.#features = await this.#options.probe();
     this.#every(config.reconcileInterval, () => this.#repair());
+    this.#every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
     if (this.#options.datapath.kind === 'libbpf') {
       this.#linkEvents = new LinkEvents({ onChange: () => this.#repairSoon(), log });
       this.#linkEvents.start();
@@ -165,6 +168,13 @@ export class Daemon {
       if (!first) return;
       const programs = this.#observed.hooks.flatMap(({ generations }) => generations).length;
       log.info({ programs, chaining: config.chaining, desired: desired?.chains.length ?? null }, 'adopted what runs');
+    });
+  }
+
+  async #collectPackages(): Promise<void> {
+    await this.#lane.run(async () => {
+      const { desired } = this.#journal;
+      if (desired !== null) await this.#packages.collect(desired.chains.flatMap(({ programs }) => programs));
     });
   }
 

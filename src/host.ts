@@ -60,6 +60,7 @@ export class Host {
       const report = await reconcile({ before, desired }, tools, context, this.#observer(log));
       const mayTryAgain = report.status === 'failed' && report.transient && report.undone === true;
       if (!mayTryAgain || Date.now() + wait > end) {
+        if (report.status === 'failed') log.error({ err: report.cause, undone: report.undone }, 'cannot apply');
         this.#count(report, desired);
         this.#updateRunning(report.observed, desired);
         for (const leftover of report.leftovers) log.warn({ leftover }, 'left over, to be cleaned up later');

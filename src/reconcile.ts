@@ -23,6 +23,8 @@ export interface Report {
   readonly reasons: readonly string[];
   /** Why it failed; empty otherwise. */
   readonly faults: readonly Fault[];
+  /** The error behind it, with all that is known of it; for the log. */
+  readonly cause?: unknown;
   /** After a failure: whether all is as it was before. */
   readonly undone: boolean | undefined;
   /** What could not be cleaned up, in words; the next reconcile tries again. */
@@ -86,6 +88,7 @@ function refusal(error: unknown, observed: Observed): Report {
     status: 'failed',
     outcomes: [],
     reasons: [],
+    cause: error,
     faults: faultsOf(error),
     undone: true,
     leftovers: [],
@@ -117,6 +120,7 @@ function failureReport(
     status: 'failed',
     outcomes,
     reasons: [],
+    cause: failure.error,
     faults: [{ ...first, message, ...pathOf(first, culprit?.program), ...ifacePathOf(failure.step, desired) }, ...rest],
     undone,
     leftovers,

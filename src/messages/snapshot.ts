@@ -18,7 +18,7 @@ export const metaDataSchema = z
     Program: z
       .record(z.string(), z.unknown())
       .describe('The program as the command asked for it; a root has only names'),
-    FilePath: z.string().describe('Folder of the unpacked package'),
+    FilePath: z.string().describe('Folder in bpffs where the program, its slot and its maps are pinned'),
     RestartCount: z.int(),
     PrevMapNamePath: z.string().describe("Pin of the predecessor's slot, '' for the first"),
     MapNamePath: z.string().describe("Pin of the program's own slot, '' without one"),

@@ -156,6 +156,7 @@ describe('a controller', () => {
         } else message.respond(JSON.stringify({ host: HOST, programs: [], iface }));
       },
     });
+    await nc.flush();
 
     assert.deepEqual(await fleet.programs(HOST, { iface: 'eth1' }), { host: HOST, programs: [] });
     await assert.rejects(fleet.programs(HOST, { iface: 'eth9' }), rejectsWith('INTERNAL', /there is no eth9/));

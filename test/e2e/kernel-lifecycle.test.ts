@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { type PackageName, type PayloadProgram, payloadProgram } from '../support/packages.js';
+import { type PayloadProgram, payloadProgram } from '../support/packages.js';
 import { builtObject } from '../support/project.js';
-import { createTestbed } from '../support/testbed.js';
-import { assertChain, assertLinked, assertPublicMaps } from './support-chain.js';
-import { attachedXdp, bpftool, namesOf, numberIn, programIdsOf } from './support-kernel.js';
+import { assertChain, assertLinked, assertPublicMaps, marks, resultsOf } from './support-chain.js';
+import { attachedXdp, bpftool, numberIn, programIdsOf } from './support-kernel.js';
 import { eventually, PLATFORM, Stage } from './support-stage.js';
 
 /*
@@ -24,16 +23,6 @@ before(async () => {
   stage = await Stage.open({ host: HOST, packages });
 });
 after(() => stage.close());
-
-/** The numbered markers in this order, at `seq_id` 10, 20, 30. */
-function marks(numbers: readonly number[], kind: 'xdp' | 'tc' = 'xdp'): PayloadProgram[] {
-  return numbers.map((number, index) =>
-    payloadProgram(`${kind}-mark-${number}` as PackageName, { seq_id: 10 * (index + 1) }),
-  );
-}
-
-const resultsOf = ({ programs }: { programs: readonly { name: string; result: string }[] }) =>
-  Object.fromEntries(programs.map(({ name, result }) => [name, result]));
 
 test('a deploy published by a stock client starts the chains; the same again changes nothing', async () => {
   // given a client that knows nothing but core NATS, and a payload as l3afd takes it
@@ -273,29 +262,4 @@ test('one program runs at both sides of TC, with maps of its own at each', async
   assert.deepEqual(programIdsOf(rest), programIdsOf(egress));
   const where = { iface: stage.bed.iface, direction: 'egress', slot: 'mark_next' } as const;
   assertPublicMaps(await stage.kernel(), rest, where);
-});
-
-test('a deploy removes the hooks and the interfaces that it does not name', async (t) => {
-  // given chains at two hooks of one interface, and at another interface
-  const other = await createTestbed();
-  t.after(() => other.close());
-  const payload = stage.payload({ xdp_ingress: marks([1]), tc_ingress: marks([1], 'tc') });
-  await stage.send('deploy', [...payload, ...stage.payload({ xdp_ingress: marks([2]) }, other.iface)]);
-  assert.deepEqual(namesOf(await stage.chain('xdpingress', other.iface)), ['xdp-mark-2@1.0']);
-  assert.deepEqual(namesOf(await stage.chain('ingress')), ['tc-mark-1@1.0']);
-  const ids = programIdsOf(await stage.chain());
-
-  // when a deploy names one hook of them
-  const ack = await stage.deploy({ xdp_ingress: marks([1]) });
-
-  // then the others are gone, and that one was not touched
-  assert.equal(ack.status, 'applied');
-  assert.deepEqual(resultsOf(ack), { 'xdp-mark-1': 'unchanged', 'tc-mark-1': 'stopped', 'xdp-mark-2': 'stopped' });
-  assert.deepEqual(programIdsOf(await assertChain(stage, ['xdp-mark-1@1.0'])), ids);
-  assert.equal(await stage.chain('ingress'), undefined);
-  assert.equal(await stage.chain('xdpingress', other.iface), undefined);
-  assert.equal(await attachedXdp(other.iface), undefined);
-  const state = await stage.kernel();
-  assert.ok(!state.entries.some((entry) => entry.includes(other.iface)));
-  assert.deepEqual(await stage.leaked(state), []);
 });

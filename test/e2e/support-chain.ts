@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { basename, join } from 'node:path';
 import type { Direction } from '../../src/domain/hook.js';
+import { type PackageName, type PayloadProgram, payloadProgram } from '../support/packages.js';
 import { type Chain, type KernelState, type Member, namesOf, numberIn, pathsIn } from './support-kernel.js';
 import { DISCARD_PORT, eventually, PROBE_PORT, type Stage } from './support-stage.js';
 
@@ -94,3 +95,14 @@ export function mapOf(stage: Stage, member: Member, map: string): string {
 async function counts(stage: Stage, members: readonly Member[], map: string): Promise<number[]> {
   return Promise.all(members.map(async (member) => (await numberIn(mapOf(stage, member, map))) ?? Number.NaN));
 }
+
+/** The numbered markers in this order, at `seq_id` 10, 20, 30. */
+export function marks(numbers: readonly number[], kind: 'xdp' | 'tc' = 'xdp'): PayloadProgram[] {
+  return numbers.map((number, index) =>
+    payloadProgram(`${kind}-mark-${number}` as PackageName, { seq_id: 10 * (index + 1) }),
+  );
+}
+
+/** What became of each program, by name. */
+export const resultsOf = ({ programs }: { programs: readonly { name: string; result: string }[] }) =>
+  Object.fromEntries(programs.map(({ name, result }) => [name, result]));

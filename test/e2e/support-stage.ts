@@ -38,7 +38,7 @@ export interface StageOptions {
 }
 
 const SEND_RATE = 20_000;
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 30_000;
 
 /**
  * Everything that one test file plays on: an interface, a bpffs, a package repository, a NATS server and the agent as a process of

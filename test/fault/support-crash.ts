@@ -163,9 +163,10 @@ function hostOf(bed: CrashBed, datapath: Datapath, chaining: boolean, observer: 
   return new Host({ tools: { datapath, packages: builtPackages }, context, metrics, observer });
 }
 
-/** At every step packets pass the old chain or the new one. */
+/** At every step packets pass the old chain or the new one. Many steps are about names, which packets know nothing of. */
 function watchman(bed: CrashBed, before: DesiredState, desired: DesiredState): Observer {
-  return async () => {
+  return async ({ op }) => {
+    if (op === 'publish' || op === 'unpublish' || op === 'fetch') return;
     const observed = await bed.datapath.observe();
     for (const hook of bed.hooks) {
       const path = JSON.stringify(pathAt(observed, hook));

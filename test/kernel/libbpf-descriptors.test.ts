@@ -72,9 +72,9 @@ async function note({ datapath }: KernelFixture, ids: Ids): Promise<void> {
   for (const { linkId } of hooks.flatMap(({ attachments }) => attachments)) ids.link.add(linkId);
 }
 
-/** Which of the noted ids the kernel still knows. It frees maps by a work queue, so they are given a moment. */
+/** Which of the noted ids the kernel still knows. It frees maps after RCU grace periods, which a busy machine may draw out. */
 async function left(ids: Ids): Promise<string[]> {
-  const patience = AbortSignal.timeout(5000);
+  const patience = AbortSignal.timeout(30_000);
   for (;;) {
     const lists = Object.entries(ids).map(async ([kind, noted]: [string, Set<number>]) => {
       const shown = await json<{ id: number }[]>('bpftool', '-j', kind, 'show');

@@ -42,7 +42,7 @@ test('on the kernel too, after any changes with any mishaps the chains are as de
       assert.deepEqual([...ids].filter(isLoaded), [], 'programs');
       ids.clear();
     }),
-    { numRuns: 20 },
+    { numRuns: 12 },
   );
 });
 

@@ -146,7 +146,8 @@ function loadError(name: string, errno: number, text: string): AgentError {
   const reason = verdict(log);
   if (reason !== undefined) {
     const message = `The verifier refused ${name}: ${reason}`;
-    return new AgentError('VERIFIER_REJECTED', message, { detail: log.slice(-DETAIL_LINES).join('\n') });
+    const cause = new Error(log.join('\n'));
+    return new AgentError('VERIFIER_REJECTED', message, { cause, detail: log.slice(-DETAIL_LINES).join('\n') });
   }
   if (Math.abs(errno) === EPERM) {
     const message = `The agent may not load ${name}; it needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or to be root`;

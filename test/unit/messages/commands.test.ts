@@ -39,6 +39,7 @@ describe('a deploy', () => {
       entryFunction: '_xdp_ratelimiting',
       mapName: 'xdp_rl_ingress_next_prog',
       enabled: true,
+      carryMaps: [],
       mapArgs: [{ name: 'rl_ports_map', args: [{ key: 8080, value: 1 }] }],
       path: '0.bpf_programs.xdp_ingress.0',
     });
