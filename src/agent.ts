@@ -96,8 +96,12 @@ export class Agent {
   async handle(delivery: Delivery): Promise<Disposition> {
     const { bus, journal, lane, metrics, log } = this.#options;
     const key = keyOf(delivery);
-    if (journal.find(key)?.status !== undefined) metrics.redelivered();
-    else {
+    const known = journal.find(key);
+    if (known?.status !== undefined) {
+      metrics.redelivered();
+      if (known.key.storedAt !== key.storedAt)
+        log.warn({ op: key.id, first: known.key }, 'command id used a second time');
+    } else {
       const arrived = performance.now();
       await lane.run(async () => {
         metrics.commandWaited((performance.now() - arrived) / 1000);

@@ -5,6 +5,7 @@ import { CommandStream } from './bus/commands.js';
 import { type Bus, type BusOptions, connectBus } from './bus/connect.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './bus/delivery.js';
 import { EmbeddedServer } from './bus/embedded.js';
+import { insist } from './bus/insist.js';
 import { Outbox } from './bus/outbox.js';
 import { Publisher } from './bus/publish.js';
 import { Registration } from './bus/registration.js';
@@ -139,11 +140,11 @@ export class BusLink implements CommandBus {
   }
 
   position(): Promise<StreamPosition> {
-    return this.#commands.position();
+    return insist(this.#bus!, () => this.#commands.position());
   }
 
   at(seq: number): Promise<Delivery | undefined> {
-    return this.#commands.at(seq);
+    return insist(this.#bus!, () => this.#commands.at(seq));
   }
 
   backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog> {

@@ -43,8 +43,12 @@ export async function catchUp(
 
   if (!(await isFounded(result, options))) return undefined;
 
+  // An agent that died over a backlog cannot tell on which command. It stops folding while each still has an attempt of its own: one
+  // that merely came last must not be quarantined for another.
+  const begun = readings.reduce((sum, entry) => sum + (journal.find(keyOf(entry.delivery))?.attempts ?? 0), 0);
+  if (begun >= attempts - 1) return undefined;
   const { delivery } = last;
-  if ((await journal.begin(keyOf(delivery), delivery.verb)) > attempts) return undefined;
+  await journal.begin(keyOf(delivery), delivery.verb);
   const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }));
   if (report.status === 'failed') return undefined;
   const answer = answerReported(receiptOf(last, hostName), last.command, report);

@@ -112,9 +112,9 @@ export class Daemon {
     await this.#lane.idle();
     if (detach) await this.#lane.run(() => this.#host.detachAll(log));
     await this.#telemetry?.stop();
-    await this.#packages.close();
+    await this.#packages?.close();
     await datapath.close();
-    await this.#journal.close();
+    await this.#journal?.close();
     await this.#lock?.release();
     log.info({ detached: detach }, 'stopped');
   }
@@ -157,7 +157,8 @@ export class Daemon {
       const { desired } = this.#journal;
       const first = this.#observed === undefined;
       if (desired !== null) {
-        const repaired = await this.#host.repair(desired, log.child({ op: 'reconcile' }));
+        const before = first && this.#journal.unfinished ? null : desired;
+        const repaired = await this.#host.repair(desired, log.child({ op: 'reconcile' }), before);
         if (repaired.length > 0) {
           log.warn({ repairs: repaired }, 'repaired what had drifted');
           if (first) this.#repairedAtStart = repaired;

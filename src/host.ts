@@ -27,12 +27,17 @@ export interface HostOptions {
 const COMMAND_DEADLINE_MS = 60_000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
+const FIRST_REST_MS = 1_000;
+const LONGEST_REST_MS = 5 * 60_000;
 
 /** This machine's chains: brings them to a desired state and keeps them there. All methods are for the lane only. */
 export class Host {
   readonly #options: HostOptions;
   /** Faults that the last repair met, so that one that persists is logged once. */
   #knownFaults = '';
+  /** How long repairs rest after the last one, in milliseconds; 0 unless it failed. */
+  #rest = 0;
+  #restUntil = 0;
 
   constructor(options: HostOptions) {
     this.#options = options;
@@ -73,24 +78,35 @@ export class Host {
 
   /**
    * Brings the chains back to what is desired already. A hook that cannot be helped now does not keep the others from being helped,
-   * and stays desired.
+   * and stays desired. After a repair that failed, the next ones rest for longer and longer, so that commands get their turn.
    *
+   * @param before what the maps were given; null if a command may have died while it wrote them
    * @returns what was done, in words; empty if all was as desired
    */
-  async repair(desired: DesiredState, log: Logger): Promise<readonly string[]> {
+  async repair(desired: DesiredState, log: Logger, before: DesiredState | null = desired): Promise<readonly string[]> {
     const { tools, context, metrics } = this.#options;
-    const request = { before: desired, desired };
-    const whole = await reconcile(request, tools, context, this.#observer(log));
+    if (Date.now() < this.#restUntil) return [];
+    // Chaining may have been switched off since: a hook that cannot be as it is desired is left as it is.
+    const impossible = desired.chains.flatMap(({ hook, programs }) => {
+      const found = check({ chains: [{ hook, programs }], addresses: {} }, context.chaining);
+      return found.map((fault) => ({ hook: hookKey(hook), fault }));
+    });
+    const leftAlone = new Set(impossible.map(({ hook }) => hook));
+    const whole = await reconcile({ before, desired, except: leftAlone }, tools, context, this.#observer(log));
     let reports = [whole];
     if (whole.status === 'failed') {
       const hooks = [...desired.chains, ...whole.observed.hooks].map(({ hook }) => hookKey(hook));
       reports = [];
-      for (const only of new Set(hooks)) {
+      for (const only of new Set(hooks.filter((hook) => !leftAlone.has(hook)))) {
         const except = new Set(hooks.filter((hook) => hook !== only));
-        reports.push(await reconcile({ ...request, except }, tools, context, this.#observer(log)));
+        reports.push(await reconcile({ before, desired, except }, tools, context, this.#observer(log)));
       }
     }
-    const faults = reports.flatMap((report) => report.faults);
+    const faults = [...impossible.map(({ fault }) => fault), ...reports.flatMap((report) => report.faults)];
+    this.#rest = reports.some(({ status }) => status === 'failed')
+      ? Math.min(2 * this.#rest + FIRST_REST_MS, LONGEST_REST_MS)
+      : 0;
+    this.#restUntil = Date.now() + this.#rest;
     const seen = JSON.stringify(faults);
     if (faults.length > 0 && seen !== this.#knownFaults)
       log.error({ faults }, 'cannot bring the host to its desired state');

@@ -51,7 +51,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (!(error instanceof AgentError)) throw error;
-  process.stderr.write(`l3af-agent: ${error.message}\n`);
+  process.stderr.write(`l3af-agent: ${error.code}: ${error.message}\n`);
   process.exitCode = EXIT_STATUS[error.code] ?? 1;
 }
 

@@ -106,6 +106,11 @@ export class Journal {
     return this.#opened.find(key);
   }
 
+  /** Whether a command was begun and not finished: the agent died on it, or is at it. */
+  get unfinished(): boolean {
+    return this.#opened.unfinished;
+  }
+
   /** Answers on their way, oldest first. */
   pending(): readonly OutboxEntry[] {
     return this.#opened.pending();

@@ -54,6 +54,10 @@ export class JournalState {
     return this.#commands.get(identityOf(key));
   }
 
+  get unfinished(): boolean {
+    return [...this.#commands.values()].some(({ status }) => status === undefined);
+  }
+
   /** Answers on their way, oldest first. */
   pending(): readonly OutboxEntry[] {
     return [...this.#pending.values()];

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { Msg } from 'nats';
 import { FleetClient } from '../../src/client/fleet-client.js';
 import { parseReply, REQUEST_VERBS, REQUESTS, type RequestVerb } from '../../src/messages/requests.js';
 import { hostDataSchema, type L3AFALLHOSTDATA } from '../../src/messages/snapshot.js';
 import { STREAMS } from '../../src/messages/subjects.js';
 import { type BusBed, givenBusBed, HOST, IFACE, onXdp } from '../support/bus-bed.js';
 import { payloadProgram } from '../support/packages.js';
-import { untilGiven } from '../support/until.js';
+import { until, untilGiven } from '../support/until.js';
 
 /*
  * What an agent answers when it is asked, and tells unasked: on the bus and over HTTP.
@@ -31,9 +32,11 @@ async function ask({ controller }: BusBed, verb: string, body: string) {
 }
 
 /** Everything that is answered to one request. */
-async function askAll({ controller }: BusBed, subject: string, body = '') {
+async function askAll({ controller }: BusBed, subject: string, body = ''): Promise<Msg[]> {
   const replies = await controller.bus.nc.requestMany(subject, body, { maxWait: GATHER_MS });
-  return Array.fromAsync(replies);
+  const gathered: Msg[] = [];
+  for await (const reply of replies) gathered.push(reply);
+  return gathered;
 }
 
 /** The snapshot without what moves between two looks at it. */
@@ -45,6 +48,13 @@ function still(state: L3AFALLHOSTDATA): Omit<L3AFALLHOSTDATA, 'AllStats'> {
 /** Where the agent says that it serves metrics and health. */
 function telemetryUrl(logs: readonly { readonly msg: string; readonly [field: string]: unknown }[]): string {
   return String(logs.find(({ msg }) => msg === 'serving metrics and health')?.url);
+}
+
+/** The health page in short: the names of the checks that failed. */
+async function health(url: string): Promise<{ status: number; healthy: boolean; wrong: string[] }> {
+  const answer = await fetch(`${url}/healthz`);
+  const { healthy, checks } = (await answer.json()) as { healthy: boolean; checks: { name: string; ok: boolean }[] };
+  return { status: answer.status, healthy, wrong: checks.filter(({ ok }) => !ok).map(({ name }) => name) };
 }
 
 test('every verb is answered in its form, by its host and by every host', async (t) => {
@@ -163,8 +173,10 @@ test('metrics come on the bus and over HTTP, and health tells whether everything
   await agent.start();
   await controller.send('deploy', onXdp(portCount));
 
-  const told = await untilGiven('metrics that know of the command', () =>
-    received.find(({ metrics }) => metrics.some(({ MetricName, Value }) => /commands?/.test(MetricName) && Value > 0)),
+  const told = await untilGiven('metrics that know of the start', () =>
+    received.find(({ metrics }) =>
+      metrics.some(({ MetricName, Value }) => MetricName === 'l3afd_BPFStartCount' && Value > 0),
+    ),
   );
   assert.equal(told.host, HOST);
   const url = telemetryUrl(agent.logs());
@@ -172,20 +184,14 @@ test('metrics come on the bus and over HTTP, and health tells whether everything
   assert.match(page.headers.get('content-type') ?? '', /^text\/plain/);
   const text = await page.text();
   for (const name of new Set(told.metrics.map(({ MetricName }) => MetricName))) assert.ok(text.includes(name), name);
-  const healthy = await fetch(`${url}/healthz`);
-  assert.deepEqual([healthy.status, (await healthy.json()).healthy], [200, true]);
+  assert.deepEqual(await health(url), { status: 200, healthy: true, wrong: [] });
 
   await bed.server.kill('SIGKILL');
-  const ill = await untilGiven('the health page to tell that the broker is gone', async () => {
-    const answer = await fetch(`${url}/healthz`);
-    return answer.status === 503 ? answer.json() : undefined;
+  const wrong = await untilGiven('the health page to tell that something is wrong', async () => {
+    const page = await health(url);
+    return page.healthy ? undefined : page;
   });
-  assert.deepEqual(
-    ill.checks.filter(({ ok }: { ok: boolean }) => !ok).map(({ name }: { name: string }) => name),
-    ['broker'],
-  );
+  assert.deepEqual(wrong, { status: 503, healthy: false, wrong: ['broker'] });
   await bed.server.restart();
-  await untilGiven('health to be back', async () =>
-    (await fetch(`${url}/healthz`)).status === 200 ? true : undefined,
-  );
+  await until('health to be back', async () => (await health(url)).healthy);
 });

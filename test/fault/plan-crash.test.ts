@@ -18,7 +18,6 @@ const BESIDE = { from: [['s', '1.0', true, 1]], to: [['s', '2.0', true, 2]] } as
 
 const MISHAPS: Readonly<Record<string, (at: number) => Mishap>> = {
   'that fails': (at) => ({ kind: 'fails', at }),
-  'after which the agent dies': (at) => ({ kind: 'dies', at, after: true, repairs: false }),
   'after which the agent dies and its successor repairs first': (at) => ({
     kind: 'dies',
     at,
@@ -36,7 +35,7 @@ for (const [what, [from, to]] of Object.entries(TRANSITIONS)) {
           const mishap: Mishap = { kind: 'none' };
           const { desired: before } = await survive(bed, NOTHING_DESIRED, {
             chaining: true,
-            chains: [from, from],
+            chains: [from, BESIDE.from],
             mishap,
           });
           const { struck } = await survive(bed, before, {

@@ -1,5 +1,6 @@
-import { headers, type JsMsg } from 'nats';
+import { headers, type MsgHdrs } from 'nats';
 import { type Bus, connectBus } from '../../src/bus/connect.js';
+import { coversSubject } from '../../src/bus/stream-specs.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/ack.js';
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../../src/messages/subjects.js';
@@ -21,9 +22,16 @@ export interface StoredEvent {
   readonly message: string;
 }
 
+/** A message as it lies in its stream. */
+export interface StoredMessage {
+  readonly subject: string;
+  readonly headers: MsgHdrs;
+  readonly data: Uint8Array;
+  json<T>(): T;
+}
+
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 const BATCH = 500;
-const READ_EXPIRES_MS = 2_000;
 
 /**
  * Controls one host as a fleet's controller does, and sees everything that is stored about it. Says what a well-behaved client would
@@ -121,16 +129,21 @@ export class Controller {
     });
   }
 
-  /** What is in a stream now. */
-  async read(stream: string, subject: string): Promise<JsMsg[]> {
-    const consumer = await this.#guard(this.bus.js.consumers.get(stream, { filterSubjects: subject }));
-    const { num_pending: pending } = await this.#guard(consumer.info());
-    const found: JsMsg[] = [];
-    if (pending === 0) return found;
-    for await (const message of await consumer.fetch({ max_messages: pending, expires: READ_EXPIRES_MS }))
-      found.push(message);
-    await this.#guard(consumer.delete()).catch(() => undefined);
-    if (found.length < pending) throw new Error(`Got ${found.length} of ${pending} messages of ${stream}`);
+  /** What is in a stream now, without a consumer, which might outlive the connection. */
+  async read(stream: string, subject: string): Promise<StoredMessage[]> {
+    const { jsm } = this.bus;
+    const { state } = await this.#guard(jsm.streams.info(stream));
+    const sequences = Array.from({ length: state.messages }, (_, index) => state.first_seq + index);
+    const found: StoredMessage[] = [];
+    for (let from = 0; from < sequences.length; from += BATCH) {
+      const batch = sequences
+        .slice(from, from + BATCH)
+        .map((seq) => this.#guard(jsm.streams.getMessage(stream, { seq })));
+      for (const stored of await Promise.all(batch)) {
+        const { subject: its, header, data } = stored;
+        if (coversSubject(subject, its)) found.push({ subject: its, headers: header, data, json: () => stored.json() });
+      }
+    }
     return found;
   }
 
