@@ -67,8 +67,8 @@ const QUARANTINE_AFTER = 3;
 export class Agent {
   readonly #options: AgentOptions;
   #lastAnswer: Acknowledgement | undefined;
-  /** The command that this run of the agent has begun last. */
-  #begun: { readonly id: string; readonly seq: number; readonly attempt: number } | undefined;
+  /** The commands that this run of the agent has begun since it last finished one, and which attempt it is for each. */
+  readonly #begun = new Map<string, number>();
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -81,15 +81,40 @@ export class Agent {
 
   /** Catches up with what the stream holds for this host, in one reconcile where it can, and then takes commands as they come. */
   async start(): Promise<void> {
-    const { bus, journal, log } = this.#options;
+    const { bus, journal } = this.#options;
     await this.checkPosition();
-    const after = journal.stream?.lastSeq ?? null;
-    const { deliveries, upTo } = await bus.backlog(after, (deploy) => this.#wouldRun(deploy));
-    const [first] = deliveries;
-    const caughtUp = deliveries.length > 1 && (await this.#catchUp(deliveries));
-    if (deliveries.length > 0) log.info({ commands: deliveries.length, folded: caughtUp }, 'caught up with the stream');
-    const from = caughtUp || first === undefined ? Math.max(upTo, after ?? 0) : first.seq - 1;
+    const from = await this.#replay(journal.stream?.lastSeq ?? null);
     await bus.consume(from, (delivery) => this.handle(delivery));
+  }
+
+  /**
+   * On a host without a record, a deploy that cannot be carried out must not hide what was applied before it: the search goes on from the
+   * last one that can.
+   *
+   * @param after sequence of the last command answered; null without a record
+   * @returns sequence after which commands are to be taken one by one
+   */
+  async #replay(after: number | null): Promise<number> {
+    const { bus, journal, log } = this.#options;
+    const hopeless = new Set<string>();
+    for (;;) {
+      const isUsable = (deploy: Delivery) => !hopeless.has(deploy.id) && this.#wouldRun(deploy);
+      const { deliveries, upTo } = await bus.backlog(after, isUsable);
+      if (deliveries[0] === undefined) return Math.max(upTo, after ?? 0);
+      const end = deliveries.findIndex(({ id }) => hopeless.has(id));
+      const foldable = end === -1 ? deliveries : deliveries.slice(0, end);
+      const [first, last] = [foldable[0], foldable.at(-1)];
+      if (first === undefined || last === undefined) return deliveries[0].seq - 1;
+      const isSearching = after === null && first.verb === 'deploy';
+      const follow = foldable.every((delivery) => continuityOfMessage(delivery, journal.stream) === 'follows');
+      if (!follow || (deliveries.length === 1 && !isSearching)) return first.seq - 1;
+      const folded = await this.#catchUp(foldable);
+      log.info({ commands: deliveries.length, folded }, 'caught up with the stream');
+      if (folded) return end === -1 ? upTo : last.seq;
+      if (!isSearching) return first.seq - 1;
+      if (foldable.length > 1 && (await this.#catchUp([first]))) return first.seq;
+      hopeless.add(first.id);
+    }
   }
 
   /** Answers one delivery; resolves when the answer is stored in its stream. */
@@ -101,6 +126,9 @@ export class Agent {
       metrics.redelivered();
       if (known.key.storedAt !== key.storedAt)
         log.warn({ op: key.id, first: known.key }, 'command id used a second time');
+      // A store that was put back may have lost the answer; a stream that has it recognises it by its id.
+      const { verb, status, answer } = known;
+      if (known.acknowledged && answer !== undefined) await journal.finish({ key, verb, status, outbox: answer });
     } else {
       const arrived = performance.now();
       await lane.run(async () => {
@@ -118,8 +146,9 @@ export class Agent {
   async checkPosition(): Promise<void> {
     const { bus, journal } = this.#options;
     if (journal.stream === undefined) return;
+    const { lastSeq } = journal.stream;
     const now = await bus.position();
-    const there = await bus.at(journal.stream.lastSeq);
+    const there = lastSeq === 0 ? undefined : await bus.at(lastSeq);
     await this.#noticeRewind(continuityOfStream(now, journal.stream, there?.storedAt), now);
   }
 
@@ -132,7 +161,7 @@ export class Agent {
     log.error(data, 'the command stream does not continue where it was');
     // In this order: an agent that dies between the two notices the rewind again.
     await journal.awaitDeploy(reason);
-    await journal.moveStream({ created: now.created, lastSeq: 0 });
+    await journal.moveStream({ created: now.created, lastSeq: 0, storedAt: journal.stream?.storedAt ?? '' });
     bus.publishEvent('rewind', reason, data);
     bus.publishEvent('resync-required', `${reason}; add and delete are refused until the next deploy`);
   }
@@ -145,6 +174,7 @@ export class Agent {
     const receipt: Receipt = { host: hostName, delivery, gen: reading.envelope.gen, receivedAt: new Date() };
     const done = async (answer: Acknowledgement, effect: Effect = {}) => {
       await journal.finish({ ...finishOf(key, answer, this.#options), ...effect });
+      this.#begun.clear();
       this.#told(answer, (performance.now() - begun) / 1000, log);
     };
 
@@ -188,10 +218,10 @@ export class Agent {
 
   /** How many runs of the agent have begun a command: a fault that the agent lives through, as of its disk, does not count. */
   async #begin(delivery: Delivery): Promise<number> {
-    const { id, seq, verb } = delivery;
-    if (this.#begun?.id === id && this.#begun.seq === seq) return this.#begun.attempt;
-    const attempt = await this.#options.journal.begin(keyOf(delivery), verb);
-    this.#begun = { id, seq, attempt };
+    const key = keyOf(delivery);
+    const name = `${key.id} ${key.storedAt}`;
+    const attempt = this.#begun.get(name) ?? (await this.#options.journal.begin(key, delivery.verb));
+    this.#begun.set(name, attempt);
     return attempt;
   }
 
@@ -221,7 +251,9 @@ export class Agent {
   async #catchUp(deliveries: readonly Delivery[]): Promise<boolean> {
     const { bus, lane } = this.#options;
     const accept = (desired: DesiredState) => this.#accept(desired);
-    const answer = await lane.run(() => catchUp(deliveries, { ...this.#options, accept, attempts: QUARANTINE_AFTER }));
+    const begin = (delivery: Delivery) => this.#begin(delivery);
+    const options = { ...this.#options, accept, begin, attempts: QUARANTINE_AFTER };
+    const answer = await lane.run(() => catchUp(deliveries, options));
     if (answer === undefined) return false;
     this.#lastAnswer = answer;
     await bus.flushOutbox();

@@ -3,6 +3,7 @@ import type { Delivery } from './bus/delivery.js';
 import type { DesiredState } from './domain/desired.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
+import { absentInterfaces } from './plan/check.js';
 import { keyOf, readDelivery } from './reading.js';
 import { type Replay, type ReplayEntry, replay } from './replay.js';
 import type { Finish, Journal } from './store/journal.js';
@@ -17,6 +18,8 @@ export interface CatchUpOptions {
   readonly serverNow: () => number;
   /** Throws for a desired state that cannot be. */
   readonly accept: (desired: DesiredState) => void;
+  /** Notes that a command is about to take effect. */
+  readonly begin: (delivery: Delivery) => Promise<number>;
   /** How often a command may be begun without being finished. */
   readonly attempts: number;
 }
@@ -31,7 +34,7 @@ export async function catchUp(
   deliveries: readonly Delivery[],
   options: CatchUpOptions,
 ): Promise<Acknowledgement | undefined> {
-  const { journal, host, hostName, log, serverNow, accept, attempts } = options;
+  const { journal, host, hostName, log, serverNow, accept, begin, attempts } = options;
   const seen = new Set<string>();
   const readings = deliveries
     .filter((delivery) => journal.find(keyOf(delivery))?.status === undefined)
@@ -42,13 +45,16 @@ export async function catchUp(
   if (last === undefined || result.desired === null || last.what !== 'folded') return undefined;
 
   if (!(await isFounded(result, options))) return undefined;
+  // Of several commands, one interface that is absent must not keep the others from being restored.
+  const alone = readings.length === 1 && last.command.verb !== 'delete';
+  if (alone && absentInterfaces(result.desired, await host.observe()).length > 0) return undefined;
 
   // An agent that died over a backlog cannot tell on which command. It stops folding while each still has an attempt of its own: one
   // that merely came last must not be quarantined for another.
   const begun = readings.reduce((sum, entry) => sum + (journal.find(keyOf(entry.delivery))?.attempts ?? 0), 0);
   if (begun >= attempts - 1) return undefined;
   const { delivery } = last;
-  await journal.begin(keyOf(delivery), delivery.verb);
+  await begin(delivery);
   const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }));
   if (report.status === 'failed') return undefined;
   const answer = answerReported(receiptOf(last, hostName), last.command, report);

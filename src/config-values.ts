@@ -9,7 +9,7 @@ import { z } from 'zod';
 export interface ListenAddress {
   /** A name or an address; IPv6 without brackets. */
   readonly host: string;
-  /** 0: any free one. */
+  /** 0 for a free one. */
   readonly port: number;
 }
 

@@ -2,6 +2,7 @@
 export interface Mark {
   /** Creation time of the stream, RFC 3339. */
   readonly created: string;
+  /** 0 from a rewind to the next deploy: what was answered may come again, and is then known by its time only. */
   readonly lastSeq: number;
   /** When the server stored that message, ISO 8601 in UTC with milliseconds; '' where that is not known. */
   readonly storedAt: string;
@@ -20,6 +21,7 @@ export function continuityOfMessage(
 ): Continuity {
   if (known === undefined) return 'follows';
   if (message.streamCreated !== known.created) return 'made-anew';
+  if (known.lastSeq === 0) return message.storedAt < known.storedAt ? 'lies-before' : 'follows';
   if (message.seq > known.lastSeq) return 'follows';
   return message.storedAt > known.storedAt ? 'put-back' : 'lies-before';
 }
@@ -36,7 +38,7 @@ export function continuityOfStream(
   if (known === undefined) return 'follows';
   if (stream.created !== known.created) return 'made-anew';
   if (stream.lastSeq < known.lastSeq) return 'put-back';
-  if (known.storedAt === '' || storedAtMark === undefined) return 'follows';
+  if (known.lastSeq === 0 || known.storedAt === '' || storedAtMark === undefined) return 'follows';
   return sameMoment(known.storedAt, storedAtMark) ? 'follows' : 'put-back';
 }
 

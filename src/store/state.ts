@@ -117,6 +117,8 @@ export class JournalState {
     if (generation !== undefined) this.generation = generation;
     if (clearsAwait === true) this.awaitingDeploy = undefined;
     const known = this.stream;
+    // After a rewind the mark stays until the deploy that is awaited: what comes before that may be old.
+    if (known?.lastSeq === 0 && this.awaitingDeploy !== undefined) return;
     if (known === undefined || known.created !== key.streamCreated || known.lastSeq < key.seq) {
       this.stream = { created: key.streamCreated, lastSeq: key.seq, storedAt: key.storedAt };
     }

@@ -11,7 +11,7 @@ export interface Health {
 export interface TelemetryServerOptions {
   /** Name or address to listen at; IPv6 without brackets. */
   readonly host: string;
-  /** 0: any free one. */
+  /** 0 for a free one. */
   readonly port: number;
   readonly metrics: { readonly contentType: string; text(): Promise<string> };
   readonly health: () => Health;

@@ -151,6 +151,12 @@ test('a stream deleted and made anew is consumed from its beginning', async (t) 
   await until('the commands before', async () => (await commands.position()).consumerFloor === 2);
 
   await bus.jsm.streams.delete(STREAMS.commands);
+  const exists = () =>
+    bus.jsm.streams.info(STREAMS.commands).then(
+      () => true,
+      () => false,
+    );
+  await until('the stream made anew', exists);
   await given.controller.send('deploy', '3');
   await until('the command after', () => seen.length > 2);
 

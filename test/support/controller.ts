@@ -6,9 +6,6 @@ import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/a
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../../src/messages/subjects.js';
 import { until, untilGiven } from './until.js';
 
-/** Headers of a command, by their names on the wire. */
-export type CommandHeaders = Readonly<Record<string, string>>;
-
 export interface CommandOptions {
   readonly id?: string;
   readonly gen?: number;
@@ -127,6 +124,18 @@ export class Controller {
       );
       return pending + inHand === 0;
     });
+  }
+
+  /** Takes the host's consumer away from under its agent. */
+  async deleteConsumer(): Promise<void> {
+    const { consumers } = this.bus.jsm;
+    await untilGiven('the consumer to be deleted', () => this.#guard(consumers.delete(STREAMS.commands, this.#host)));
+  }
+
+  /** Takes the whole command stream away. */
+  async deleteCommands(): Promise<void> {
+    const { streams } = this.bus.jsm;
+    await untilGiven('the command stream to be deleted', () => this.#guard(streams.delete(STREAMS.commands)));
   }
 
   /** What is in a stream now, without a consumer, which might outlive the connection. */

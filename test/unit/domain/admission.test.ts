@@ -65,6 +65,15 @@ describe('continuity of the command stream', () => {
     assert.equal(message(11, '2026-01-01T13:00:00.000Z', 'B'), 'made-anew');
   });
 
+  it('tells by its time alone what a rewound stream had already, until a mark is set again', () => {
+    const rewound: Mark = { ...known, lastSeq: 0 };
+    const again = (seq: number, storedAt: string) =>
+      continuityOfMessage({ seq, storedAt, streamCreated: 'A' }, rewound);
+    assert.equal(again(4, '2026-01-01T11:00:00.000Z'), 'lies-before');
+    assert.equal(again(4, '2026-01-01T13:00:00.000Z'), 'follows');
+    assert.equal(continuityOfStream({ created: 'A', lastSeq: 4 }, rewound), 'follows');
+  });
+
   it('notices a stream that is shorter than it was, or another one', () => {
     assert.equal(continuityOfStream({ created: 'A', lastSeq: 10 }, known, known.storedAt), 'follows');
     assert.equal(continuityOfStream({ created: 'A', lastSeq: 12 }, known, '2026-01-01T13:00:00.000Z'), 'put-back');

@@ -80,6 +80,19 @@ describe('the position in the stream', () => {
     await next.finish(finished(commandKey(4)));
     assert.equal(next.stream?.lastSeq, 4);
   });
+
+  it('stays after a rewind until the deploy that is awaited', async (t) => {
+    const journal = await openJournal(t, await temporaryDir(t));
+    await journal.finish(finished(commandKey(9)));
+    const rewound = { created: STREAM, lastSeq: 0, storedAt: commandKey(9).storedAt };
+    await journal.awaitDeploy('The command stream was put back to an earlier state');
+    await journal.moveStream(rewound);
+
+    await journal.finish(finished(commandKey(3)));
+    assert.deepEqual(journal.stream, rewound);
+    await journal.finish({ ...finished(commandKey(4)), clearsAwait: true });
+    assert.equal(journal.stream?.lastSeq, 4);
+  });
 });
 
 describe('answers on their way', () => {

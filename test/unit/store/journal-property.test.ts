@@ -33,6 +33,7 @@ class Model {
     this.desired = effect.desired ?? this.desired;
     this.generation = effect.generation ?? this.generation;
     if (effect.clearsAwait) this.awaitingDeploy = undefined;
+    if (this.stream?.lastSeq === 0 && this.awaitingDeploy !== undefined) return;
     if (this.stream?.created === key.streamCreated && this.stream.lastSeq >= key.seq) return;
     this.stream = { created: key.streamCreated, lastSeq: key.seq, storedAt: key.storedAt };
   }
