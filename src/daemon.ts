@@ -81,7 +81,9 @@ export class Daemon {
     await this.#openState();
     await this.#startTelemetry();
     await this.#repair();
-    this.#features = await this.#options.probe();
+    void this.#attempt(async () => {
+      this.#features = await this.#options.probe();
+    });
     this.#every(config.reconcileInterval, () => this.#repair());
     this.#every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
     if (this.#options.datapath.kind === 'libbpf') {
@@ -293,7 +295,7 @@ export class Daemon {
     try {
       await task();
     } catch (error) {
-      this.#options.log.error({ err: error }, 'periodic task failed');
+      this.#options.log.error({ err: error }, 'background task failed');
     }
   }
 }

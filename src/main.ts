@@ -1,9 +1,11 @@
 #!/usr/bin/env node
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Command, Option } from 'commander';
-import { probeBroker, renderProbes } from './check.js';
+import { type Finding, probeBroker, renderProbes } from './check.js';
 import { type Config, describeConfig, loadConfig, SETTINGS } from './config.js';
 import { Daemon } from './daemon.js';
 import type { Datapath } from './datapath/datapath.js';
@@ -90,9 +92,16 @@ async function openDatapath({ datapath, bpffs, xdpMode, tcMode }: Config): Promi
   return new LibbpfDatapath({ bpffs, xdp: xdpMode, tc: tcMode });
 }
 
+/**
+ * What the kernel can do, by name. Tried by another process in a network namespace of its own, which goes with it: an agent that is killed
+ * meanwhile leaves no interface behind.
+ */
 async function featuresOf({ datapath, bpffs }: Config): Promise<Record<string, boolean>> {
-  const probes = datapath === 'memory' ? [] : await probeKernel({ bpffs });
-  return Object.fromEntries(probes.map(({ name, ok }) => [name, ok]));
+  if (datapath === 'memory') return {};
+  const command = [process.execPath, import.meta.filename, 'check', '--json', '--bpffs', bpffs];
+  const { stdout } = await promisify(execFile)('unshare', ['--net', ...command], { env: { PATH: process.env.PATH } });
+  const findings = (JSON.parse(stdout) as Finding[]).filter(({ name }) => name !== 'kernel' && name !== 'broker');
+  return Object.fromEntries(findings.map(({ name, ok }) => [name, ok]));
 }
 
 async function check(flags: Record<string, unknown>): Promise<void> {
