@@ -81,9 +81,7 @@ export class Daemon {
     await this.#openState();
     await this.#startTelemetry();
     await this.#repair();
-    void this.#attempt(async () => {
-      this.#features = await this.#options.probe();
-    });
+    void this.#attempt(async () => void (this.#features = await this.#options.probe()));
     this.#every(config.reconcileInterval, () => this.#repair());
     this.#every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
     if (this.#options.datapath.kind === 'libbpf') {
