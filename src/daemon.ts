@@ -81,7 +81,9 @@ export class Daemon {
     await this.#openState();
     await this.#startTelemetry();
     await this.#repair();
-    void this.#attempt(async () => void (this.#features = await this.#options.probe()));
+    void this.#attempt(async () => {
+      this.#features = await this.#options.probe();
+    });
     this.#every(config.reconcileInterval, () => this.#repair());
     this.#every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
     if (this.#options.datapath.kind === 'libbpf') {
@@ -140,12 +142,8 @@ export class Daemon {
     const { config, log } = this.#options;
     this.#metrics.start();
     if (config.metricsAddr === 'off') return;
-    this.#telemetry = new TelemetryServer({
-      ...config.metricsAddr,
-      metrics: this.#metrics,
-      health: () => this.#health(),
-      log,
-    });
+    const health = () => this.#health();
+    this.#telemetry = new TelemetryServer({ ...config.metricsAddr, metrics: this.#metrics, health, log });
     const { url } = await this.#telemetry.start();
     log.info({ url }, 'serving metrics and health');
   }
