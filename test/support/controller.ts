@@ -1,5 +1,6 @@
 import { headers, type MsgHdrs } from 'nats';
 import { type Bus, connectBus } from '../../src/bus/connect.js';
+import { isNotFound } from '../../src/bus/nats-errors.js';
 import { coversSubject } from '../../src/bus/stream-specs.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/ack.js';
@@ -127,15 +128,13 @@ export class Controller {
   }
 
   /** Takes the host's consumer away from under its agent. */
-  async deleteConsumer(): Promise<void> {
-    const { consumers } = this.bus.jsm;
-    await untilGiven('the consumer to be deleted', () => this.#guard(consumers.delete(STREAMS.commands, this.#host)));
+  deleteConsumer(): Promise<void> {
+    return this.#delete('the consumer', () => this.bus.jsm.consumers.delete(STREAMS.commands, this.#host));
   }
 
   /** Takes the whole command stream away. */
-  async deleteCommands(): Promise<void> {
-    const { streams } = this.bus.jsm;
-    await untilGiven('the command stream to be deleted', () => this.#guard(streams.delete(STREAMS.commands)));
+  deleteCommands(): Promise<void> {
+    return this.#delete('the command stream', () => this.bus.jsm.streams.delete(STREAMS.commands));
   }
 
   /** What is in a stream now, without a consumer, which might outlive the connection. */
@@ -160,6 +159,13 @@ export class Controller {
     const newest = this.bus.jsm.streams.getMessage(STREAMS.acks, { last_by_subj: this.subjects.ack });
     const stored = await this.#guard(newest).catch(() => undefined);
     return stored === undefined ? undefined : parseAcknowledgement(stored.data);
+  }
+
+  /** One whose answer got lost finds nothing the second time. */
+  async #delete(what: string, attempt: () => Promise<boolean>): Promise<void> {
+    await untilGiven(`${what} to be deleted`, () =>
+      this.#guard(attempt()).catch((error: unknown) => (isNotFound(error) ? true : undefined)),
+    );
   }
 
   /** Breaks off as soon as the connection does. */
