@@ -230,16 +230,12 @@ export class BusLink implements CommandBus {
 
 /** How to reach the broker, as it is configured. */
 export function busOptions(config: Config, servers: readonly string[], signal: AbortSignal): BusOptions {
-  const files = { caFile: config.natsTlsCa, certFile: config.natsTlsCert, keyFile: config.natsTlsKey };
-  // nats.js takes no notice of the scheme.
-  const encrypted =
-    servers.some((url) => url.startsWith('tls:')) || Object.values(files).some((file) => file !== undefined);
   return {
     servers,
     name: `l3af-agent ${config.hostName}`,
     credsFile: config.natsCreds,
     nkeyFile: config.natsNkey,
-    tls: encrypted ? files : undefined,
+    tls: { caFile: config.natsTlsCa, certFile: config.natsTlsCert, keyFile: config.natsTlsKey },
     inboxPrefix: config.inboxPrefix,
     jsApiPrefix: config.jsApiPrefix,
     signal,

@@ -4,7 +4,7 @@ import { STREAMS, type Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
 import type { Backlog, Delivery } from './delivery.js';
 import { newestOn } from './direct-get.js';
-import { toDelivery } from './message.js';
+import { originOf, toDelivery } from './message.js';
 
 const BATCH = 500;
 const BATCH_EXPIRES_MS = 10_000;
@@ -84,7 +84,10 @@ async function* read({ bus, host, created, upTo }: Source, filter: string, start
         received += 1;
         if (message.info.deliverySequence !== received) throw gap();
         if (message.seq > upTo) return;
-        yield toDelivery(message, { seq: message.seq, timestampNanos: message.info.timestampNanos }, created);
+        // nats.js tells the time as a rounded number only.
+        const origin = originOf((message as { readonly reply?: string }).reply);
+        if (origin === undefined) throw gap();
+        yield toDelivery(message, origin, created);
       }
       if (received < end) throw gap();
     }

@@ -1,41 +1,26 @@
-import { readFileSync } from 'node:fs';
 import {
-  type Authenticator,
   type ConnectionOptions,
   connect,
-  credsAuthenticator,
   type JetStreamClient,
   type JetStreamManager,
   type JetStreamManagerOptions,
   type NatsConnection,
-  nkeyAuthenticator,
 } from 'nats';
 import { AgentError } from '../errors.js';
+import { accessOptions, type ServerAccess } from './access.js';
 import { pause, retryDelay, spread } from './backoff.js';
 import { ConnectionWatch } from './connection.js';
 import { type Logger, messageOf } from './logger.js';
 
-export interface BusOptions {
-  /** URLs of the servers, `nats://` or `tls://`; the first may carry `user:password@`. */
-  readonly servers: readonly string[];
+export interface BusOptions extends ServerAccess {
   /** Shown by the server in its list of connections. */
   readonly name: string;
-  readonly credsFile?: string | undefined;
-  /** File with the seed of an nkey. */
-  readonly nkeyFile?: string | undefined;
-  readonly tls?: TlsFiles | undefined;
   /** First tokens of reply subjects; `_INBOX` unless the account wants its own. */
   readonly inboxPrefix?: string | undefined;
   /** `$JS.API` unless JetStream lives in another account. */
   readonly jsApiPrefix?: string | undefined;
   /** Ends the wait for the first connection. */
   readonly signal?: AbortSignal | undefined;
-}
-
-export interface TlsFiles {
-  readonly caFile?: string | undefined;
-  readonly certFile?: string | undefined;
-  readonly keyFile?: string | undefined;
 }
 
 /** A connection with all that hangs on it. */
@@ -73,9 +58,7 @@ export async function connectBus(options: BusOptions, logger: Logger): Promise<B
   let watch: ConnectionWatch | undefined;
   const pace = spread(1);
   const connectionOptions: ConnectionOptions = {
-    ...authentication(options),
-    ...encryption(options.tls),
-    servers: options.servers.map(withoutCredentials),
+    ...accessOptions(options),
     name: options.name,
     timeout: CONNECT_TIMEOUT_MS,
     pingInterval: PING_INTERVAL_MS,
@@ -121,85 +104,6 @@ async function firstConnection(
         });
       }
     }
-  }
-}
-
-function authentication({
-  servers,
-  credsFile,
-  nkeyFile,
-}: BusOptions): Pick<ConnectionOptions, 'authenticator' | 'user' | 'pass'> {
-  if (credsFile !== undefined) return { authenticator: reloading(credsFile, credsAuthenticator) };
-  if (nkeyFile !== undefined) return { authenticator: reloading(nkeyFile, nkeyFromFile) };
-  const { username = '', password = '' } = servers[0] === undefined ? {} : parseUrl(servers[0]);
-  return username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) };
-}
-
-/** nats.js neither reads nor hides what stands before the `@`. */
-function withoutCredentials(server: string): string {
-  const url = parseUrl(server);
-  return `${url.protocol}//${url.host}`;
-}
-
-function parseUrl(server: string): URL {
-  try {
-    return new URL(server.includes('://') ? server : `nats://${server}`);
-  } catch (error) {
-    throw new AgentError(
-      'CONFIG_INVALID',
-      `Expected the URL of a NATS server such as nats://host:4222, got ${server}`,
-      { cause: error },
-    );
-  }
-}
-
-function nkeyFromFile(content: Uint8Array): Authenticator {
-  return nkeyAuthenticator(new TextEncoder().encode(new TextDecoder().decode(content).trim()));
-}
-
-/**
- * An authenticator that reads its file again each time. A file that is unreadable at that moment must not throw: nats.js would close
- * the connection for good. The last content that worked is used instead.
- */
-function reloading(file: string, make: (content: Uint8Array) => Authenticator): Authenticator {
-  let last = make(readOrRefuse(file));
-  return (nonce) => {
-    try {
-      const fresh = make(readFileSync(file));
-      const answer = fresh(nonce);
-      last = fresh;
-      return answer;
-    } catch {
-      return last(nonce);
-    }
-  };
-}
-
-function encryption(files: TlsFiles | undefined): Pick<ConnectionOptions, 'tls'> {
-  if (files === undefined) return {};
-  for (const file of [files.caFile, files.certFile, files.keyFile]) {
-    if (file !== undefined) readOrRefuse(file);
-  }
-  return {
-    tls: {
-      ...(files.caFile !== undefined && { caFile: files.caFile }),
-      ...(files.certFile !== undefined && { certFile: files.certFile }),
-      ...(files.keyFile !== undefined && { keyFile: files.keyFile }),
-    },
-  };
-}
-
-function readOrRefuse(file: string): Uint8Array {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new AgentError(
-      'CONFIG_INVALID',
-      `Cannot read ${file}, which the configuration of NATS names: ${messageOf(error)}`,
-      {
-        cause: error,
-      },
-    );
   }
 }
 

@@ -44,10 +44,10 @@ export async function commandAt(bus: Bus, seq: number, streamCreated: string): P
   }
 }
 
-function originOfDirect({ headers, subject }: Msg): { seq: number; timestampNanos: number } {
+function originOfDirect({ headers, subject }: Msg): { seq: number; storedAtMs: number } {
   const seq = Number(headers?.get('Nats-Sequence') || Number.NaN);
-  const timestampNanos = Date.parse(headers?.get('Nats-Time-Stamp') ?? '') * 1e6;
-  if (Number.isFinite(seq) && Number.isFinite(timestampNanos)) return { seq, timestampNanos };
+  const storedAtMs = Date.parse(headers?.get('Nats-Time-Stamp') ?? '');
+  if (Number.isFinite(seq) && Number.isFinite(storedAtMs)) return { seq, storedAtMs };
   const status = `${headers?.code ?? ''} ${headers?.description ?? ''}`.trim();
   throw new AgentError(
     'INTERNAL',

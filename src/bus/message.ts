@@ -11,8 +11,8 @@ export interface Origin {
   readonly seq: number;
   /** 1 for the first delivery. */
   readonly deliveryCount: number;
-  /** Nanoseconds since 1970; as a double, exact to a microsecond. */
-  readonly timestampNanos: number;
+  /** When the server stored it, in milliseconds since 1970, cut and not rounded: the same whichever way a message is read. */
+  readonly storedAtMs: number;
 }
 
 /**
@@ -24,14 +24,16 @@ export function originOf(reply: string | undefined): Origin | undefined {
   const tokens = reply?.split('.') ?? [];
   if (tokens[0] !== '$JS' || tokens[1] !== 'ACK' || tokens.length < 9 || tokens.length === 10) return undefined;
   const first = tokens.length === 9 ? 4 : 6;
-  const [deliveryCount, seq, , timestampNanos] = tokens.slice(first).map(Number);
-  if (![deliveryCount, seq, timestampNanos].every(Number.isFinite)) return undefined;
-  return { seq: seq as number, deliveryCount: deliveryCount as number, timestampNanos: timestampNanos as number };
+  const [deliveryCount, seq] = tokens.slice(first).map(Number);
+  // As a number, the nanoseconds would be rounded, now and then to the next millisecond.
+  const storedAtMs = Number(tokens[first + 3]?.slice(0, -6));
+  if (![deliveryCount, seq, storedAtMs].every(Number.isFinite)) return undefined;
+  return { seq: seq as number, deliveryCount: deliveryCount as number, storedAtMs };
 }
 
 export function toDelivery(
   message: { readonly subject: string; readonly data: Uint8Array; readonly headers?: MsgHdrs | undefined },
-  origin: Pick<Origin, 'seq' | 'timestampNanos'>,
+  origin: Pick<Origin, 'seq' | 'storedAtMs'>,
   streamCreated: string,
 ): Delivery {
   return {
@@ -39,7 +41,7 @@ export function toDelivery(
     verb: message.subject.slice(message.subject.lastIndexOf('.') + 1),
     body: message.data,
     seq: origin.seq,
-    storedAt: new Date(origin.timestampNanos / 1e6).toISOString(),
+    storedAt: new Date(origin.storedAtMs).toISOString(),
     gen: header(message.headers, HEADERS.gen),
     prevGen: header(message.headers, HEADERS.prevGen),
     expires: header(message.headers, HEADERS.expires),

@@ -240,8 +240,8 @@ test('an agent in an account of its own reaches a controller’s JetStream throu
 });
 
 test('a reply subject of JetStream is read in each of its forms, and nothing else is taken for one', () => {
-  const origin = { deliveryCount: 2, seq: 7, timestampNanos: 1_700_000_000_000_000_000 };
-  const tail = 'L3AF_CMD.web1.2.7.5.1700000000000000000.0';
+  const origin = { deliveryCount: 2, seq: 7, storedAtMs: 1_700_000_000_097 };
+  const tail = 'L3AF_CMD.web1.2.7.5.1700000000097999999.0';
   assert.deepEqual(originOf(`$JS.ACK.${tail}`), origin);
   assert.deepEqual(originOf(`$JS.ACK.hub.ACCHASH.${tail}`), origin);
   assert.deepEqual(originOf(`$JS.ACK._.ACCHASH.${tail}.random`), origin);

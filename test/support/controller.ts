@@ -163,9 +163,14 @@ export class Controller {
 
   /** One whose answer got lost finds nothing the second time. */
   async #delete(what: string, attempt: () => Promise<boolean>): Promise<void> {
-    await untilGiven(`${what} to be deleted`, () =>
-      this.#guard(attempt()).catch((error: unknown) => (isNotFound(error) ? true : undefined)),
-    );
+    await untilGiven(`${what} to be deleted`, async () => {
+      try {
+        return await this.#guard(attempt());
+      } catch (error) {
+        if (isNotFound(error)) return true;
+        throw error;
+      }
+    });
   }
 
   /** Breaks off as soon as the connection does. */
