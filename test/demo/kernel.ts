@@ -39,12 +39,6 @@ export async function pinAgain(pin: string, path: string): Promise<void> {
   await bpftool('map', 'pin', 'pinned', pin, path);
 }
 
-/** Those of the programs or maps that the kernel still has. */
-export async function existing(kind: 'prog' | 'map', ids: readonly number[]): Promise<number[]> {
-  const all = await bpftool<readonly { readonly id: number }[]>(kind, 'show');
-  return all.map(({ id }) => id).filter((id) => ids.includes(id));
-}
-
 /** Ids of the programs that links hold somewhere. */
 export async function linkedPrograms(): Promise<number[]> {
   const links = await bpftool<readonly { readonly prog_id?: number }[]>('link', 'show');

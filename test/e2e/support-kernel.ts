@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import type { Hook } from '../../src/domain/hook.js';
+import { existing } from '../support/kernel-ids.js';
 
 /*
  * What the kernel and a bpffs hold, by way of bpftool and readdir: none of the agent's code has a say in it, but for the layout of
@@ -184,16 +185,10 @@ export function without(ids: Ids, others: Ids): Ids {
   return { prog: left('prog'), map: left('map'), link: left('link') };
 }
 
-/** Those of the objects that the kernel still has, as `prog 12`, sorted. */
-export async function surviving(ids: Ids): Promise<string[]> {
+/** Those of the objects that the kernel still has, as `prog 12`. */
+export function surviving(ids: Ids): string[] {
   const kinds = ['prog', 'map', 'link'] as const;
-  const [programs, maps, links] = await batch<Shown[]>(kinds.map((kind) => `${kind} show`));
-  return [programs, maps, links]
-    .flatMap((all, index) => {
-      const kind = kinds[index]!;
-      return (all ?? []).filter(({ id }) => ids[kind].has(id)).map(({ id }) => `${kind} ${id}`);
-    })
-    .toSorted();
+  return kinds.flatMap((kind) => existing(kind, ids[kind]).map((id) => `${kind} ${id}`));
 }
 
 /** Id of the program that the kernel runs at an interface's XDP hook, as `ip` has it. */

@@ -187,10 +187,10 @@ export class Stage {
   async leaked(state: KernelState): Promise<string[]> {
     const past = without(this.#seen, idsOf(state));
     // The kernel frees maps and links by work queues.
-    let left = await surviving(past);
+    let left = surviving(past);
     for (const patience = AbortSignal.timeout(PATIENCE_MS); left.length > 0 && !patience.aborted; ) {
       await sleep(50);
-      left = await surviving(past);
+      left = surviving(past);
     }
     return left;
   }

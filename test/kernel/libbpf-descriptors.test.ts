@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { json, type KernelFixture, kernelFixture } from '../contract/kernel.js';
+import { type KernelFixture, kernelFixture } from '../contract/kernel.js';
 import {
   assertEmpty,
   BROKEN,
@@ -16,6 +16,7 @@ import {
   tcRoot,
   XDP_ROOT,
 } from '../contract/samples.js';
+import { existing } from '../support/kernel-ids.js';
 
 const CYCLES = 100;
 
@@ -76,11 +77,8 @@ async function note({ datapath }: KernelFixture, ids: Ids): Promise<void> {
 async function left(ids: Ids): Promise<string[]> {
   const patience = AbortSignal.timeout(30_000);
   for (;;) {
-    const lists = Object.entries(ids).map(async ([kind, noted]: [string, Set<number>]) => {
-      const shown = await json<{ id: number }[]>('bpftool', '-j', kind, 'show');
-      return shown.filter(({ id }) => noted.has(id)).map(({ id }) => `${kind} ${id}`);
-    });
-    const found = (await Promise.all(lists)).flat();
+    const kinds = ['prog', 'map', 'link'] as const;
+    const found = kinds.flatMap((kind) => existing(kind, ids[kind]).map((id) => `${kind} ${id}`));
     if (found.length === 0 || patience.aborted) return found;
     await sleep(20);
   }

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { graceByMapInMap } from '../../src/datapath/libbpf/grace.js';
 import { hookAt } from '../../src/domain/observed.js';
-import { command, json, type KernelFixture, kernelFixture } from '../contract/kernel.js';
+import { command, type KernelFixture, kernelFixture } from '../contract/kernel.js';
 import { discard, load, observed, PORT_COUNT, PORT_DROP, programId, refused, XDP_ROOT } from '../contract/samples.js';
+import { idsInKernel } from '../support/kernel-ids.js';
 
 let kernel: KernelFixture;
 beforeEach(async () => {
@@ -11,18 +12,14 @@ beforeEach(async () => {
 });
 afterEach(() => kernel.close());
 
-async function loadedPrograms(): Promise<number[]> {
-  return (await json<{ id: number }[]>('bpftool', '-j', 'prog', 'show')).map(({ id }) => id);
-}
-
 test('a discarded program is gone from the kernel', async () => {
   const count = await load(kernel, PORT_COUNT, 'xdpingress');
   const id = await programId(kernel, count);
-  assert.ok((await loadedPrograms()).includes(id));
+  assert.ok(idsInKernel('prog').includes(id));
 
   await kernel.datapath.discard(count.dir, id);
 
-  assert.ok(!(await loadedPrograms()).includes(id));
+  assert.ok(!idsInKernel('prog').includes(id));
 });
 
 test('a program that somebody still holds is reported with the holder', async () => {

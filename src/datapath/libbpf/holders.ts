@@ -7,7 +7,8 @@ const BPF_MAP_TYPE_PROG_ARRAY = 3;
 
 /**
  * Who keeps a program in the kernel: links, slots and processes. For a message to a person; it looks through the whole host,
- * and finds nothing where a pin on another path or a TC filter is the holder.
+ * and finds nothing where a pin on another path or a TC filter is the holder. Only for when something is wrong: opening a PROG_ARRAY
+ * at the moment when its last user goes makes the kernel keep it for good (see test/support/kernel-ids.ts).
  */
 export function holdersOf(programId: number): string[] {
   return [...linksOf(programId), ...slotsOf(programId), ...processesOf(programId)];

@@ -1,6 +1,7 @@
+import { existing } from '../../support/kernel-ids.js';
 import { readChains } from '../chains.js';
 import { command } from '../commands.js';
-import { existing, linkedPrograms, pinsBelow } from '../kernel.js';
+import { linkedPrograms, pinsBelow } from '../kernel.js';
 import type { Narrator } from '../narrator.js';
 import { namesPayload } from '../payloads.js';
 import { hasKernel, type Stage } from '../stage.js';
@@ -21,14 +22,14 @@ export async function removeAll(stage: Stage, tell: Narrator): Promise<void> {
   const slots = members.map(({ slotId }) => slotId);
   const linked = (await linkedPrograms()).filter((id) => ids.includes(id));
   const remains = {
-    programs: await existing('prog', ids),
-    slots: await existing('map', slots),
+    programs: existing('prog', ids),
+    slots: existing('map', slots),
     links: linked,
     pins: await pinsBelow(stage.kernel.bpffs),
   };
   tell.claim(
     Object.values(remains).every((list) => list.length === 0),
-    `bpftool finds none of the ${ids.length} programs, nor a slot, a link or a pin of theirs`,
+    `the kernel has none of the ${ids.length} programs left, nor a slot, a link or a pin of theirs`,
     remains,
   );
 }
