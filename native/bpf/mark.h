@@ -14,7 +14,9 @@
 #define PROBE_PORT 9999
 #define DISCARD_PORT 9
 
+#ifndef MARK_WITHOUT_SLOT
 CHAIN_SLOT(mark_next);
+#endif
 
 /* The marker's number, 1 to 255; the agent sets it from the program's map_args. */
 CELL(mark_id, __u32);

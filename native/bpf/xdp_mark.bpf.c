@@ -1,42 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The marker of XDP chains (see mark.h). The trail travels in the packet's metadata, in front of its first byte. */
-#include "mark.h"
-
-/* The trail that an earlier marker has left, or a fresh one; null where the driver has no room for metadata. */
-static __always_inline struct trail *trail_of(struct xdp_md *ctx)
-{
-	__u32 stamp = TRAIL_MAGIC ^ ctx->ingress_ifindex;
-	struct trail *trail = (void *)(long)ctx->data_meta;
-
-	if ((void *)(trail + 1) <= (void *)(long)ctx->data && trail->stamp == stamp)
-		return trail;
-
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*trail)))
-		return NULL;
-	trail = (void *)(long)ctx->data_meta;
-	if ((void *)(trail + 1) > (void *)(long)ctx->data)
-		return NULL;
-	*trail = (struct trail){ .stamp = stamp };
-	return trail;
-}
+/* The marker of XDP chains. */
+#include "mark_xdp.h"
 
 SEC("xdp-mark")
 int xdp_mark(struct xdp_md *ctx)
 {
-	struct flow flow = parse_xdp(ctx);
-
-	if (is_probe(&flow)) {
-		struct trail *carried = trail_of(ctx);
-		struct trail trail = {};
-
-		if (carried) {
-			extend_trail(carried);
-			trail = *carried;
-		} else {
-			extend_trail(&trail);
-		}
-		record_trail(&trail);
-	}
+	mark_xdp(ctx);
 
 	CHAIN_NEXT(ctx, mark_next);
 	return CHAIN_END_XDP;

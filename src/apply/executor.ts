@@ -1,20 +1,10 @@
-import type { Datapath } from '../datapath/datapath.js';
-import type { PackageRef } from '../domain/program.js';
-import type { LoadStep, Plan, Step } from '../domain/step.js';
+import { hookKey } from '../domain/hook.js';
+import { hookOfPin } from '../domain/pins.js';
+import type { Plan, Step } from '../domain/step.js';
+import { run, wayBack } from './steps.js';
+import type { Tools } from './tools.js';
 
-/** What steps act through. */
-export interface Tools {
-  readonly datapath: Datapath;
-  readonly packages: Packages;
-}
-
-/** The package cache, as far as steps need it. */
-export interface Packages {
-  /** Has the package unpacked on disk, fetching it where needed. */
-  ensure(ref: PackageRef): Promise<unknown>;
-  /** Path of an object file in a package. */
-  objectPath(ref: PackageRef, objectFile: string): Promise<string>;
-}
+export type { Companions, Packages, Tools } from './tools.js';
 
 export type ApplyResult =
   | { readonly ok: true; readonly leftovers: readonly Failure[] }
@@ -35,36 +25,40 @@ export interface Failure {
 /** Told of every step before it runs: for logs, and for tests that let a step fail. */
 export type Observer = (step: Step, phase: 'prepare' | 'commit' | 'cleanup' | 'undo') => void | Promise<void>;
 
+/** What a plan has done so far, as the steps that take it back, in the order in which they were done. */
+type Done = Record<'prepare' | 'commit' | 'stop' | 'start', Step[]>;
+
 /**
- * Carries a plan out. A failure in prepare or commit takes back, in reverse, what had been done; cleanup lies behind the point of no
- * return and goes on past failures, which come back as `leftovers`.
+ * Carries a plan out. A failure before the cleanup takes back, in reverse, what had been done, the step that failed included: it may
+ * have had its effect. Cleanup lies behind the point of no return and goes on past failures, which come back as `leftovers`.
  *
- * @param beforeCleanup runs between commit and cleanup, with the old generations still pinned; after a failure of it they stay, for
- *   the next pass
+ * @param rename brings the public names in line with the chains as they stand, before companions are started that look for them, and with
+ *   the old generations still pinned; after a failure of it they stay, for the next pass. It is told when a plan is being taken back
  */
 export async function apply(
   plan: Plan,
   tools: Tools,
   observer: Observer = () => {},
-  beforeCleanup: () => Promise<readonly Failure[]> = async () => [],
+  rename: (undoing: boolean) => Promise<readonly Failure[]> = async () => [],
 ): Promise<ApplyResult> {
-  const prepared: Step[] = [];
-  const committed: Step[] = [];
-  for (const phase of ['prepare', 'commit'] as const) {
-    const done = phase === 'prepare' ? prepared : committed;
+  const done: Done = { prepare: [], commit: [], stop: [], start: [] };
+  let unfinished: readonly Failure[] | undefined;
+  for (const phase of ['prepare', 'commit', 'stop', 'start'] as const) {
+    if (phase === 'start') unfinished = await rename(false);
     for (const step of plan[phase]) {
       try {
-        await observer(step, phase);
-        done.push(...(await run(step, tools)));
+        await observer(step, phase === 'prepare' ? 'prepare' : 'commit');
+        done[phase].push(...(await wayBack(step, tools)));
+        await run(step, tools);
       } catch (error) {
-        const leftovers = await takeBack(prepared, committed, tools, observer);
+        const renameBack = unfinished === undefined ? undefined : () => rename(true);
+        const leftovers = await takeBack(done, tools, observer, renameBack);
         return { ok: false, failure: { step, error }, undone: leftovers.length === 0, leftovers };
       }
     }
   }
-  const unfinished = await beforeCleanup();
   // Cleanup would make it impossible to finish: a public name is known as ours by the generation that is still pinned.
-  if (unfinished.length > 0) return { ok: true, leftovers: unfinished };
+  if (unfinished !== undefined && unfinished.length > 0) return { ok: true, leftovers: unfinished };
   return { ok: true, leftovers: await runAll(plan.cleanup, tools, observer, 'cleanup') };
 }
 
@@ -78,22 +72,26 @@ export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure
   let failure: Failure | undefined;
   for (const step of prepare) {
     try {
-      prepared.push(...(await run(step, tools)));
+      prepared.push(...(await wayBack(step, tools)));
+      await run(step, tools);
     } catch (error) {
       failure = { step, error };
       break;
     }
   }
-  const leftovers = await takeBack(prepared, [], tools, () => {});
+  const leftovers = await takeBack({ prepare: prepared, commit: [], stop: [], start: [] }, tools, () => {});
   return failure ?? leftovers[0];
 }
 
-/** Runs steps one after the other whatever happens to each, and returns those that failed. */
+/**
+ * Runs steps one after the other whatever happens to each, and returns those that failed. Only a grace period that did not come to its
+ * end ends the row: packets may still be inside of what would be unpinned next.
+ */
 export async function runAll(
   steps: readonly Step[],
   tools: Tools,
   observer: Observer = () => {},
-  phase: 'cleanup' | 'undo' = 'cleanup',
+  phase: 'prepare' | 'cleanup' | 'undo' = 'cleanup',
 ): Promise<Failure[]> {
   const failures: Failure[] = [];
   for (const step of steps) {
@@ -102,97 +100,56 @@ export async function runAll(
       await run(step, tools);
     } catch (error) {
       failures.push({ step, error });
+      if (step.op === 'grace') break;
     }
   }
   return failures;
 }
 
-/** @returns what could not be taken back */
+/**
+ * The companions that were started go first, and those that were stopped come back last, to a chain and to names as they knew them.
+ *
+ * @returns what could not be taken back
+ */
 async function takeBack(
-  prepared: readonly Step[],
-  committed: readonly Step[],
+  { prepare, commit, stop, start }: Done,
   tools: Tools,
   observer: Observer,
+  renameBack: () => Promise<readonly Failure[]> = async () => [],
 ): Promise<Failure[]> {
-  const stuck = await runAll(committed.toReversed(), tools, observer, 'undo');
+  const undo = (steps: readonly Step[]) => runAll(steps.toReversed(), tools, observer, 'undo');
+  const stubborn = await undo(start);
+  const stuck = await undoByHook(commit, tools, observer);
   // Packets still pass what could not be taken out, so that nothing is unpinned under them; the next pass starts from there.
-  if (stuck.length > 0) return stuck;
+  if (stuck.length > 0) return [...stubborn, ...stuck];
+  const misnamed = await renameBack();
+  const lost = await undo(stop);
+  if (misnamed.length > 0) return [...stubborn, ...misnamed, ...lost];
   // Packets may be inside what was committed for a moment, so it is held for a grace period before it is unpinned.
-  const grace: Step[] = committed.length > 0 ? [{ op: 'grace' }] : [];
-  return runAll([...grace, ...prepared.toReversed()], tools, observer, 'undo');
+  const grace: Step[] = commit.length > 0 ? [{ op: 'grace' }] : [];
+  return [...stubborn, ...lost, ...(await runAll([...grace, ...prepare.toReversed()], tools, observer, 'undo'))];
 }
 
-/** Does one step and returns the steps that take it back. */
-type Executor<S extends Step> = (step: S, tools: Tools) => Promise<readonly Step[]>;
-
-/** One executor per kind of step: a kind without one does not compile. */
-const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op }>> } = {
-  async fetch(step, { packages }) {
-    await packages.ensure(step.package);
-    return [];
-  },
-
-  async load(step, { datapath, packages }) {
-    const { hook } = step.generation;
-    const { entryFunction, slotMap } = step.source;
-    const objectPath = await objectPathOf(step, packages);
-    const { dir, share, fill } = step;
-    await datapath.load({ hook, dir, objectPath, entryFunction, slotMap, share, fill });
-    return [{ op: 'discard', dir, programId: undefined }];
-  },
-
-  async link(step, { datapath }) {
-    await datapath.setSlot(step.slot, step.to);
-    // A slot that no packet reaches goes with its generation.
-    return step.live ? [{ ...step, from: step.to, to: step.from }] : [];
-  },
-
-  async attach(step, { datapath }) {
-    await datapath.attach(step.hook, step.program, step.link);
-    return [{ ...step, op: 'detach' }];
-  },
-
-  async detach(step, { datapath }) {
-    await datapath.detach(step.hook, step.link);
-    return step.program === '' ? [] : [{ ...step, op: 'attach' }];
-  },
-
-  async retarget(step, { datapath }) {
-    await datapath.retarget(step.hook, step.from, step.to);
-    return [{ ...step, from: step.to, to: step.from }];
-  },
-
-  async 'write-map'(step, { datapath }) {
-    const inverse = await datapath.writeMap(step.map, { set: step.set, remove: step.remove });
-    return [{ op: 'write-map', map: step.map, ...inverse }];
-  },
-
-  async publish(step, { datapath }) {
-    await datapath.publish(step.pin, step.path);
-    return [];
-  },
-
-  async unpublish(step, { datapath }) {
-    await datapath.unpublish(step.path);
-    return [];
-  },
-
-  async grace(_step, { datapath }) {
-    await datapath.grace();
-    return [];
-  },
-
-  async discard(step, { datapath }) {
-    await datapath.discard(step.dir, step.programId);
-    return [];
-  },
-};
-
-function run(step: Step, tools: Tools): Promise<readonly Step[]> {
-  return (EXECUTORS[step.op] as Executor<Step>)(step, tools);
+/**
+ * What a commit has done at a hook is taken back as far as that goes and no further: each state on the way there was fit for packets,
+ * and one with a step missing is not. Other hooks are taken back all the same.
+ */
+async function undoByHook(commit: readonly Step[], tools: Tools, observer: Observer): Promise<Failure[]> {
+  const failures: Failure[] = [];
+  const stuck = new Set<string>();
+  for (const step of commit.toReversed()) {
+    const place = placeOf(step);
+    if (stuck.has(place)) continue;
+    const failed = await runAll([step], tools, observer, 'undo');
+    if (failed.length > 0) stuck.add(place);
+    failures.push(...failed);
+  }
+  return failures;
 }
 
-async function objectPathOf(step: LoadStep, packages: Packages): Promise<string> {
-  const { source } = step;
-  return source.kind === 'builtin' ? source.objectPath : packages.objectPath(source.package, source.objectFile);
+/** The hook at which packets may notice a step. */
+function placeOf(step: Step): string {
+  const pin = step.op === 'link' ? step.slot : step.op === 'write-map' ? step.map : '';
+  const hook = 'hook' in step ? step.hook : hookOfPin(pin);
+  return hook === undefined ? '' : hookKey(hook);
 }

@@ -1,4 +1,5 @@
 import { type Hook, sameHook } from './hook.js';
+import type { Layout } from './layout.js';
 
 /** A map as the kernel describes it. Sizes in bytes. */
 export interface MapInfo {
@@ -9,6 +10,11 @@ export interface MapInfo {
   readonly keySize: number;
   readonly valueSize: number;
   readonly maxEntries: number;
+  /** Possible CPUs, of a kind that holds a value for each under every key. */
+  readonly cpus?: number;
+  /** What keys and values mean; absent where the map's BTF does not tell. */
+  readonly key?: Layout;
+  readonly value?: Layout;
 }
 
 /** One pinned generation of one program. */
@@ -26,9 +32,15 @@ export interface Generation {
   readonly slot: { readonly mapId: number; readonly next: number | null } | undefined;
   /** All maps but the slot, by name. */
   readonly maps: readonly MapInfo[];
+  /** What it has lost the pins of while its program runs on: the program itself, maps by their ids. Absent if nothing is lost. */
+  readonly unpinned?: { readonly program: boolean; readonly maps: readonly number[] };
 }
 
-/** How a chain hangs at its hook. */
+/** Where XDP programs can run: in the driver, in the network stack, or in the device itself. */
+export const XDP_RUN_MODES = ['native', 'generic', 'offloaded'] as const;
+export type XdpRunMode = (typeof XDP_RUN_MODES)[number];
+
+/** How a strand of a chain hangs at its hook. */
 export interface Attachment {
   readonly kind: 'xdp' | 'tcx' | 'clsact';
   /** Path of the pinned link; '' for a clsact filter, which has no link. */
@@ -38,10 +50,13 @@ export interface Attachment {
   readonly programId: number;
   /** False for a link whose interface is gone or that was detached by hand: it is pinned, but no packet meets it. */
   readonly attached: boolean;
+  /** Of an attached XDP chain: where the kernel really runs it. */
+  readonly mode?: XdpRunMode;
 }
 
 export interface ObservedHook {
   readonly hook: Hook;
+  /** In the order in which packets meet them; dead links at whichever place. */
   readonly attachments: readonly Attachment[];
   /**
    * Every generation pinned for this hook: live ones, and what a crash left. Each comes before the one that its slot names: in this order
@@ -57,30 +72,77 @@ export interface Observed {
   readonly interfaces: ReadonlyMap<string, number>;
   /** Public map path to the id of the map pinned there. */
   readonly publicMaps: ReadonlyMap<string, number>;
+  /** Of these maps, the ones that no generation and no program on the host uses; with the names that the kernel keeps, cut to 15 characters. */
+  readonly orphans?: readonly MapInfo[];
 }
 
 export function hookAt(observed: Observed, hook: Hook): ObservedHook {
   return observed.hooks.find((other) => sameHook(other.hook, hook)) ?? { hook, attachments: [], generations: [] };
 }
 
-/** The attachment through which packets enter the chain, if there is one. */
+/** The attachment through which packets enter the chain, if there is one: the first of several. */
 export function liveAttachment(observed: ObservedHook): Attachment | undefined {
   return observed.attachments.find((attachment) => attachment.attached);
 }
 
 /**
- * The chain as the slots have it, from the attached program on. It ends where a slot is empty, names a program that is not ours, or
- * closes a loop. Where nothing is attached (the interface went away, the link was removed by hand), it is the longest chain that is
- * still pinned, so that it can be attached again as it is.
+ * Programs joined by slots, from the one by which packets enter on. It ends where a slot is empty, names a program that is not ours, or
+ * closes a loop. A chain is one strand, or several where TC programs without slots are in it: each of these ends one.
  */
+export interface Strand {
+  /** What holds it at its hook, dead or alive; undefined for one that is only pinned. */
+  readonly attachment: Attachment | undefined;
+  readonly programs: readonly Generation[];
+}
+
+/** The strands that packets pass at a hook, in the order in which they do. */
+export function liveStrands({ attachments, generations }: ObservedHook): Strand[] {
+  return attachments
+    .filter(({ attached }) => attached)
+    .map((attachment) => ({ attachment, programs: follow(generations, attachment.programId) }));
+}
+
+/**
+ * The strands that are pinned and that no packet enters: the interface went away, the link was removed by hand, or they were never
+ * attached. Each ends where packets come by.
+ */
+export function looseStrands(observed: ObservedHook): Strand[] {
+  const { attachments, generations } = observed;
+  const passed = new Set(liveStrands(observed).flatMap(({ programs }) => programs));
+  const successors = new Set(generations.map((generation) => generation.slot?.next));
+  return generations
+    .filter((head) => head.programId !== undefined && !passed.has(head) && !successors.has(head.programId))
+    .map((head) => {
+      const programs = follow(generations, head.programId ?? null);
+      const end = programs.findIndex((program) => passed.has(program));
+      return {
+        attachment: attachments.find(({ programId }) => programId === head.programId),
+        programs: end === -1 ? programs : programs.slice(0, end),
+      };
+    });
+}
+
+/**
+ * The chain as links and slots have it. Where nothing is attached (the interface went away, the link was removed by hand), it is what
+ * dead links hold, or else the longest strand that is still pinned, so that it can be attached again as it is.
+ */
+export function standingStrands(observed: ObservedHook): Strand[] {
+  const live = liveStrands(observed);
+  if (live.length > 0) return live;
+  const loose = looseStrands(observed);
+  const held = loose.filter(({ attachment }) => attachment !== undefined);
+  if (held.length > 0) return held;
+  return loose.toSorted((a, b) => b.programs.length - a.programs.length).slice(0, 1);
+}
+
+/** The programs of {@link standingStrands}. */
 export function standingChain(observed: ObservedHook): readonly Generation[] {
-  const live = liveAttachment(observed);
-  if (live !== undefined) return follow(observed.generations, live.programId);
-  const successors = new Set(observed.generations.map((generation) => generation.slot?.next));
-  return observed.generations
-    .filter(({ programId }) => programId !== undefined && !successors.has(programId))
-    .map(({ programId }) => follow(observed.generations, programId ?? null))
-    .reduce((longest, chain) => (chain.length > longest.length ? chain : longest), []);
+  return programsOf(standingStrands(observed));
+}
+
+/** The programs of strands, each once. */
+export function programsOf(strands: readonly Strand[]): readonly Generation[] {
+  return [...new Set(strands.flatMap(({ programs }) => programs))];
 }
 
 function follow(generations: readonly Generation[], start: number | null): readonly Generation[] {

@@ -6,6 +6,8 @@ import { type Direction, type Hook, programKind } from './hook.js';
  *   <bpffs>/<iface>/<program>/<version>/<map>                  maps of XDP programs, the slot among them
  *   <bpffs>/tc/globals/<iface>/<program>/<version>/<map>       maps of TC programs
  *   <bpffs>/links/<iface>/<root>/<version>/<direction>         the link that holds a chain at its hook
+ *   <bpffs>/links/<iface>/<program>/<version>/<direction>-<digest>-<serial>
+ *                                                              one that holds what follows a TC program without slot
  *   <bpffs>/progs/<iface>/<program>/<version>/<direction>-<digest>-<serial>/    one generation:
  *       prog, slot, maps/<map>
  *
@@ -26,6 +28,9 @@ export interface GenerationRef {
 
 /** Interface names that would collide with the layout's own directories. */
 export const RESERVED_IFACE_NAMES: readonly string[] = ['tc', 'links', 'progs'];
+
+/** What the roots of chains are called here, whichever package they come from: names that no other program may have. */
+export const ROOT_NAMES: readonly string[] = ['xdp-root', 'tc-root'];
 
 /** A version as it stands in a path: dots become underscores, as in l3afd. */
 export function versionSegment(version: string): string {
@@ -82,6 +87,14 @@ export function linkPin(bpffs: string, entry: Pick<GenerationRef, 'hook' | 'name
   return `${bpffs}/links/${ifaceSegment(hook.iface)}/${name}/${versionSegment(version)}/${hook.direction}`;
 }
 
+/**
+ * Where the link is pinned that holds what follows a TC program without slot: under the name of the generation that it enters by, since
+ * an old one and a new one may hang side by side for a moment.
+ */
+export function furtherLinkPin(bpffs: string, dir: string): string {
+  return `${bpffs}/links/${dir.slice(`${bpffs}/progs/`.length)}`;
+}
+
 /** What a generation's directory name says: `xdpingress-0123456789abcdef-3`; undefined for a name that is not ours. */
 export function parseGenerationName(
   name: string,
@@ -90,4 +103,13 @@ export function parseGenerationName(
   if (match === null) return undefined;
   const [, direction, digest, serial] = match as unknown as [string, Direction, string, string];
   return { direction, digest, serial: Number(serial) };
+}
+
+/** The hook that a pin of a generation is for; undefined for any other path. */
+export function hookOfPin(path: string): Hook | undefined {
+  const [, iface, name] = /\/progs\/([^/]+)\/[^/]+\/[^/]+\/([^/]+)\//.exec(path) ?? [];
+  const parsed = parseGenerationName(name ?? '');
+  return iface === undefined || parsed === undefined
+    ? undefined
+    : { iface: ifaceOfSegment(iface), direction: parsed.direction };
 }

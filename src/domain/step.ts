@@ -1,3 +1,4 @@
+import type { CompanionLaunch } from './companion.js';
 import type { Hook } from './hook.js';
 import type { GenerationRef } from './pins.js';
 import type { MapArgs, PackageRef } from './program.js';
@@ -16,8 +17,14 @@ export type Step =
   | WriteMapStep
   | PublishStep
   | UnpublishStep
+  | RepinStep
   | GraceStep
-  | DiscardStep;
+  | DiscardStep
+  | ProveStep
+  | CheckCompanionStep
+  | StartCompanionStep
+  | StopCompanionStep
+  | UpdateCompanionStep;
 
 /** Have the package in the cache, verified and unpacked. */
 export interface FetchStep {
@@ -34,23 +41,24 @@ export interface LoadStep {
   /** Maps taken from another generation of the same code instead of being created: map name to pin. */
   readonly share: readonly { readonly map: string; readonly pin: string }[];
   /** Entries written before any packet can reach the program. */
-  readonly fill: readonly MapArgs[];
+  readonly fill: readonly Fill[];
 }
 
-export type LoadSource =
-  | {
-      readonly kind: 'package';
-      readonly package: PackageRef;
-      readonly objectFile: string;
-      readonly entryFunction: string;
-      readonly slotMap: string;
-    }
-  | {
-      readonly kind: 'builtin';
-      readonly objectPath: string;
-      readonly entryFunction: string;
-      readonly slotMap: string;
-    };
+export interface Fill extends MapArgs {
+  /** Where they stand in the program's payload: `map_args.0`. */
+  readonly path: string;
+}
+
+/** Where an object file is: in a package, or where the agent is installed. */
+export type ObjectSource =
+  | { readonly kind: 'package'; readonly package: PackageRef; readonly objectFile: string }
+  | { readonly kind: 'builtin'; readonly objectPath: string };
+
+export type LoadSource = ObjectSource & {
+  readonly entryFunction: string;
+  /** Name of the PROG_ARRAY that is the slot; '' for none. */
+  readonly slotMap: string;
+};
 
 /**
  * Write a slot. On a fresh chain this prepares; on a live one (`live: true`) it is the one atomic step that packets notice.
@@ -65,11 +73,19 @@ export interface LinkStep {
   readonly live: boolean;
 }
 
+/** Where a link goes among the TCX links at a hook: right before or right behind another one of ours, which is named by its pin. */
+export interface Place {
+  readonly side: 'before' | 'behind';
+  readonly link: string;
+}
+
 export interface AttachStep {
   readonly op: 'attach';
   readonly hook: Hook;
   readonly program: string;
   readonly link: string;
+  /** null: where the kernel puts it, which is behind everything that is there. */
+  readonly place: Place | null;
 }
 
 export interface DetachStep {
@@ -78,9 +94,11 @@ export interface DetachStep {
   /** What was attached, so that undoing can attach it again. */
   readonly program: string;
   readonly link: string;
+  /** Where it was. */
+  readonly place: Place | null;
 }
 
-/** Swap the attached program in place, atomically (chaining off). */
+/** Swap the attached program in place, atomically: where chains have no root. */
 export interface RetargetStep {
   readonly op: 'retarget';
   readonly hook: Hook;
@@ -94,6 +112,8 @@ export interface WriteMapStep {
   readonly map: string;
   readonly set: readonly { readonly key: string; readonly value: string }[];
   readonly remove: readonly string[];
+  /** Where what asks for it stands in the payload: `0.bpf_programs.xdp_ingress.2.map_args.0`. */
+  readonly path: string;
 }
 
 /** Give a live generation's map its public name, replacing whatever generation's map has it now. */
@@ -114,12 +134,57 @@ export interface GraceStep {
   readonly op: 'grace';
 }
 
-/** Unpin a whole generation and see it gone from the kernel. */
+/** Pin again what somebody has unpinned of a generation whose program runs. */
+export interface RepinStep {
+  readonly op: 'repin';
+  readonly dir: string;
+  readonly programId: number;
+  /** Whether the program itself is not pinned. */
+  readonly program: boolean;
+  /** Ids of its maps that are not pinned. */
+  readonly maps: readonly number[];
+}
+
+/** Unpin a whole generation. */
 export interface DiscardStep {
   readonly op: 'discard';
   readonly dir: string;
-  /** The ids to prove gone; undefined for a torso. */
-  readonly programId: number | undefined;
+}
+
+/** See that the kernel has let go of what was unpinned and detached. Ids. */
+export interface ProveStep {
+  readonly op: 'prove';
+  readonly programs: readonly number[];
+  readonly maps: readonly number[];
+  readonly links: readonly number[];
+}
+
+/** See that a package has what a companion is started with, before anything changes. */
+export interface CheckCompanionStep {
+  readonly op: 'check-companion';
+  readonly launch: CompanionLaunch;
+}
+
+export interface StartCompanionStep {
+  readonly op: 'start-companion';
+  readonly launch: CompanionLaunch;
+  /** Directory of the generation that it is the companion of. */
+  readonly dir: string;
+  readonly restarts: number;
+}
+
+export interface StopCompanionStep {
+  readonly op: 'stop-companion';
+  readonly launch: CompanionLaunch;
+  readonly dir: string;
+  readonly restarts: number;
+}
+
+/** Tell a running companion of other arguments; the chain stays as it is. */
+export interface UpdateCompanionStep {
+  readonly op: 'update-companion';
+  readonly from: CompanionLaunch;
+  readonly to: CompanionLaunch;
 }
 
 /** What becomes of one program, as the acknowledgement will tell it. */
@@ -135,12 +200,16 @@ export interface ProgramOutcome {
 }
 
 /**
- * The ordered way from observed to desired. Prepare is invisible to packets and may fail anywhere; commit only flips; after its
- * last step there is no way back and cleanup goes on past failures.
+ * The ordered way from observed to desired. Prepare is invisible to packets and may fail anywhere; commit only flips; then
+ * come the companions. After the last of them there is no way back, and cleanup goes on past failures.
  */
 export interface Plan {
   readonly prepare: readonly Step[];
   readonly commit: readonly Step[];
+  /** Companions to stop: packets have left their programs by then, and their maps still have their public names. */
+  readonly stop: readonly Step[];
+  /** Companions to start and to update: the chain stands by then, and its maps have their public names. */
+  readonly start: readonly Step[];
   readonly cleanup: readonly Step[];
   readonly outcomes: readonly ProgramOutcome[];
   /** For each hook that changes, how and why so, in a sentence. */

@@ -2,14 +2,16 @@ import type { Direction } from '../domain/hook.js';
 import type { Generation, ObservedHook } from '../domain/observed.js';
 import type { GenerationRef } from '../domain/pins.js';
 import type { Program } from '../domain/program.js';
+import type { ObjectSource } from '../domain/step.js';
 
 /** A root program: it does nothing but jump into the chain. */
 export interface RootProgram {
+  /** One of {@link ROOT_NAMES}, whatever the package is called that it comes from. */
   readonly name: string;
   readonly version: string;
-  /** First 16 digits of the object file's SHA-256: a new build of the root is another generation. */
+  /** Of a built-in root the first 16 digits of its object file's SHA-256, of one from a package its {@link contentDigest}. */
   readonly digest: string;
-  readonly objectPath: string;
+  readonly object: ObjectSource;
   readonly entryFunction: string;
   readonly slotMap: string;
 }
@@ -18,6 +20,8 @@ export interface RootProgram {
 export interface PlanContext {
   readonly bpffs: string;
   readonly chaining: boolean;
+  /** Whether TC programs are attached by TCX links, which have an order. */
+  readonly tcx: boolean;
   readonly roots: Readonly<Record<Direction, RootProgram>>;
 }
 

@@ -1,5 +1,6 @@
+import type { CompanionLaunch } from '../domain/companion.js';
 import { hookKey } from '../domain/hook.js';
-import type { Step } from '../domain/step.js';
+import type { Place, Step, WriteMapStep } from '../domain/step.js';
 
 /** A step in words, for plans that people read, for logs and for acknowledgements. */
 export function describeStep(step: Step): string {
@@ -16,22 +17,63 @@ export function describeStep(step: Step): string {
         ? `end the chain at ${owner(step.slot)}`
         : `link ${owner(step.slot)} to ${owner(step.to)}`;
     case 'attach':
-      return `attach ${owner(step.program)} to ${hookKey(step.hook)}`;
+      return `attach ${owner(step.program)} to ${hookKey(step.hook)}${where(step.place)}`;
     case 'detach':
       return `detach ${step.program === '' ? 'a dead link' : owner(step.program)} from ${hookKey(step.hook)}`;
     case 'retarget':
       return `replace ${owner(step.from.program)} by ${owner(step.to.program)} at ${hookKey(step.hook)}`;
     case 'write-map':
-      return `write ${step.set.length} and delete ${step.remove.length} entries of ${step.map}`;
+      return `${entries(step)} of ${step.map.split('/').at(-1)} in ${owner(step.map.replace('/maps/', '/'))}`;
     case 'publish':
       return `name ${step.path}`;
     case 'unpublish':
       return `remove the name ${step.path}`;
     case 'grace':
       return 'wait until no packet is inside what was replaced';
+    case 'repin': {
+      const what = [...(step.program ? ['the program'] : []), ...step.maps.map((id) => `map ${id}`)].join(' and ');
+      return `pin ${what} of ${owner(`${step.dir}/prog`)} again, which somebody had unpinned`;
+    }
+    case 'prove': {
+      const { programs, maps, links } = step;
+      const kinds = [count(programs, 'program'), count(maps, 'map'), count(links, 'link')].flat();
+      return `see ${kinds.join(', ')} gone from the kernel`;
+    }
     case 'discard':
       return `unload ${owner(`${step.dir}/prog`)}`;
+    case 'check-companion':
+      return `look for the commands of ${companion(step.launch)}`;
+    case 'start-companion':
+      return `start ${companion(step.launch)}`;
+    case 'stop-companion':
+      return `stop ${companion(step.launch)}`;
+    case 'update-companion':
+      return `update ${companion(step.to)}`;
   }
+}
+
+function companion({ hook, package: { name, version } }: CompanionLaunch): string {
+  return `the companion of ${name} ${version} at ${hookKey(hook)}`;
+}
+
+/** The last but one folder of a link's pin is the version, and before it stands the name. */
+function where(place: Place | null): string {
+  if (place === null) return '';
+  const [name, version] = place.link.split('/').slice(-3);
+  return ` right ${place.side} ${name} ${version}`;
+}
+
+/** `3 maps`; nothing where there are none. */
+function count({ length }: readonly unknown[], what: string): string[] {
+  return length === 0 ? [] : [`${length} ${what}${length === 1 ? '' : 's'}`];
+}
+
+function entries({ set, remove }: WriteMapStep): string {
+  const changes = [
+    ...(set.length === 0 ? [] : [`write ${set.length}`]),
+    ...(remove.length === 0 ? [] : [`delete ${remove.length}`]),
+  ];
+  return `${changes.join(' and ')} ${set.length + remove.length === 1 ? 'entry' : 'entries'}`;
 }
 
 /** `<bpffs>/progs/<iface>/<name>/<version>/<generation>/<pin>` in a person's words. */

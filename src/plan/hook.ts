@@ -1,13 +1,13 @@
 import type { Hook } from '../domain/hook.js';
-import { type Generation, liveAttachment, type ObservedHook, standingChain } from '../domain/observed.js';
-import { linkPin, programPin, slotPin } from '../domain/pins.js';
-import { contentDigest, type Program } from '../domain/program.js';
-import type { ProgramOutcome, Step } from '../domain/step.js';
+import { liveStrands, looseStrands, type ObservedHook, programsOf, type Strand } from '../domain/observed.js';
+import { linkPin, programPin } from '../domain/pins.js';
+import type { Program } from '../domain/program.js';
+import type { AttachStep, Place, ProgramOutcome, Step } from '../domain/step.js';
 import type { HookInput, PlanContext } from './context.js';
 import { planMapChanges } from './maps.js';
-import { keep, loadAnew, loadRoot, loadsOf, type Member } from './members.js';
-import { changedStretch } from './order.js';
 import { outcomesOf } from './outcome.js';
+import { planSegment, type SegmentPlan } from './segment.js';
+import { isOrdered, pairUp, type Segment, segmentsOf } from './segments.js';
 
 /** The part of a plan that concerns one hook. */
 export interface HookPlan {
@@ -18,183 +18,142 @@ export interface HookPlan {
   readonly detach: readonly Step[];
   readonly discard: readonly Step[];
   readonly outcomes: readonly ProgramOutcome[];
+  readonly links: LinkCounts;
 }
 
-/** The attached program: the root, or with chaining off the only program. */
-interface Entry {
-  readonly dir: string;
-  readonly link: string;
-  readonly kept: Generation | undefined;
+/** What becomes of the links at a hook: one as a rule, more where programs without slot have successors. */
+export interface LinkCounts {
+  readonly kept: number;
+  /** Of those that are kept, how many let packets in elsewhere or on another way. */
+  readonly changed: number;
+  readonly added: number;
+  readonly removed: number;
 }
 
 /**
- * From the chain that stands at a hook to the one that is wanted there. The chain is taken from the slots as they are, so that it
+ * From the chain that stands at a hook to the one that is wanted there. The chain is taken from links and slots as they are, so that it
  * does not matter how the present state came about: a former command, a crash in the middle of one, or somebody's hand.
+ *
+ * Each link that stays is changed by one atomic write. Where links come or go besides, what is new comes first and what is old goes
+ * last: a packet in between may pass a program twice, but misses none that is in both chains. No packet is still among the links of
+ * before when an attachment or a detachment is done, since the kernel waits for it (tcx_entry_sync in include/net/tcx.h).
  */
 export function planHook(input: HookInput, context: PlanContext): HookPlan {
+  const { observed, before } = input;
+  const { hook } = observed;
   const running = input.wanted.filter((program) => program.enabled);
-  if (running.length === 0) return planRemoval(input);
-  return context.chaining ? planChain(input, running, context) : planSingle(input, running, context);
-}
+  const wanted = wantedSegments(hook, running, context);
+  const [live, loose] = [liveStrands(observed), usableLoose(observed)];
+  const standing = programsOf([...live, ...loose]);
 
-function planRemoval({ observed, before, wanted }: HookInput): HookPlan {
-  const live = liveAttachment(observed);
-  const attached = observed.generations.find((generation) => generation.programId === live?.programId);
-  const dead = observed.attachments.filter((attachment) => attachment !== live);
-  return {
-    hook: observed.hook,
-    prepare: [],
-    commit:
-      live === undefined
-        ? []
-        : [{ op: 'detach', hook: observed.hook, program: programPin(attached?.dir ?? ''), link: live.linkPin }],
-    detach: dead.map((attachment) => detachDead(observed.hook, attachment.linkPin)),
-    discard: discardAllBut(observed, new Set()),
-    outcomes: outcomesOf({ hook: observed.hook, standing: standingChain(observed), before, wanted, members: [] }),
-  };
-}
+  // A filter runs behind all links, and so cannot be followed by one.
+  const keepable = live.filter(({ attachment }) => wanted.length <= 1 || isOrdered(attachment));
+  const strands = pairUp(wanted, keepable, loose, firstLinkOf(hook, wanted[0], context));
+  const ground = { input, strands: [...live, ...loose], standing, running };
+  const segments = wanted.map((segment, at) => planSegment(segment, strands[at], at === 0, ground, context));
 
-function planChain(input: HookInput, running: readonly Program[], context: PlanContext): HookPlan {
-  const { observed, before } = input;
-  const { hook } = observed;
-  const rootProgram = context.roots[hook.direction];
-  const standing = standingChain(observed);
-  const [head] = standing;
-  const isRoot = head?.name === rootProgram.name && head.digest === rootProgram.digest && head.slot !== undefined;
-  const keptRoot = isRoot ? head : undefined;
-  const old = keptRoot === undefined ? [] : standing.slice(1);
-
-  const digests = running.map(contentDigest);
-  const { prefix, suffix } = changedStretch(identitiesOf(old, running), digests);
-  const members = running.map((program, index): Member => {
-    if (index < prefix) return keep(program, old[index]!);
-    const fromEnd = running.length - index;
-    if (fromEnd <= suffix) return keep(program, old[old.length - fromEnd]!);
-    return loadAnew(program, input, standing, context);
-  });
-
-  const rootLoad = keptRoot === undefined ? loadRoot(rootProgram, hook, observed.generations, context) : undefined;
-  const root: Entry = {
-    dir: keptRoot?.dir ?? rootLoad!.dir,
-    link: linkPin(context.bpffs, { hook, name: rootProgram.name, version: rootProgram.version }),
-    kept: keptRoot,
-  };
-
-  // From the tail forward, so that every program is complete before anything can reach it.
-  const stretch = members.slice(prefix, members.length - suffix);
-  const links = stretch
-    .map((member, index): Step | undefined => {
-      const successor = members[prefix + index + 1];
-      if (successor === undefined) return undefined;
-      return { op: 'link', slot: slotPin(member.dir), from: null, to: programPin(successor.dir), live: false };
-    })
-    .filter((step) => step !== undefined)
-    .toReversed();
-
-  const predecessor = members[prefix - 1]?.dir ?? root.dir;
-  const entrance: Step = {
-    op: 'link',
-    slot: slotPin(predecessor),
-    from: old[prefix] === undefined ? null : programPin(old[prefix].dir),
-    to: members[prefix] === undefined ? null : programPin(members[prefix].dir),
-    live: keptRoot !== undefined,
-  };
-  const chainChanges = prefix < Math.max(members.length, old.length);
-  const attaching = attachEntry(root, observed, standing);
+  const members = segments.flatMap((segment) => segment.members);
   const maps = planMapChanges(members, before);
+  const leaving = live.filter((strand) => !strands.includes(strand));
+  const attaches = attachSteps(hook, segments, live);
+  const [kept, added] = [
+    segments.filter((segment) => segment.live !== undefined),
+    segments.filter((segment) => segment.live === undefined),
+  ];
   return {
     hook,
-    prepare: [
-      ...loadsOf(members),
-      ...(rootLoad === undefined ? [] : [rootLoad]),
-      ...links,
-      ...(keptRoot === undefined ? [entrance] : []),
+    prepare: segments.flatMap(({ prepare }) => prepare),
+    commit: [
+      ...maps,
+      ...added.flatMap(({ flip }) => flip),
+      ...attaches,
+      ...kept.flatMap(({ flip }) => flip),
+      ...detachSteps(hook, leaving, linksAfter(attaches, segments, live)),
     ],
-    commit: [...maps, ...(keptRoot !== undefined && chainChanges ? [entrance] : []), ...attaching.commit],
-    detach: attaching.detach,
-    discard: discardAllBut(observed, new Set([root.dir, ...members.map((member) => member.dir)])),
+    detach: deadLinks(observed, segments),
+    discard: discardAllBut(observed, new Set(segments.flatMap(({ dirs }) => dirs))),
     outcomes: outcomesOf({ ...input, hook, standing, members, changedMaps: new Set(maps.map((step) => step.map)) }),
+    links: {
+      kept: kept.length,
+      changed: kept.filter(({ flip }) => flip.length > 0).length,
+      added: added.length,
+      removed: leaving.length,
+    },
   };
 }
 
-function planSingle(input: HookInput, running: readonly Program[], context: PlanContext): HookPlan {
-  const { observed, before } = input;
-  const { hook } = observed;
-  const program = running[0]!;
-  const standing = standingChain(observed);
-  const [head] = standing;
-  const member =
-    head !== undefined && head.digest === contentDigest(program) && (head.slot?.next ?? null) === null
-      ? keep(program, head)
-      : loadAnew(program, input, standing, context);
-  const entry: Entry = {
-    dir: member.dir,
-    link: linkPin(context.bpffs, { hook, name: program.name, version: program.version }),
-    kept: member.load === undefined ? head : undefined,
-  };
-  const attaching = attachEntry(entry, observed, standing);
-  const maps = planMapChanges([member], before);
-  return {
-    hook,
-    prepare: loadsOf([member]),
-    commit: [...maps, ...attaching.commit],
-    detach: attaching.detach,
-    discard: discardAllBut(observed, new Set([member.dir])),
-    outcomes: outcomesOf({
-      ...input,
-      hook,
-      standing,
-      members: [member],
-      changedMaps: new Set(maps.map((step) => step.map)),
-    }),
-  };
+/** With chaining off there is one program, which is attached itself. */
+function wantedSegments(hook: Hook, running: readonly Program[], { chaining, roots }: PlanContext): Segment[] {
+  if (chaining) return segmentsOf(running, roots[hook.direction]);
+  return running.slice(0, 1).map((program) => ({ root: undefined, programs: [program] }));
 }
 
-/**
- * Identities of a standing chain. What cannot stay as it is takes part in no match, so that it is loaded anew: a tail whose slot still
- * names something, and a program whose slot is no longer pinned and so cannot be written.
- */
-function identitiesOf(old: readonly Generation[], running: readonly Program[]): string[] {
-  const slotless = new Set(running.filter(({ mapName }) => mapName === '').map(contentDigest));
-  return old.map((generation, index) => {
-    const endsWell = index < old.length - 1 || (generation.slot?.next ?? null) === null;
-    const hasSlot = generation.slot !== undefined || slotless.has(generation.digest);
-    return endsWell && hasSlot ? generation.digest : `${generation.digest}!`;
+function firstLinkOf(hook: Hook, first: Segment | undefined, { bpffs }: PlanContext): string {
+  const named = first?.root ?? first?.programs[0];
+  return named === undefined ? '' : linkPin(bpffs, { hook, name: named.name, version: named.version });
+}
+
+/** While packets pass others, a strand without a link is what a crash has left, and not what was cut off. */
+function usableLoose(observed: ObservedHook): Strand[] {
+  const isLive = liveStrands(observed).length > 0;
+  return looseStrands(observed).filter(({ attachment }) => !isLive || attachment !== undefined);
+}
+
+/** Each right behind the segment before it; the first before whatever of ours is there. */
+function attachSteps(hook: Hook, segments: readonly SegmentPlan[], live: readonly Strand[]): AttachStep[] {
+  return segments.flatMap(({ entry, live: kept }, at): AttachStep[] => {
+    if (kept !== undefined) return [];
+    const former = segments[at - 1];
+    const next = live.find(({ attachment }) => isOrdered(attachment))?.attachment?.linkPin;
+    const ahead: Place | null = next === undefined ? null : { side: 'before', link: next };
+    const place: Place | null =
+      former === undefined ? ahead : { side: 'behind', link: former.live?.linkPin ?? former.entry.link };
+    return [{ op: 'attach', hook, program: programPin(entry.dir), link: entry.link, place }];
   });
 }
 
-/** How the entry comes to be attached, and which links that are of no use any more go. */
-function attachEntry(
-  entry: Entry,
-  observed: ObservedHook,
-  standing: readonly Generation[],
-): { commit: Step[]; detach: Step[] } {
-  const { hook } = observed;
-  const live = liveAttachment(observed);
-  const dead = observed.attachments
-    // A dead link at the entry's place is replaced by attaching there, which a filter does not do.
-    .filter((attachment) => attachment !== live && (attachment.linkPin !== entry.link || live?.kind === 'clsact'))
-    .map((attachment) => detachDead(hook, attachment.linkPin));
-  if (live === undefined) {
-    return { commit: [{ op: 'attach', hook, program: programPin(entry.dir), link: entry.link }], detach: dead };
+/** Pins of the links at a hook, in their order, when all that is new is in place and nothing has been taken away yet. */
+function linksAfter(
+  attaches: readonly AttachStep[],
+  segments: readonly SegmentPlan[],
+  live: readonly Strand[],
+): string[] {
+  const links = live.flatMap(({ attachment }) => (isOrdered(attachment) ? [attachment!.linkPin] : []));
+  for (const { link, place } of attaches) {
+    const at = place === null ? links.length : links.indexOf(place.link) + (place.side === 'behind' ? 1 : 0);
+    links.splice(at, 0, link);
   }
-  const attached = standing.find((generation) => generation.programId === live.programId);
-  const inPlace =
-    entry.kept !== undefined && entry.kept === attached && (live.linkPin === entry.link || live.kind === 'clsact');
-  if (inPlace) return { commit: [], detach: dead };
-  const from = { program: programPin(attached?.dir ?? ''), link: live.linkPin };
-  return {
-    commit: [{ op: 'retarget', hook, from, to: { program: programPin(entry.dir), link: entry.link } }],
-    detach: dead,
-  };
+  const moved = new Map(segments.map((segment) => [segment.live?.linkPin, segment.entry.link]));
+  return links.map((link) => moved.get(link) ?? link);
+}
+
+/** From the last to the first. */
+function detachSteps(hook: Hook, leaving: readonly Strand[], links: readonly string[]): Step[] {
+  const left = [...links];
+  return leaving.toReversed().map(({ attachment, programs }): Step => {
+    const link = attachment?.linkPin ?? '';
+    const at = left.indexOf(link);
+    if (at !== -1) left.splice(at, 1);
+    return { op: 'detach', hook, program: programPin(programs[0]?.dir ?? ''), link, place: placeAmong(left, at) };
+  });
+}
+
+function placeAmong(links: readonly string[], at: number): Place | null {
+  const [former, next] = [links[at - 1], links[at]];
+  if (former !== undefined) return { side: 'behind', link: former };
+  return next === undefined ? null : { side: 'before', link: next };
+}
+
+/** A dead link at a place where one is made is replaced by that, which a filter does not do. */
+function deadLinks({ hook, attachments }: ObservedHook, segments: readonly SegmentPlan[]): Step[] {
+  const made = new Set(segments.filter(({ live }) => isOrdered(live)).map(({ entry }) => entry.link));
+  return attachments
+    .filter(({ attached, linkPin: link }) => !attached && !made.has(link))
+    .map(({ linkPin: link }) => ({ op: 'detach', hook, program: '', link, place: null }));
 }
 
 function discardAllBut(observed: ObservedHook, kept: ReadonlySet<string>): Step[] {
   return observed.generations
     .filter((generation) => !kept.has(generation.dir))
-    .map((generation) => ({ op: 'discard', dir: generation.dir, programId: generation.programId }));
-}
-
-function detachDead(hook: Hook, link: string): Step {
-  return { op: 'detach', hook, program: '', link };
+    .map((generation) => ({ op: 'discard', dir: generation.dir }));
 }

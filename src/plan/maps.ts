@@ -1,9 +1,8 @@
 import { encodeMapArgs, isArrayKind } from '../domain/mapvalue.js';
 import type { Generation, MapInfo } from '../domain/observed.js';
-import { mapPin } from '../domain/pins.js';
+import { mapPin, mapSegment } from '../domain/pins.js';
 import { contentDigest, type MapArgs, type Program } from '../domain/program.js';
-import type { WriteMapStep } from '../domain/step.js';
-import { AgentError } from '../errors.js';
+import type { Fill, WriteMapStep } from '../domain/step.js';
 
 /** Data maps that a program finds in place, and the generation that has them pinned. */
 export interface Inheritance {
@@ -12,11 +11,30 @@ export interface Inheritance {
 }
 
 /**
+ * Whether a generation lacks a map that the program's arguments are for. Somebody has unpinned it, or there never was one: loading the
+ * program anew makes it, or tells that the object has none.
+ */
+export function lacksMaps({ maps }: Pick<Generation, 'maps'>, { mapArgs }: Pick<Program, 'mapArgs'>): boolean {
+  return mapArgs.some(({ name }) => !maps.some((map) => map.name === mapSegment(name)));
+}
+
+/**
+ * The entries to write while a program is loaded: into the maps that are new. What is in live ones is changed by the commit, not before.
+ *
+ * @param taken names of the maps that it takes over
+ */
+export function fillOf({ mapArgs }: Program, taken: ReadonlySet<string>): Fill[] {
+  return mapArgs
+    .map((args, index) => ({ ...args, path: `map_args.${index}` }))
+    .filter(({ name }) => !taken.has(mapSegment(name)));
+}
+
+/**
  * The entries to change in maps that live on: those of programs that stay, and those that a reloaded program takes over. Only what
  * differs from the last applied arguments is written, since a program may change its own maps. A key that is no longer listed is
  * deleted from hash kinds and left in array kinds, which cannot delete.
  *
- * @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID
+ * @throws AgentError MAP_VALUE_INVALID
  */
 export function planMapChanges(
   members: readonly { readonly program: Program; readonly inherited: Inheritance | undefined }[],
@@ -29,18 +47,14 @@ export function planMapChanges(
     const applied = before?.find((other) => other.enabled && contentDigest(other) === from.digest);
     const previous = applied?.mapArgs ?? [];
     const names = new Set([...previous, ...program.mapArgs].map((args) => args.name));
-    return [...names].flatMap((name) => {
+    return [...names].flatMap((name): WriteMapStep[] => {
+      // One that is not taken over is new and filled when it is loaded.
+      const map = maps.find((other) => other.name === mapSegment(name));
+      if (map === undefined) return [];
       const wanted = program.mapArgs.findIndex((args) => args.name === name);
-      const path = `${program.path}.map_args.${Math.max(0, wanted)}`;
-      const map = maps.find((other) => other.name === name);
-      if (map === undefined) {
-        // One that is not taken over is new and filled when it is loaded.
-        if (wanted === -1 || from.digest !== contentDigest(program)) return [];
-        const message = `${program.name} has no map ${name}; it has ${maps.map((other) => other.name).join(', ')}`;
-        throw new AgentError('MAP_NOT_FOUND', message, { path: `${path}.name` });
-      }
-      const step = changeOf(map, entriesOf(previous, name), program.mapArgs[wanted], path);
-      return step === undefined ? [] : [{ op: 'write-map' as const, map: mapPin(from.dir, name), ...step }];
+      const path = wanted === -1 ? program.path : `${program.path}.map_args.${wanted}`;
+      const change = changeOf(map, entriesOf(previous, name), program.mapArgs[wanted], path);
+      return change === undefined ? [] : [{ op: 'write-map', map: mapPin(from.dir, name), ...change, path }];
     });
   });
 }

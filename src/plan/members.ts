@@ -5,7 +5,7 @@ import { contentDigest, type Program } from '../domain/program.js';
 import type { LoadStep, Step } from '../domain/step.js';
 import { AgentError } from '../errors.js';
 import { type HookInput, nextGeneration, type PlanContext, type RootProgram } from './context.js';
-import type { Inheritance } from './maps.js';
+import { fillOf, type Inheritance } from './maps.js';
 
 /** A program's place in the chain after the plan: a generation that stays, or one that is loaded for it. */
 export interface Member {
@@ -47,7 +47,7 @@ export function loadAnew(
     source: { kind: 'package', package: { name, version, artifact, repoUrl }, objectFile, entryFunction, slotMap },
     share: (inherited?.maps ?? []).map(({ name: map }) => ({ map, pin: mapPin(inherited!.from.dir, map) })),
     // What is in live maps is changed by the commit, not before.
-    fill: twin === undefined ? program.mapArgs.filter((args) => !taken.has(args.name)) : [],
+    fill: fillOf(program, taken),
   };
   return { program, dir, inherited, load };
 }
@@ -76,20 +76,21 @@ export function loadRoot(
   existing: readonly Generation[],
   context: PlanContext,
 ): LoadStep {
-  const { name, version, digest, objectPath, entryFunction, slotMap } = root;
+  const { name, version, digest, object, entryFunction, slotMap } = root;
   const generation = nextGeneration({ hook, name, version, digest }, existing);
   return {
     op: 'load',
     generation,
     dir: generationDir(context.bpffs, generation),
-    source: { kind: 'builtin', objectPath, entryFunction, slotMap },
+    source: { ...object, entryFunction, slotMap },
     share: [],
     fill: [],
   };
 }
 
-export function loadsOf(members: readonly Member[]): Step[] {
-  return members.flatMap(({ load }): Step[] => {
+/** Loads, each with what must be fetched before it. */
+export function loadsOf(all: readonly { readonly load: LoadStep | undefined }[]): Step[] {
+  return all.flatMap(({ load }): Step[] => {
     if (load === undefined) return [];
     return load.source.kind === 'package' ? [{ op: 'fetch', package: load.source.package }, load] : [load];
   });

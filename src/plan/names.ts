@@ -1,6 +1,6 @@
 import { DIRECTIONS } from '../domain/hook.js';
-import { type Generation, type Observed, standingChain } from '../domain/observed.js';
-import { mapPin, publicMapPath, slotPin } from '../domain/pins.js';
+import { type Generation, type MapInfo, type Observed, standingChain } from '../domain/observed.js';
+import { mapPin, mapSegment, publicMapPath, slotPin } from '../domain/pins.js';
 import type { Step } from '../domain/step.js';
 
 /**
@@ -20,37 +20,60 @@ export function planNames(
   doomed: ReadonlySet<string>,
   slotNames: (generation: Generation) => string | undefined,
 ): Step[] {
-  const wanted = new Map<string, { pin: string; id: number }>();
+  const wanted = new Map<string, NamedMap>();
   const hooks = observed.hooks.toSorted(
     (a, b) => DIRECTIONS.indexOf(a.hook.direction) - DIRECTIONS.indexOf(b.hook.direction),
   );
-  for (const generation of hooks.flatMap(standingChain)) {
-    if (doomed.has(generation.dir)) continue;
-    for (const { name, pin, id } of mapsOf(generation, slotNames(generation))) {
-      const path = publicMapPath(bpffs, { ...generation, version: generation.versionSegment }, name);
-      if (!wanted.has(path)) wanted.set(path, { pin, id });
+  const staying = hooks.flatMap(standingChain).filter(({ dir }) => !doomed.has(dir));
+  for (const generation of staying) {
+    for (const map of mapsOf(generation, slotNames(generation))) {
+      const path = publicMapPath(bpffs, { ...generation, version: generation.versionSegment }, map.name);
+      if (!wanted.has(path)) wanted.set(path, map);
     }
   }
   const ours = new Set(
     observed.hooks.flatMap(({ generations }) => generations.flatMap((g) => mapsOf(g, 'slot').map(({ id }) => id))),
   );
+  // A root that was configured before and stays where its successor cannot be had: its slot keeps the name that it has.
+  const unknown = new Set(staying.filter((one) => slotNames(one) === undefined).map(({ slot }) => slot?.mapId));
   const publish: Step[] = [...wanted]
     .filter(([path, { id }]) => observed.publicMaps.get(path) !== id)
-    .filter(([path]) => isFree(observed.publicMaps.get(path), ours))
+    .filter(([path, map]) => isFree(observed.publicMaps.get(path), map, ours, observed.orphans ?? []))
     .map(([path, { pin }]) => ({ op: 'publish', pin, path }));
   const unpublish: Step[] = [...observed.publicMaps]
-    .filter(([path, id]) => !wanted.has(path) && ours.has(id))
+    .filter(([path, id]) => !wanted.has(path) && ours.has(id) && !unknown.has(id))
     .map(([path]) => ({ op: 'unpublish', path }));
   return [...publish, ...unpublish];
 }
 
-/** A name that a stranger's map has is left to it. */
-function isFree(holder: number | undefined, ours: ReadonlySet<number>): boolean {
-  return holder === undefined || ours.has(holder);
+interface NamedMap {
+  readonly name: string;
+  readonly pin: string;
+  readonly id: number;
+  readonly shape: Omit<MapInfo, 'id' | 'name'>;
 }
 
-function mapsOf(generation: Generation, slotName: string | undefined): { name: string; pin: string; id: number }[] {
-  const maps = generation.maps.map((map) => ({ name: map.name, pin: mapPin(generation.dir, map.name), id: map.id }));
-  if (generation.slot === undefined || slotName === undefined) return maps;
-  return [...maps, { name: slotName, pin: slotPin(generation.dir), id: generation.slot.mapId }];
+/**
+ * A name that a stranger's map has is left to it. One that no program uses, and that is like the wanted map in all that can be seen of
+ * it, is what is left of a generation whose directory somebody has removed.
+ */
+function isFree(
+  holder: number | undefined,
+  { name, shape }: NamedMap,
+  ours: ReadonlySet<number>,
+  orphans: readonly MapInfo[],
+): boolean {
+  if (holder === undefined || ours.has(holder)) return true;
+  const orphan = orphans.find(({ id }) => id === holder);
+  if (orphan === undefined || !name.startsWith(mapSegment(orphan.name))) return false;
+  return (['type', 'keySize', 'valueSize', 'maxEntries'] as const).every((field) => orphan[field] === shape[field]);
+}
+
+/** A PROG_ARRAY with one entry. */
+const SLOT_SHAPE = { type: 3, keySize: 4, valueSize: 4, maxEntries: 1 };
+
+function mapsOf({ dir, maps, slot }: Generation, slotName: string | undefined): NamedMap[] {
+  const data = maps.map((map) => ({ name: map.name, pin: mapPin(dir, map.name), id: map.id, shape: map }));
+  if (slot === undefined || slotName === undefined) return data;
+  return [...data, { name: slotName, pin: slotPin(dir), id: slot.mapId, shape: SLOT_SHAPE }];
 }

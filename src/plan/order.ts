@@ -18,7 +18,13 @@ export function changedStretch(live: readonly string[], wanted: readonly string[
   const limit = Math.min(live.length, wanted.length);
   let prefix = 0;
   while (prefix < limit && live[prefix] === wanted[prefix]) prefix++;
-  let suffix = 0;
-  while (suffix < limit - prefix && live[live.length - 1 - suffix] === wanted[wanted.length - 1 - suffix]) suffix++;
-  return { prefix, suffix };
+  return { prefix, suffix: commonEnd(live.slice(prefix), wanted.slice(prefix)) };
+}
+
+/** How many elements at their ends two sequences have in common. */
+export function commonEnd(one: readonly string[], other: readonly string[]): number {
+  const limit = Math.min(one.length, other.length);
+  let length = 0;
+  while (length < limit && one[one.length - 1 - length] === other[other.length - 1 - length]) length++;
+  return length;
 }

@@ -1,6 +1,6 @@
 import type { Hook } from '../domain/hook.js';
 import type { Generation } from '../domain/observed.js';
-import { mapPin } from '../domain/pins.js';
+import { mapPin, ROOT_NAMES } from '../domain/pins.js';
 import { contentDigest, type Program } from '../domain/program.js';
 import type { ProgramOutcome, ProgramResult } from '../domain/step.js';
 
@@ -25,9 +25,8 @@ export function outcomesOf(input: OutcomeInput): ProgramOutcome[] {
     return { hook, name, version, dir, result: program.enabled ? resultOf(program, input) : 'disabled' };
   });
   const names = new Set(wanted.map((program) => program.name));
-  const roots = new Set(['xdp-root', 'tc-root']);
   const gone = standing
-    .filter((generation) => !names.has(generation.name) && !roots.has(generation.name))
+    .filter((generation) => !names.has(generation.name) && !ROOT_NAMES.includes(generation.name))
     .map((generation): ProgramOutcome => {
       const version = input.before?.find((program) => program.name === generation.name)?.version;
       return {

@@ -1,9 +1,12 @@
+import type { ObservedCompanion } from '../domain/companion.js';
 import { type DesiredState, programsAt } from '../domain/desired.js';
 import { type Hook, hookKey } from '../domain/hook.js';
 import { hookAt, type Observed } from '../domain/observed.js';
 import type { Plan, Step } from '../domain/step.js';
+import { planCompanions } from './companions.js';
 import type { PlanContext } from './context.js';
 import { type HookPlan, planHook } from './hook.js';
+import { proofOf } from './proof.js';
 import { reasonOf } from './reason.js';
 
 export interface PlanInput {
@@ -13,6 +16,12 @@ export interface PlanInput {
   readonly desired: DesiredState;
   /** Hooks to leave out of the plan, as {@link hookKey} gives them. */
   readonly except?: ReadonlySet<string>;
+  /** The companions that are there. */
+  readonly companions: readonly ObservedCompanion[];
+  /** Starts no companions; those that hold what goes are stopped all the same. */
+  readonly chainsOnly?: boolean;
+  /** Companions to leave out of the plan, as `companionKey` gives them. */
+  readonly exceptCompanions?: ReadonlySet<string>;
 }
 
 /**
@@ -21,13 +30,15 @@ export interface PlanInput {
  * All hooks are prepared before the first one is committed, so that whatever can fail has failed before a packet notices
  * anything. A hook whose interface is absent keeps its pins and waits.
  *
- * @throws AgentError MAP_NOT_FOUND or MAP_VALUE_INVALID when `map_args` do not fit a running program's maps
+ * @throws AgentError MAP_VALUE_INVALID when `map_args` do not fit a running program's maps, MAP_NOT_FOUND when it has none of `carry_maps`
  */
 export function plan(input: PlanInput, context: PlanContext): Plan {
   const { observed, before, desired } = input;
+  const concerned = (hook: Hook) =>
+    input.except?.has(hookKey(hook)) !== true &&
+    (observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0);
   const hookPlans = hooksOf(observed, desired)
-    .filter((hook) => input.except?.has(hookKey(hook)) !== true)
-    .filter((hook) => observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0)
+    .filter(concerned)
     .map((hook) => {
       const previous = before === null ? undefined : programsAt(before, hook);
       return planHook(
@@ -41,17 +52,34 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
   const commit = [...attaching, ...standing].flatMap((hook) => hook.commit);
   const discard = hookPlans.flatMap((hook) => hook.discard);
   const grace: Step[] = discard.length > 0 && commit.some(divertsPackets) ? [{ op: 'grace' }] : [];
+  const cleanup = [...grace, ...hookPlans.flatMap((hook) => hook.detach), ...discard];
+  const prepare = hookPlans.flatMap((hook) => hook.prepare);
+  const outcomes = hookPlans.flatMap((hook) => hook.outcomes);
+  const running = input.companions.filter(({ launch }) => concerned(launch.hook));
+  const companions = planCompanions({
+    observed,
+    desired,
+    running,
+    prepare,
+    outcomes,
+    stopOnly: input.chainsOnly === true,
+    except: input.exceptCompanions ?? new Set(),
+  });
   return {
-    prepare: withoutRepeatedFetches(hookPlans.flatMap((hook) => hook.prepare)),
+    prepare: withoutRepeatedFetches([...prepare, ...companions.prepare]),
     commit,
-    cleanup: [...grace, ...hookPlans.flatMap((hook) => hook.detach), ...discard],
-    outcomes: hookPlans.flatMap((hook) => hook.outcomes),
-    reasons: hookPlans.flatMap((hookPlan) => reasonOf(hookPlan) ?? []),
+    stop: companions.stop,
+    start: companions.start,
+    // All that goes is seen gone together at the end, since the kernel lets go of it together.
+    cleanup: [...cleanup, ...proofOf(observed, [...prepare, ...commit, ...cleanup])],
+    outcomes: companions.outcomes,
+    reasons: [...hookPlans.flatMap((hookPlan) => reasonOf(hookPlan) ?? []), ...companions.reasons],
   };
 }
 
 export function isEmpty(plan: Plan): boolean {
-  return plan.prepare.length + plan.commit.length + plan.cleanup.length === 0;
+  const { prepare, commit, stop, start, cleanup } = plan;
+  return [prepare, commit, stop, start, cleanup].every((steps) => steps.length === 0);
 }
 
 function attaches({ commit }: HookPlan): boolean {

@@ -14,7 +14,7 @@ import { reconcile } from '../../src/reconcile.js';
 import type { Journal } from '../../src/store/journal.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
-import { builtPackages, desiredAt, pathAt, planContext, program } from '../support/chains.js';
+import { builtPackages, desiredAt, noCompanions, pathAt, planContext, program } from '../support/chains.js';
 import { openJournal, temporaryDir } from '../unit/store/samples.js';
 
 /*
@@ -43,6 +43,10 @@ function givenAgent(journal: Journal, datapath: MemoryDatapath, backlog: readonl
     position: async () => ({ created: 'A', lastSeq: backlog.at(-1)?.seq ?? 0, consumerFloor: 0 }),
     at: async () => undefined,
     backlog: async () => ({ deliveries: backlog, upTo: backlog.at(-1)?.seq ?? 0 }),
+    bodies: async ([from, upTo], begin) => {
+      const take = begin();
+      for (const command of backlog) if (command.seq >= from && command.seq <= upTo) take(command);
+    },
     consume: async (_after, handle) => {
       handler = handle;
     },
@@ -57,10 +61,19 @@ function givenAgent(journal: Journal, datapath: MemoryDatapath, backlog: readonl
     deadLetter: async () => {},
   };
   const metrics = new Metrics('web1');
-  const host = new Host({ tools: { datapath, packages: builtPackages }, context: planContext(BPFFS), metrics });
-  const shared = { hostName: 'web1', ackSubject: 'l3af.ack.web1', chaining: true, serverNow: Date.now };
+  const host = new Host({
+    tools: { datapath, packages: builtPackages, companions: noCompanions },
+    context: planContext(BPFFS),
+    metrics,
+  });
+  const shared = {
+    hostName: 'web1',
+    ackSubject: 'l3af.ack.web1',
+    rules: { chaining: true, tcx: true },
+    serverNow: Date.now,
+  };
   const agent = new Agent({ ...shared, journal, host, bus, metrics, log, lane: new Lane() });
-  return { agent, answers, handler: () => handler };
+  return { agent, answers, host, handler: () => handler };
 }
 
 function givenDatapath(): MemoryDatapath {
@@ -122,7 +135,11 @@ describe('a command', () => {
 test('a backlog of deltas takes nothing down on a host that has lost its record of what is desired', async (t) => {
   const [journal, datapath] = [await givenJournal(t), givenDatapath()];
   const desired = desiredAt(hook, program('p', 1), program('q', 2));
-  await reconcile({ before: NOTHING_DESIRED, desired }, { datapath, packages: builtPackages }, planContext(BPFFS));
+  await reconcile(
+    { before: NOTHING_DESIRED, desired },
+    { datapath, packages: builtPackages, companions: noCompanions },
+    planContext(BPFFS),
+  );
   const backlog = [delivery(1, 'add', { name: 'x', seq_id: 3 }), delivery(2, 'add', { name: 'y', seq_id: 4 })];
   const { agent, answers, handler } = givenAgent(journal, datapath, backlog);
 
@@ -137,6 +154,28 @@ test('a backlog of deltas takes nothing down on a host that has lost its record 
       ['rejected', 'RESYNC_REQUIRED'],
     ],
   );
+});
+
+test('a replayed deploy lists what waits for its interface, which stays desired and starts when it is there', async (t) => {
+  const interfaces = new Map([['veth0', 2]]);
+  const [journal, datapath] = [await givenJournal(t), new MemoryDatapath({ bpffs: BPFFS, interfaces })];
+  const command = delivery(1, 'deploy', { name: 'a', seq_id: 1 });
+  const [there] = JSON.parse(Buffer.from(command.body).toString());
+  const body = Buffer.from(JSON.stringify([there, { ...there, iface: 'late0' }]));
+  const { agent, answers, host } = givenAgent(journal, datapath, [{ ...command, body }]);
+
+  await agent.start();
+
+  const results = answers[0]!.programs.map(({ iface, result, prog_id }) => [iface, result, prog_id !== undefined]);
+  assert.equal(answers[0]!.status, 'applied');
+  assert.deepEqual(results, [
+    ['veth0', 'started', true],
+    ['late0', 'failed', false],
+  ]);
+  assert.match(answers[0]!.programs[1]?.message ?? '', /no interface late0/);
+  interfaces.set('late0', 3);
+  await host.repair(journal.desired!, log);
+  assert.deepEqual(pathAt(await datapath.observe(), { iface: 'late0', direction: 'xdpingress' }), ['a@1_0']);
 });
 
 test('an agent that dies while it notes a rewind still refuses deltas afterwards', async (t) => {

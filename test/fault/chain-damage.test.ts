@@ -8,7 +8,7 @@ import { mapPin, slotPin } from '../../src/domain/pins.js';
 import type { MapArgs } from '../../src/domain/program.js';
 import { plan } from '../../src/plan/plan.js';
 import { reconcile } from '../../src/reconcile.js';
-import { builtPackages, desiredAt, pathAt, planContext, program } from '../support/chains.js';
+import { builtPackages, desiredAt, noCompanions, pathAt, planContext, program } from '../support/chains.js';
 
 const BPFFS = '/bpffs';
 const hook = { iface: 'veth0', direction: 'xdpingress' } as const;
@@ -16,7 +16,7 @@ const abc = desiredAt(hook, program('a', 1), program('b', 2), program('c', 3));
 
 function givenBed() {
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
-  const tools = { datapath, packages: builtPackages };
+  const tools = { datapath, packages: builtPackages, companions: noCompanions };
   const bring = (before: DesiredState | null, desired: DesiredState) =>
     reconcile({ before, desired }, tools, planContext(BPFFS));
   const dirOf = async (name: string) => {
@@ -85,7 +85,7 @@ test('what cannot be taken out of the way of packets is not unpinned under them'
   });
   const [before, desired] = [atBoth(['a', 'b']), atBoth(['x', 'y'])];
   await bed.bring(NOTHING_DESIRED, before);
-  const planned = plan({ observed: await bed.datapath.observe(), before, desired }, planContext(BPFFS));
+  const planned = plan({ observed: await bed.datapath.observe(), companions: [], before, desired }, planContext(BPFFS));
 
   // when the second chain cannot be flipped, and the first cannot be flipped back
   let flips = 0;

@@ -138,7 +138,7 @@ describe('a journal on a machine that stops', () => {
         const report = await journal.open();
 
         assert.equal(report.damaged, undefined, what);
-        assert.deepEqual(await readdir(dir), ['journal'], what);
+        assert.deepEqual((await readdir(dir)).toSorted(), ['instance-id', 'journal'], what);
         if (instanceId !== undefined) assert.equal(journal.instanceId, instanceId, what);
         const view = viewOf(journal);
         assert.ok(

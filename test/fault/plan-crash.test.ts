@@ -4,7 +4,17 @@ import fc from 'fast-check';
 import { MemoryDatapath } from '../../src/datapath/memory.js';
 import { NOTHING_DESIRED } from '../../src/domain/desired.js';
 import type { Direction } from '../../src/domain/hook.js';
-import { type CrashBed, type Mishap, roundArbitrary, survive, surviveRounds, TRANSITIONS } from './support-crash.js';
+import {
+  type CrashBed,
+  type Member,
+  type Mishap,
+  m,
+  of,
+  roundArbitrary,
+  survive,
+  surviveRounds,
+  TRANSITIONS,
+} from './support-crash.js';
 
 const BPFFS = '/bpffs';
 
@@ -26,12 +36,27 @@ const MISHAPS: Readonly<Record<string, (at: number) => Mishap>> = {
   }),
 };
 
-for (const [what, [from, to]] of Object.entries(TRANSITIONS)) {
+/** At TC hooks: programs x, y and z have no slot there. */
+const SLOTLESS: Readonly<Record<string, readonly [from: readonly Member[], to: readonly Member[]]>> = {
+  'an insertion at the head': [of('yz'), of('xyz')],
+  'an insertion in the middle': [of('ab'), of('axb')],
+  'a removal in the middle': [of('axb'), of('ab')],
+  'a reorder': [of('axby'), of('ybxa')],
+  'a new version': [of('xyz'), [m('x'), m('y', '2.0'), m('z')]],
+  'everything at once': [of('axbyc'), [m('z'), ['c', '1.0', true, 9], m('y', '2.0'), m('b')]],
+};
+
+const ALL = [
+  ...Object.entries(TRANSITIONS).map(([what, change]) => [what, change, 'xdpingress'] as const),
+  ...Object.entries(SLOTLESS).map(([what, change]) => [`${what} without slots`, change, 'ingress'] as const),
+];
+
+for (const [what, [from, to], direction] of ALL) {
   describe(`${what} at two hooks`, () => {
     for (const [how, mishapAt] of Object.entries(MISHAPS)) {
       test(`survives each step ${how}`, async () => {
         for (let at = 0, more = true; more; at += 1) {
-          const bed = bedAt('xdpingress', 'egress');
+          const bed = bedAt(direction, 'egress');
           const mishap: Mishap = { kind: 'none' };
           const { desired: before } = await survive(bed, NOTHING_DESIRED, {
             chaining: true,

@@ -1,37 +1,41 @@
+import { existsSync } from 'node:fs';
 import { type Direction, type Hook, hookKey } from '../../domain/hook.js';
+import type { Place } from '../../domain/step.js';
 import type { AgentError } from '../../errors.js';
-import { check, EBUSY, EEXIST, EINVAL, ENODEV, EOPNOTSUPP, EPERM, kernelError } from './errno.js';
+import type { XdpMode } from '../datapath.js';
+import { check, EBUSY, EEXIST, ENODEV, EOPNOTSUPP, EPERM, ERANGE, kernelError } from './errno.js';
 import { Fd, openPin, tryOpenId, tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';
 import { ownProgramIds } from './generations.js';
 import { type LinkInfo, linkInfo, programInfo } from './info.js';
 import { interfaceNotFound } from './interfaces.js';
+import { disableLro } from './lro.js';
 import { makeParents, move, pin, unpin } from './pins.js';
+import { createLinkNextTo, TCX_ATTACH_TYPE } from './tcx.js';
+import { XDP_FLAGS, xdpPrograms } from './xdp.js';
 
 /*
  * XDP and TCX links: what holds a program at its hook for as long as the link is pinned.
  */
 
-/** How XDP attaches: in the driver, in the stack, or in the driver if it can. */
-export type XdpMode = 'auto' | 'native' | 'generic';
-
 /** `enum bpf_attach_type`. */
-export const ATTACH_TYPE = { xdpingress: 37, ingress: 46, egress: 47 } as const satisfies Record<Direction, number>;
-
-/** XDP_FLAGS_DRV_MODE and XDP_FLAGS_SKB_MODE of include/uapi/linux/if_link.h. */
-const XDP_FLAGS = { auto: 0, native: 1 << 2, generic: 1 << 1 } as const satisfies Record<XdpMode, number>;
+export const ATTACH_TYPE = { xdpingress: 37, ...TCX_ATTACH_TYPE } as const satisfies Record<Direction, number>;
 
 const BPF_F_REPLACE = 1 << 2;
 
+export interface LinkRequest {
+  readonly hook: Hook;
+  readonly ifindex: number;
+  readonly linkPin: string;
+  /** Among our own TCX links; null: behind everything that is there. */
+  readonly place: Place | null;
+  readonly xdp: XdpMode;
+  readonly bpffs: string;
+}
+
 /** Attaches a program and pins the link. A link of ours that is pinned there already is taken over, or replaced if it is dead. */
-export function attachLink(
-  program: Fd,
-  hook: Hook,
-  ifindex: number,
-  linkPin: string,
-  xdp: XdpMode,
-  bpffs: string,
-): void {
+export function attachLink(program: Fd, request: LinkRequest): void {
+  const { ifindex, linkPin, bpffs } = request;
   using standing = tryOpenPin(linkPin);
   if (standing !== undefined) {
     const info = linkInfo(standing.number);
@@ -41,22 +45,41 @@ export function attachLink(
     }
     removeLink(linkPin, bpffs);
   }
-  using link = createLink(program, hook, ifindex, xdp, bpffs);
+  using link = createLink(program, request);
   makeParents(linkPin);
   pin(link.number, linkPin);
 }
 
-function createLink(program: Fd, hook: Hook, ifindex: number, xdp: XdpMode, bpffs: string): Fd {
-  const opts = hook.direction === 'xdpingress' ? createOpts(XDP_FLAGS[xdp]) : null;
-  const result = libbpf().bpf_link_create(program.number, ifindex, ATTACH_TYPE[hook.direction], opts);
+function createLink(program: Fd, request: LinkRequest): Fd {
+  const { hook, ifindex, xdp, bpffs } = request;
+  const result = tryCreate(program, request);
   if (result >= 0) return new Fd(result);
   if (result === -ENODEV) throw interfaceNotFound(hook.iface);
+  if (hook.direction !== 'xdpingress') throw refusedByTcx(hook, result);
   if (result === -EBUSY || result === -EEXIST) throw occupied(hook, ifindex, result, bpffs);
   if (result === -EOPNOTSUPP && xdp === 'native') {
     const failed = `The driver of ${hook.iface} cannot run XDP itself; attach with xdp_mode auto or generic`;
     throw kernelError(failed, result, 'ATTACH_FAILED');
   }
   throw kernelError(`The kernel refused to attach to ${hookKey(hook)}`, result, 'ATTACH_FAILED');
+}
+
+function tryCreate(program: Fd, { hook, ifindex, place, xdp }: LinkRequest): number {
+  const { iface, direction } = hook;
+  if (direction === 'xdpingress') {
+    disableLro(iface);
+    return libbpf().bpf_link_create(program.number, ifindex, ATTACH_TYPE[direction], createOpts(XDP_FLAGS[xdp]));
+  }
+  if (place === null) return libbpf().bpf_link_create(program.number, ifindex, ATTACH_TYPE[direction], null);
+  using neighbour = openPin(place.link);
+  return createLinkNextTo({ side: place.side, link: neighbour }, program, ifindex, direction);
+}
+
+function refusedByTcx(hook: Hook, errno: number): AgentError {
+  const at = hookKey(hook);
+  if (errno === -EEXIST) return kernelError(`The program is attached to ${at} by another link`, errno, 'HOOK_OCCUPIED');
+  const why = errno === -ERANGE ? ': as many TCX programs as the kernel allows are there already' : '';
+  return kernelError(`The kernel refused to attach to ${at}${why}`, errno, 'ATTACH_FAILED');
 }
 
 /** `struct bpf_link_create_opts`. */
@@ -68,7 +91,7 @@ function createOpts(flags: number): Buffer {
 }
 
 function occupied(hook: Hook, ifindex: number, errno: number, bpffs: string): AgentError {
-  const id = attachedXdp(ifindex);
+  const [id] = xdpPrograms(ifindex).values();
   using holder = id === undefined ? undefined : tryOpenId('prog', id);
   if (id === undefined || holder === undefined) {
     return kernelError(`${hookKey(hook)} is held by another program`, errno, 'HOOK_OCCUPIED');
@@ -78,21 +101,6 @@ function occupied(hook: Hook, ifindex: number, errno: number, bpffs: string): Ag
     : 'which is not ours; detach it first, or choose another interface';
   const message = `${hookKey(hook)} is held by program ${id} (${programInfo(holder.number).name}), ${whose}`;
   return kernelError(message, errno, 'HOOK_OCCUPIED');
-}
-
-/** Id of the program that runs at an interface's XDP hook, whoever attached it and in whichever mode. */
-function attachedXdp(ifindex: number): number | undefined {
-  const id = Buffer.alloc(4);
-  for (const flags of Object.values(XDP_FLAGS)) {
-    if (libbpf().bpf_xdp_query_id(ifindex, flags, id) === 0 && id.readUInt32LE() !== 0) return id.readUInt32LE();
-  }
-  return undefined;
-}
-
-/** Whether the kernel knows TCX: it does not refuse to list an interface's TCX programs. */
-export function knowsTcx(ifindex: number): boolean {
-  const count = Buffer.alloc(4);
-  return libbpf().bpf_prog_query(ifindex, ATTACH_TYPE.ingress, 0, null, null, count) !== -EINVAL;
 }
 
 /** Swaps the program of a link atomically, provided that the link still has the program that it had when it was looked at. */
@@ -111,14 +119,18 @@ function updateLink(link: Fd, program: Fd, { programId }: LinkInfo): void {
   if (result < 0) throw kernelError('The kernel refused to replace the attached program', result, 'ATTACH_FAILED');
 }
 
-/** Puts another program into a pinned link and moves the pin; on failure the old program is attached as before. */
+/**
+ * Puts another program into a pinned link and moves the pin, if it has not been moved already; on failure the old program is attached
+ * as before.
+ */
 export function retargetLink(linkPin: string, program: Fd, newPin: string, bpffs: string): void {
-  using link = openPin(linkPin);
+  const there = existsSync(linkPin) ? linkPin : newPin;
+  using link = openPin(there);
   const before = linkInfo(link.number);
   using old = tryOpenId('prog', before.programId);
   updateLink(link, program, before);
   try {
-    move(linkPin, newPin, bpffs);
+    move(there, newPin, bpffs);
   } catch (error) {
     if (old !== undefined) updateLink(link, old, linkInfo(link.number));
     throw error;
@@ -126,15 +138,16 @@ export function retargetLink(linkPin: string, program: Fd, newPin: string, bpffs
 }
 
 /**
- * Detaches and unpins a link. It is detached first and not only unpinned, since whoever else has it open would keep it
- * attached.
+ * Detaches and unpins a link. Detached and not only unpinned, since whoever else has it open would keep it attached; and unpinned first,
+ * since a pin that cannot be removed must not be left with a dead link.
  *
  * @returns false if no link is pinned there
  */
 export function removeLink(linkPin: string, bpffs: string): boolean {
   using link = tryOpenPin(linkPin);
   if (link === undefined) return false;
-  if (linkInfo(link.number).ifindex !== 0) check(libbpf().bpf_link_detach(link.number), `Cannot detach ${linkPin}`);
+  const isAttached = linkInfo(link.number).ifindex !== 0;
   unpin(linkPin, bpffs);
+  if (isAttached) check(libbpf().bpf_link_detach(link.number), `Cannot detach ${linkPin}`);
   return true;
 }

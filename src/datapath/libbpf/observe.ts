@@ -1,10 +1,21 @@
 import { type Hook, hookKey } from '../../domain/hook.js';
-import type { Attachment, Generation, Observed } from '../../domain/observed.js';
+import {
+  type Attachment,
+  type Generation,
+  liveStrands,
+  type MapInfo,
+  type Observed,
+  programsOf,
+} from '../../domain/observed.js';
 import { filteringProgram } from './clsact.js';
 import { tryOpenPin } from './fd.js';
 import { generationPlaces, linkPins, publicPaths, readGeneration } from './generations.js';
-import { BPF_LINK_TYPE_TCX, BPF_LINK_TYPE_XDP, linkInfo, mapInfo } from './info.js';
+import { usersOf } from './ids.js';
+import { BPF_LINK_TYPE_TCX, BPF_LINK_TYPE_XDP, linkInfo, mapInfo, mapTypes } from './info.js';
 import { interfaces } from './interfaces.js';
+import { tcxPrograms } from './tcx.js';
+import { withLostProgram } from './unpinned.js';
+import { xdpModeOf } from './xdp.js';
 
 interface Hooked {
   readonly hook: Hook;
@@ -30,11 +41,44 @@ export function observe(bpffs: string): Observed {
     if (attachment !== undefined) at(hook).attachments.push(attachment);
   }
   for (const hooked of hooks.values()) {
+    findLostPrograms(hooked);
+    sortByOrder(hooked, present);
     const filter = readFilter(hooked, present);
     if (filter !== undefined) hooked.attachments.push(filter);
   }
   const ordered = [...hooks.values()].map((hooked) => ({ ...hooked, generations: inSlotOrder(hooked.generations) }));
-  return { hooks: ordered, interfaces: present, publicMaps: readPublicMaps(bpffs) };
+  const publicMaps = readPublicMaps(bpffs);
+  const orphans = orphansOf(publicMaps, ordered);
+  return { hooks: ordered, interfaces: present, publicMaps, ...(orphans.length > 0 && { orphans }) };
+}
+
+/** Programs whose pins somebody has removed, and that a link or a slot still holds. */
+function findLostPrograms({ attachments, generations }: Hooked): void {
+  const pinned = new Set(generations.map(({ programId }) => programId));
+  const running = [
+    ...attachments.map(({ programId }) => programId),
+    ...generations.flatMap(({ slot }) => slot?.next ?? []),
+  ].filter((id) => id !== 0 && !pinned.has(id));
+  if (running.length === 0) return;
+  for (const [index, generation] of generations.entries()) {
+    if (generation.programId === undefined) generations[index] = withLostProgram(generation, running);
+  }
+}
+
+/** See `Observed.orphans`. Looked for only where a name is held by a map that is no generation's. */
+function orphansOf(publicMaps: ReadonlyMap<string, number>, hooks: readonly Hooked[]): MapInfo[] {
+  const known = new Set(
+    hooks.flatMap(({ generations }) =>
+      generations.flatMap(({ slot, maps }) => [slot?.mapId, ...maps.map(({ id }) => id)]),
+    ),
+  );
+  const unknown = new Map([...publicMaps].filter(([, id]) => !known.has(id)).map(([path, id]) => [id, path]));
+  if (unknown.size === 0) return [];
+  for (const id of usersOf(new Set(unknown.keys())).flatMap(({ mapIds }) => mapIds)) unknown.delete(id);
+  return [...unknown.values()].flatMap((path) => {
+    using map = tryOpenPin(path);
+    return map === undefined ? [] : [{ ...mapInfo(map.number), name: mapTypes(map.number).name }];
+  });
 }
 
 /** Each before the one that its slot names; where slots form a loop, in any order. */
@@ -61,17 +105,28 @@ function readLink(path: string, ifindex: number | undefined): Attachment | undef
   const kind = info.type === BPF_LINK_TYPE_XDP ? 'xdp' : info.type === BPF_LINK_TYPE_TCX ? 'tcx' : undefined;
   if (kind === undefined) return undefined;
   const attached = info.ifindex !== 0 && info.ifindex === ifindex;
-  return { kind, linkPin: path, linkId: info.id, programId: info.programId, attached };
+  const mode = attached && kind === 'xdp' ? xdpModeOf(info.programId, info.ifindex) : undefined;
+  const { id: linkId, programId } = info;
+  return { kind, linkPin: path, linkId, programId, attached, ...(mode !== undefined && { mode }) };
 }
 
-/** Asked for only where no link holds the chain: libbpf tells on stderr of every interface that has no qdisc to ask. */
+/** As the kernel has them. A program is at a hook once only, so that its id tells its place. */
+function sortByOrder({ hook, attachments }: Hooked, present: ReadonlyMap<string, number>): void {
+  const ifindex = present.get(hook.iface);
+  if (hook.direction === 'xdpingress' || ifindex === undefined || attachments.length < 2) return;
+  const order = tcxPrograms(ifindex, hook.direction);
+  attachments.sort((a, b) => order.indexOf(a.programId) - order.indexOf(b.programId));
+}
+
+/** Asked for only where links do not hold all: libbpf tells on stderr of every interface that has no qdisc to ask. */
 function readFilter(
   { hook, attachments, generations }: Hooked,
   present: ReadonlyMap<string, number>,
 ): Attachment | undefined {
   const ifindex = present.get(hook.iface);
   if (hook.direction === 'xdpingress' || ifindex === undefined) return undefined;
-  if (attachments.some(({ attached }) => attached)) return undefined;
+  const held = programsOf(liveStrands({ hook, attachments, generations }));
+  if (held.length > 0 && held.length === generations.length) return undefined;
   const programId = filteringProgram(ifindex, hook.direction);
   if (programId === undefined || !generations.some((generation) => generation.programId === programId))
     return undefined;

@@ -6,25 +6,27 @@ import { absentInterfaces, check } from '../../../src/plan/check.js';
 import { desiredAt, program } from '../../support/chains.js';
 
 const hook: Hook = { iface: 'eth1', direction: 'xdpingress' };
+const CHAINED = { chaining: true, tcx: true };
+const UNCHAINED = { chaining: false, tcx: true };
 const codes = (...args: Parameters<typeof check>) => check(...args).map(({ code, path }) => `${code} ${path}`);
 
 describe('check of a desired state', () => {
   it('lets only the last running program do without a slot', () => {
     const [first, last] = [program('a', 1, { mapName: '' }), program('b', 2, { mapName: '' })];
-    assert.deepEqual(codes(desiredAt(hook, first, last), true), [`INVALID_FIELD ${first.path}.map_name`]);
-    assert.deepEqual(codes(desiredAt(hook, first, { ...last, enabled: false }), true), []);
+    assert.deepEqual(codes(desiredAt(hook, first, last), CHAINED), [`INVALID_FIELD ${first.path}.map_name`]);
+    assert.deepEqual(codes(desiredAt(hook, first, { ...last, enabled: false }), CHAINED), []);
   });
 
   it('holds a chain to the tail calls that the kernel allows', () => {
     const many = Array.from({ length: 34 }, (_, n) => program(`p${n}`, n + 1));
-    assert.deepEqual(codes(desiredAt(hook, ...many.slice(0, 33)), true), []);
-    assert.deepEqual(codes(desiredAt(hook, ...many), true), [`INVALID_FIELD ${many[33]!.path}`]);
+    assert.deepEqual(codes(desiredAt(hook, ...many.slice(0, 33)), CHAINED), []);
+    assert.deepEqual(codes(desiredAt(hook, ...many), CHAINED), [`INVALID_FIELD ${many[33]!.path}`]);
   });
 
   it('refuses a second running program while chaining is off', () => {
     const second = program('b', 2);
-    assert.deepEqual(codes(desiredAt(hook, program('a', 1), second), false), [`CHAINING_OFF ${second.path}`]);
-    assert.deepEqual(codes(desiredAt(hook, program('a', 1), { ...second, enabled: false }), false), []);
+    assert.deepEqual(codes(desiredAt(hook, program('a', 1), second), UNCHAINED), [`CHAINING_OFF ${second.path}`]);
+    assert.deepEqual(codes(desiredAt(hook, program('a', 1), { ...second, enabled: false }), UNCHAINED), []);
   });
 });
 

@@ -4,7 +4,7 @@ import { MemoryDatapath } from '../../../src/datapath/memory.js';
 import { type DesiredState, NOTHING_DESIRED } from '../../../src/domain/desired.js';
 import type { Hook } from '../../../src/domain/hook.js';
 import { reconcile } from '../../../src/reconcile.js';
-import { builtPackages, desiredAt, planContext, program } from '../../support/chains.js';
+import { builtPackages, desiredAt, noCompanions, planContext, program } from '../../support/chains.js';
 
 const BPFFS = '/bpffs';
 const hook: Hook = { iface: 'veth0', direction: 'xdpingress' };
@@ -13,7 +13,7 @@ const chain = (...names: string[]) => desiredAt(hook, ...names.map((name, index)
 /** The steps from the first that packets notice, in the order in which they were done. */
 async function stepsBetween(from: DesiredState, to: DesiredState, failingFlip = 0): Promise<string[]> {
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
-  const tools = { datapath, packages: builtPackages };
+  const tools = { datapath, packages: builtPackages, companions: noCompanions };
   await reconcile({ before: NOTHING_DESIRED, desired: from }, tools, planContext(BPFFS));
   const steps: string[] = [];
   let flips = 0;

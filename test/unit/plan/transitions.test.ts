@@ -7,7 +7,7 @@ import type { Hook } from '../../../src/domain/hook.js';
 import { hookAt } from '../../../src/domain/observed.js';
 import { publicMapPath } from '../../../src/domain/pins.js';
 import { reconcile } from '../../../src/reconcile.js';
-import { builtPackages, desiredAt, pathAt, planContext, program } from '../../support/chains.js';
+import { builtPackages, desiredAt, noCompanions, pathAt, planContext, program } from '../../support/chains.js';
 
 const BPFFS = '/bpffs';
 const hook: Hook = { iface: 'veth0', direction: 'xdpingress' };
@@ -40,7 +40,7 @@ test('at every step of any transition a packet passes the old chain or the new o
       fc.boolean(),
       async (states, failing) => {
         const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
-        const tools = { datapath, packages: builtPackages };
+        const tools = { datapath, packages: builtPackages, companions: noCompanions };
         const context = planContext(BPFFS);
         let before: DesiredState = NOTHING_DESIRED;
         for (const [index, desired] of states.entries()) {
@@ -85,7 +85,11 @@ test('every live map is found under its public name, and no name is left of what
       const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
       let before: DesiredState = NOTHING_DESIRED;
       for (const desired of states) {
-        await reconcile({ before, desired }, { datapath, packages: builtPackages }, planContext(BPFFS));
+        await reconcile(
+          { before, desired },
+          { datapath, packages: builtPackages, companions: noCompanions },
+          planContext(BPFFS),
+        );
         before = desired;
         const observed = await datapath.observe();
         const running = programsAt(desired, hook).filter(({ enabled }) => enabled);
@@ -105,7 +109,7 @@ test('every live map is found under its public name, and no name is left of what
 
 test('the same request again plans nothing and changes no program id', async () => {
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
-  const tools = { datapath, packages: builtPackages };
+  const tools = { datapath, packages: builtPackages, companions: noCompanions };
   const desired = desiredAt(hook, program('a', 1), program('b', 2));
   const first = await reconcile({ before: NOTHING_DESIRED, desired }, tools, planContext(BPFFS));
   const second = await reconcile({ before: desired, desired }, tools, planContext(BPFFS));
@@ -118,7 +122,7 @@ test('the same request again plans nothing and changes no program id', async () 
 
 test('a change in the middle loads only what changed', async () => {
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
-  const tools = { datapath, packages: builtPackages };
+  const tools = { datapath, packages: builtPackages, companions: noCompanions };
   const chain = (version: string) => desiredAt(hook, program('a', 1), program('b', 2, { version }), program('c', 3));
   const first = await reconcile({ before: NOTHING_DESIRED, desired: chain('1.0') }, tools, planContext(BPFFS));
   const second = await reconcile({ before: chain('1.0'), desired: chain('2.0') }, tools, planContext(BPFFS));

@@ -1,0 +1,144 @@
+import type { Datapath } from '../datapath/datapath.js';
+import type { LoadStep, Step } from '../domain/step.js';
+import type { Packages, Tools } from './tools.js';
+
+/*
+ * How each kind of step is done, and taken back.
+ */
+
+interface Executor<S extends Step> {
+  /**
+   * The steps that take it back, whether it was carried out, in part or not at all: a step that fails may have had its effect. Asked
+   * before it runs.
+   */
+  wayBack(step: S, tools: Tools): readonly Step[] | Promise<readonly Step[]>;
+  run(step: S, tools: Tools): Promise<unknown>;
+}
+
+const nothing = (): readonly Step[] => [];
+
+/** One executor per kind of step: a kind without one does not compile. */
+const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op }>> } = {
+  fetch: {
+    wayBack: nothing,
+    run: (step, { packages }) => packages.ensure(step.package),
+  },
+
+  load: {
+    wayBack: ({ dir }) => [{ op: 'discard', dir }],
+    async run(step, { datapath, packages }) {
+      const { hook } = step.generation;
+      const { entryFunction, slotMap } = step.source;
+      const objectPath = await objectPathOf(step, packages);
+      const { dir, share, fill } = step;
+      await datapath.load({ hook, dir, objectPath, entryFunction, slotMap, share, fill });
+    },
+  },
+
+  link: {
+    // A slot that no packet reaches goes with its generation.
+    wayBack: (step) => (step.live ? [{ ...step, from: step.to, to: step.from }] : []),
+    run: (step, { datapath }) => datapath.setSlot(step.slot, step.to),
+  },
+
+  attach: {
+    wayBack: (step) => [{ ...step, op: 'detach' }],
+    run: (step, { datapath }) => datapath.attach(step.hook, step.program, step.link, step.place),
+  },
+
+  detach: {
+    wayBack: (step) => (step.program === '' ? [] : [{ ...step, op: 'attach' }]),
+    run: (step, { datapath }) => datapath.detach(step.hook, step.link),
+  },
+
+  retarget: {
+    wayBack: (step) => [{ ...step, from: step.to, to: step.from }],
+    run: (step, { datapath }) => datapath.retarget(step.hook, step.from, step.to),
+  },
+
+  'write-map': {
+    async wayBack(step, { datapath }) {
+      const { map, set, remove } = step;
+      return [{ ...step, ...(await datapath.inverseOf(map, { set, remove })) }];
+    },
+    run: ({ map, set, remove }, { datapath }) => datapath.writeMap(map, { set, remove }),
+  },
+
+  publish: {
+    wayBack: nothing,
+    run: (step, { datapath }) => datapath.publish(step.pin, step.path),
+  },
+
+  unpublish: {
+    wayBack: nothing,
+    run: (step, { datapath }) => datapath.unpublish(step.path),
+  },
+
+  grace: {
+    wayBack: nothing,
+    run: (_step, { datapath }) => datapath.grace(),
+  },
+
+  discard: {
+    wayBack: nothing,
+    run: (step, { datapath }) => datapath.discard(step.dir),
+  },
+
+  repin: {
+    wayBack: nothing,
+    run: (step, { datapath }) => datapath.repin(step.dir, step.programId, step.maps),
+  },
+
+  prove: {
+    wayBack: nothing,
+    run: (step, { datapath }) => datapath.proveGone(step),
+  },
+
+  'check-companion': {
+    wayBack: nothing,
+    run: (step, { companions }) => companions.check(step.launch),
+  },
+
+  'start-companion': {
+    wayBack: (step) => [{ ...step, op: 'stop-companion' }],
+    async run({ launch, dir, restarts }, { datapath, companions }) {
+      await companions.start(launch, await mapIdsOf(dir, datapath), restarts);
+    },
+  },
+
+  'stop-companion': {
+    wayBack: (step) => [{ ...step, op: 'start-companion' }],
+    run: (step, { companions }) => companions.stop(step.launch),
+  },
+
+  'update-companion': {
+    wayBack: ({ from, to }) => [{ op: 'update-companion', from: to, to: from }],
+    run: ({ from, to }, { companions }) => companions.update(from, to),
+  },
+};
+
+function executorOf(step: Step): Executor<Step> {
+  return EXECUTORS[step.op] as Executor<Step>;
+}
+
+/** The steps that take a step back, however far it comes; to be asked before it runs. */
+export async function wayBack(step: Step, tools: Tools): Promise<readonly Step[]> {
+  return executorOf(step).wayBack(step, tools);
+}
+
+/** Carries one step out. @throws whatever it fails with */
+export async function run(step: Step, tools: Tools): Promise<void> {
+  await executorOf(step).run(step, tools);
+}
+
+async function objectPathOf(step: LoadStep, packages: Packages): Promise<string> {
+  const { source } = step;
+  return source.kind === 'builtin' ? source.objectPath : packages.objectPath(source.package, source.objectFile);
+}
+
+/** Kernel ids of a generation's data maps: only the kernel knows them. */
+async function mapIdsOf(dir: string, datapath: Datapath): Promise<readonly number[]> {
+  const { hooks } = await datapath.observe();
+  const generation = hooks.flatMap(({ generations }) => generations).find((other) => other.dir === dir);
+  return generation?.maps.map(({ id }) => id) ?? [];
+}

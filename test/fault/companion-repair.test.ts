@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Tools } from '../../src/apply/executor.js';
+import { MemoryCompanions } from '../../src/companions/memory.js';
+import { MemoryDatapath } from '../../src/datapath/memory.js';
+import { companionKey } from '../../src/domain/companion.js';
+import type { Hook } from '../../src/domain/hook.js';
+import { AgentError } from '../../src/errors.js';
+import { Host } from '../../src/host.js';
+import { builtPackages, desiredAt, pathAt, planContext, program } from '../support/chains.js';
+import { launchOf } from '../support/companions.js';
+import { log, metrics } from './support-crash.js';
+
+const BPFFS = '/bpffs';
+const hook: Hook = { iface: 'veth0', direction: 'xdpingress' };
+
+class Stubborn extends MemoryCompanions {
+  readonly #which: string;
+
+  constructor(which: string) {
+    super();
+    this.#which = which;
+  }
+
+  override async start(...args: Parameters<MemoryCompanions['start']>): Promise<void> {
+    if (args[0].package.name === this.#which) throw new AgentError('COMPANION_FAILED', 'it does not start');
+    await super.start(...args);
+  }
+}
+
+test('after a reboot, a companion that cannot be started keeps neither its chain nor the other companions from coming back', async () => {
+  // given a host with nothing in its kernel and three companions desired, of which one fails
+  const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
+  const desired = desiredAt(
+    hook,
+    ...['a', 'b', 'c'].map((name, index) => program(name, index + 1, { companion: launchOf().companion })),
+  );
+  const companions = new Stubborn('b');
+  const tools: Tools = { datapath, packages: builtPackages, companions };
+  const context = planContext(BPFFS);
+  const running = async (from: MemoryCompanions) =>
+    (await from.observe()).map(({ launch }) => companionKey(launch)).toSorted();
+
+  // when it is repaired
+  const { done } = await new Host({ tools, context, metrics }).repair(desired, log, null);
+
+  // then all else is there
+  assert.deepEqual(pathAt(await datapath.observe(), hook), ['a@1_0', 'b@1_0', 'c@1_0']);
+  assert.deepEqual(await running(companions), ['veth0/xdpingress/a', 'veth0/xdpingress/c']);
+  assert.ok(done.includes('veth0/xdpingress: starts the companion of c'), done.join('\n'));
+
+  // and a command that asks for it fails, and leaves what runs as it is
+  const report = await new Host({ tools, context, metrics }).apply(desired, desired, log, 0);
+  assert.deepEqual([report.status, report.faults[0]?.code, report.undone], ['failed', 'COMPANION_FAILED', true]);
+  assert.deepEqual(await running(companions), ['veth0/xdpingress/a', 'veth0/xdpingress/c']);
+});

@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+import { answerReported } from '../../src/answer.js';
+import type { Observer, Packages, Tools } from '../../src/apply/executor.js';
+import type { Datapath } from '../../src/datapath/datapath.js';
+import { type DesiredState, programsAt } from '../../src/domain/desired.js';
+import { encodeMapArgs, isArrayKind } from '../../src/domain/mapvalue.js';
+import { hookAt, standingChain } from '../../src/domain/observed.js';
+import { mapPin } from '../../src/domain/pins.js';
+import { contentDigest } from '../../src/domain/program.js';
+import type { Step } from '../../src/domain/step.js';
+import { AgentError } from '../../src/errors.js';
+import { Host } from '../../src/host.js';
+import type { Acknowledgement } from '../../src/messages/ack.js';
+import type { Report } from '../../src/reconcile.js';
+import { builtPackages, noCompanions, planContext } from '../support/chains.js';
+import { assertStands, type CrashBed, log, metrics, watchman } from './support-crash.js';
+
+/*
+ * A host whose operations fail, one by one: loading, linking, attaching, writing, naming, unloading, and fetching. An operation may
+ * fail before it has its effect, or have it all the same.
+ */
+
+/** When an operation fails. */
+export interface Fault {
+  /** The how-manieth operation, from 0. */
+  readonly at: number;
+  /** Whether it is done all the same. */
+  readonly done: boolean;
+  readonly transient?: boolean;
+  /** A second fault: the how-manieth operation after the first. */
+  readonly second?: { readonly at: number; readonly done: boolean };
+}
+
+export interface Transition {
+  readonly chaining: boolean;
+  readonly before: DesiredState;
+  readonly desired: DesiredState;
+}
+
+/** Operations of the datapath that can fail by themselves: those that only look are not among them. */
+const OPERATIONS: readonly string[] = [
+  'load',
+  'setSlot',
+  'attach',
+  'retarget',
+  'detach',
+  'inverseOf',
+  'writeMap',
+  'publish',
+  'unpublish',
+  'grace',
+  'discard',
+  'proveGone',
+] satisfies (keyof Datapath)[];
+
+const FETCHING: readonly string[] = ['ensure', 'objectPath'] satisfies (keyof Packages)[];
+
+const UNNOTICED: ReadonlySet<Step['op']> = new Set(['load', 'write-map', 'grace', 'prove']);
+
+/** Tools whose operations fail as they are told to. */
+function faulty(tools: Tools, { at, done, transient = false, second }: Fault): { tools: Tools; struck: () => number } {
+  let count = 0;
+  let struck = 0;
+  const failing = <T extends object>(target: T, operations: readonly string[]): T =>
+    new Proxy(target, {
+      get(_target, name) {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== 'function') return value;
+        return async (...args: unknown[]) => {
+          const call = () => Promise.resolve(Reflect.apply(value, target, args));
+          if (!operations.includes(String(name))) return call();
+          const again = second !== undefined && count === at + 1 + second.at;
+          const [fails, effect] = [count === at || again, again ? second.done : done];
+          count += 1;
+          if (!fails) return call();
+          struck += 1;
+          if (effect) await call();
+          throw new AgentError('KERNEL', `injected into ${String(name)}`, { transient });
+        };
+      },
+    });
+  return {
+    tools: { ...tools, datapath: failing(tools.datapath, OPERATIONS), packages: failing(tools.packages, FETCHING) },
+    struck: () => struck,
+  };
+}
+
+export interface Outcome {
+  readonly report: Report;
+  readonly answer: Acknowledgement;
+  /** How many of the faults struck. */
+  readonly struck: number;
+  /** The host that met them, on which nothing fails any more. */
+  readonly host: Host;
+}
+
+/**
+ * Has a transition fail, while packets are watched at every step.
+ *
+ * @param deadline until when transient faults are tried again, in milliseconds since the epoch; not at all unless given
+ */
+export async function failing(
+  bed: CrashBed,
+  { chaining, before, desired }: Transition,
+  fault: Fault,
+  deadline = 0,
+): Promise<Outcome> {
+  const faults = faulty({ datapath: bed.datapath, packages: builtPackages, companions: noCompanions }, fault);
+  let tools = faults.tools;
+  const current = new Proxy({} as Tools, { get: (_target, name) => Reflect.get(tools, name) });
+  const watch = watchman(bed, before, desired);
+  // What these do, if anything, is there to be seen still at the next step.
+  const observer: Observer = (step, phase) => (UNNOTICED.has(step.op) ? undefined : watch(step, phase));
+  const host = new Host({ tools: current, context: planContext(bed.bpffs, chaining), metrics, observer });
+  const report = await host.apply(before, desired, log, deadline);
+  tools = { datapath: bed.datapath, packages: builtPackages, companions: noCompanions };
+  const delivery = { id: 'c1', verb: 'deploy', seq: 1 };
+  const receipt = { host: 'web1', delivery, gen: undefined, receivedAt: new Date() };
+  const answer = answerReported(receipt, { verb: 'deploy', ...desired }, report);
+  return { report, answer, struck: faults.struck(), host };
+}
+
+/**
+ * After one fault the chains are as before or as wanted, with everything that belongs to them, and the answer says which. The next look
+ * clears away what is left over.
+ *
+ * @returns what stands now
+ */
+export async function assertOldOrNew(bed: CrashBed, transition: Transition, outcome: Outcome): Promise<DesiredState> {
+  const { before, desired } = transition;
+  const { report, answer, host } = outcome;
+  if (answer.status === 'failed') {
+    assert.deepEqual([answer.undone, answer.code, report.leftovers], [true, 'KERNEL', []]);
+    assert.match(answer.message ?? '', /injected/);
+    await assertAllStands(bed, before, desired);
+    assert.deepEqual((await host.repair(before, log)).done, [], 'the next look finds nothing to do');
+    return before;
+  }
+  assert.equal(answer.status, 'applied');
+  const named = report.leftovers.length > 0;
+  assert.equal(
+    answer.message?.includes('injected') ?? false,
+    named,
+    `the answer names what is left: ${answer.message}`,
+  );
+  assert.equal(named, outcome.struck > 0, report.leftovers.join('\n'));
+  await host.repair(desired, log);
+  await assertAllStands(bed, desired, before);
+  assert.deepEqual((await host.repair(desired, log)).done, [], 'the look after the next finds nothing to do');
+  return desired;
+}
+
+/**
+ * After a second fault, while the first is taken back, the answer says that it could not be, and what is left; the next look brings the
+ * host to the old state.
+ */
+export async function assertHealed(bed: CrashBed, { before, desired }: Transition, outcome: Outcome): Promise<void> {
+  const { report, answer, host } = outcome;
+  assert.deepEqual([answer.status, answer.undone], ['failed', report.leftovers.length === 0]);
+  const left = answer.errors.filter(({ code }) => code === 'LEFTOVER');
+  assert.equal(left.length, report.leftovers.length);
+  if (answer.undone === true) await assertAllStands(bed, before, desired);
+  else assert.match(left[0]?.message ?? '', /injected/);
+  await host.repair(before, log);
+  await assertAllStands(bed, before, desired);
+  assert.deepEqual((await host.repair(before, log)).done, [], 'the look after the next finds nothing to do');
+}
+
+/** Exactly what is desired, and of the other state nothing, in maps neither. */
+async function assertAllStands(bed: CrashBed, desired: DesiredState, other: DesiredState): Promise<void> {
+  await assertStands(bed, desired);
+  const observed = await bed.datapath.observe();
+  for (const hook of bed.hooks) {
+    for (const wanted of programsAt(desired, hook).filter(({ enabled }) => enabled)) {
+      const generation = standingChain(hookAt(observed, hook)).find(({ digest }) => digest === contentDigest(wanted))!;
+      const stranger = programsAt(other, hook).find((program) => contentDigest(program) === contentDigest(wanted));
+      for (const map of generation.maps) {
+        const entriesOf = (args = wanted.mapArgs) =>
+          args.filter(({ name }) => name === map.name).flatMap((entries) => encodeMapArgs(map, entries, ''));
+        const expected = new Map(entriesOf().map(({ key, value }) => [key, value]));
+        for (const { key } of [...entriesOf(), ...entriesOf(stranger?.mapArgs ?? [])]) {
+          if (!expected.has(key) && isArrayKind(map.type)) continue;
+          const value = await bed.datapath.readMap(mapPin(generation.dir, map.name), Buffer.from(key, 'hex'));
+          const found = value === undefined ? undefined : Buffer.from(value).toString('hex');
+          assert.equal(found, expected.get(key), `${map.name} of ${wanted.name} under ${key}`);
+        }
+      }
+    }
+  }
+}
