@@ -1,10 +1,14 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lane } from './apply/lane.js';
+import { readChains } from './chains.js';
+import type { Datapath } from './datapath/datapath.js';
 import type { DesiredState } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
 import { parseCommand } from './messages/parse.js';
 import { parseRequest, REQUEST_VERBS, type ReplyOf, type RequestOf, type RequestVerb } from './messages/requests.js';
+import type { PlanContext } from './plan/context.js';
 import type { Journal } from './store/journal.js';
 import { configView, hooksView, planView, programsView } from './views.js';
 
@@ -12,7 +16,8 @@ export interface RequestSources {
   readonly hostName: string;
   readonly version: string;
   readonly startedAt: Date;
-  readonly datapath: 'libbpf' | 'memory';
+  readonly datapath: Datapath;
+  readonly context: PlanContext;
   readonly journal: Journal;
   readonly lane: Lane;
   readonly host: Host;
@@ -39,7 +44,7 @@ export function requestHandlers(sources: RequestSources): Record<RequestVerb, (r
         instance_id: journal.instanceId,
         started_at: startedAt.toISOString(),
         ready: ready(),
-        datapath,
+        datapath: datapath.kind,
         queued: lane.depth,
         ...(journal.generation !== undefined && { gen: journal.generation }),
         ...(last !== undefined && { last_command: commandView(last) }),
@@ -48,6 +53,9 @@ export function requestHandlers(sources: RequestSources): Record<RequestVerb, (r
     },
     async programs({ iface }) {
       return { host: hostName, programs: programsView(journal.desired, await look(), iface) };
+    },
+    chains({ iface, stats_ms: statsMs }) {
+      return readChains({ ...sources, desired: () => journal.desired, pause: sleep }, iface, statsMs);
     },
     state: snapshot,
     async config() {

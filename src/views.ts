@@ -20,6 +20,7 @@ export function hooksView(desired: DesiredState | null, observed: Observed): Rep
       ...hook,
       attached: attachment !== undefined,
       ...(attachment !== undefined && { kind: attachment.kind }),
+      ...(attachment?.mode !== undefined && { mode: attachment.mode }),
       desired: enabled.length,
       running: enabled.filter((program) => standing.has(contentDigest(program))).length,
     };
@@ -36,7 +37,8 @@ export function programsView(
     .filter(({ hook }) => iface === undefined || hook.iface === iface)
     .flatMap(({ hook, programs }) => {
       const at = hookAt(observed, hook);
-      const standing = liveAttachment(at) === undefined ? [] : standingChain(at);
+      const attachment = liveAttachment(at);
+      const standing = attachment === undefined ? [] : standingChain(at);
       return programs.map((program) => {
         const digest = contentDigest(program);
         const generation = program.enabled ? standing.find((other) => other.digest === digest) : undefined;
@@ -47,6 +49,7 @@ export function programsView(
           seq_id: program.seqId,
           admin_status: program.enabled ? ('enabled' as const) : ('disabled' as const),
           running: generation !== undefined,
+          ...(generation !== undefined && attachment?.mode !== undefined && { mode: attachment.mode }),
           ...(generation?.programId !== undefined && { prog_id: generation.programId }),
           map_name: program.mapName,
         };
@@ -79,7 +82,7 @@ export function planView(hostName: string, plan: Plan): ReplyOf<'plan'> {
     changes: !isEmpty(plan),
     reasons: [...plan.reasons],
     prepare: inWords(plan.prepare),
-    commit: inWords(plan.commit),
+    commit: inWords([...plan.commit, ...plan.stop, ...plan.start]),
     cleanup: inWords(plan.cleanup),
     outcomes: plan.outcomes.map(({ hook, name, version, result }) => ({ ...hook, name, version, result })),
   };

@@ -12,26 +12,29 @@ import { HEADERS, STREAMS } from '../messages/subjects.js';
  * The acknowledgement of one command.
  *
  * @param after sequence in the stream after which to look; 0 for all of it
- * @returns undefined when it did not come in time
+ * @param signal ends the wait
+ * @returns undefined when it did not come before that
  */
 export async function awaitAcknowledgement(
   js: JetStreamClient,
   subject: string,
   id: string,
   after: number,
-  timeoutMs: number,
+  signal: AbortSignal,
 ): Promise<Acknowledgement | undefined> {
   const consumer = await js.consumers.get(STREAMS.acks, { filterSubjects: subject, opt_start_seq: after + 1 });
   const messages = await consumer.consume();
-  const timer = setTimeout(() => messages.stop(), timeoutMs);
+  const stop = () => messages.stop();
+  signal.addEventListener('abort', stop);
+  if (signal.aborted) stop();
   try {
     for await (const message of messages) {
       if (message.headers?.get(HEADERS.commandId) === id) return parseAcknowledgement(message.data);
     }
     return undefined;
   } finally {
-    clearTimeout(timer);
-    messages.stop();
+    signal.removeEventListener('abort', stop);
+    stop();
     await consumer.delete().catch(() => undefined);
   }
 }

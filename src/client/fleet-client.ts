@@ -7,20 +7,15 @@ import {
   type NatsConnection,
   RequestStrategy,
 } from 'nats';
+import { ConnectionWatch } from '../bus/connection.js';
 import type { Verb } from '../domain/command.js';
 import { AgentError } from '../errors.js';
 import type { Acknowledgement } from '../messages/ack.js';
 import { parseReply, type ReplyOf, type RequestOf, type RequestVerb } from '../messages/requests.js';
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../messages/subjects.js';
 import { awaitAcknowledgement, lastAcknowledgements } from './answers.js';
-import {
-  type ConnectOptions,
-  DEFAULT_TIMEOUT_MS,
-  isNobodyThere,
-  isTimeout,
-  openConnection,
-  reasonOf,
-} from './connection.js';
+import { type ConnectOptions, DEFAULT_TIMEOUT_MS, isNobodyThere, openConnection } from './connection.js';
+import { exchanged } from './exchange.js';
 
 export interface PublishOptions {
   /** The command's id: the same id is never run twice. A random one unless given. */
@@ -55,6 +50,8 @@ const DEFAULT_WAIT_MS = 60_000;
 const DEFAULT_GATHER_MS = 2_000;
 const DEFAULT_LIMIT = 20;
 const MAX_REPLIES = 100_000;
+/** A library does not log. */
+const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * A controller's side of the bus: sends commands, waits for their acknowledgements, asks agents.
@@ -63,13 +60,14 @@ const MAX_REPLIES = 100_000;
  *     const { published, acknowledgement } = await fleet.send('deploy', 'web1', payload);
  *     await fleet.close();
  *
- * All methods reject with AgentError: BROKER_UNREACHABLE when NATS or a stream of the fleet is not there, TIMEOUT when
- * an answer is missing, CONFIG_INVALID for a host name that cannot be one.
+ * What the connection breaks under is begun again when it is back. All methods reject with AgentError: BROKER_UNREACHABLE when NATS or
+ * a stream of the fleet is not there, TIMEOUT when an answer is missing, CONFIG_INVALID for a host name that cannot be one.
  */
 export class FleetClient {
   readonly #nc: NatsConnection;
   readonly #js: JetStreamClient;
   readonly #jsm: JetStreamManager;
+  readonly #watch: ConnectionWatch;
   readonly #prefix: string;
   readonly #timeoutMs: number;
 
@@ -77,6 +75,7 @@ export class FleetClient {
     this.#nc = nc;
     this.#js = js;
     this.#jsm = jsm;
+    this.#watch = new ConnectionWatch(nc, SILENT);
     this.#prefix = options.prefix ?? 'l3af';
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   }
@@ -88,7 +87,9 @@ export class FleetClient {
       checkAPI: false,
       ...(options.jsApiPrefix !== undefined && { apiPrefix: options.jsApiPrefix }),
     };
-    return new FleetClient(nc, nc.jetstream(jetstream), await nc.jetstreamManager(jetstream), options);
+    const client = new FleetClient(nc, nc.jetstream(jetstream), await nc.jetstreamManager(jetstream), options);
+    client.#watch.start();
+    return client;
   }
 
   async close(): Promise<void> {
@@ -104,11 +105,16 @@ export class FleetClient {
     const subject = this.#subjects(host).command(verb);
     const id = options.id ?? randomUUID();
     const body = payload instanceof Uint8Array ? payload : JSON.stringify(payload);
-    const stored = await this.#exchange(
-      () => this.#js.publish(subject, body, { msgID: id, headers: commandHeaders(options) }),
-      `No stream takes commands on ${subject}: no agent or controller has created ${STREAMS.commands} there`,
-    );
-    return { id, seq: stored.seq, duplicate: stored.duplicate };
+    const nobody = `No stream takes commands on ${subject}: no agent or controller has created ${STREAMS.commands} there`;
+    try {
+      const publish = () => this.#js.publish(subject, body, { msgID: id, headers: commandHeaders(options) });
+      const { seq, duplicate } = await this.#exchange(publish, nobody);
+      return { id, seq, duplicate };
+    } catch (error) {
+      if (!(error instanceof AgentError) || !error.transient) throw error;
+      const message = `${error.message}; whether command ${id} is stored is not known, and it may be sent again under this id`;
+      throw new AgentError(error.code, message, { cause: error, transient: true });
+    }
   }
 
   /** The end of the acknowledgement stream: noted before publishing, it makes waiting for the answer cheap. */
@@ -121,10 +127,15 @@ export class FleetClient {
   async waitForAck(host: string, id: string, options: WaitOptions = {}): Promise<Acknowledgement> {
     const timeoutMs = options.timeoutMs ?? DEFAULT_WAIT_MS;
     const { ack } = this.#subjects(host);
-    const found = await this.#exchange(
-      () => awaitAcknowledgement(this.#js, ack, id, options.after ?? 0, timeoutMs),
-      MISSING_ACKS,
-    );
+    const end = performance.now() + timeoutMs;
+    const wait = () => {
+      const signal = AbortSignal.any([
+        this.#watch.session,
+        AbortSignal.timeout(Math.max(0, Math.ceil(end - performance.now()))),
+      ]);
+      return awaitAcknowledgement(this.#js, ack, id, options.after ?? 0, signal);
+    };
+    const found = await this.#exchange(wait, MISSING_ACKS, timeoutMs);
     if (found !== undefined) return found;
     throw new AgentError(
       'TIMEOUT',
@@ -165,11 +176,20 @@ export class FleetClient {
     return this.request(host, 'programs', filter);
   }
 
-  /** Asks one agent. What it refuses is thrown with its code and sentence. */
-  async request<V extends RequestVerb>(host: string, verb: V, parameters: RequestOf<V>): Promise<ReplyOf<V>> {
+  /**
+   * Asks one agent. What it refuses is thrown with its code and sentence.
+   *
+   * @param extraMs to wait longer than for other answers
+   */
+  async request<V extends RequestVerb>(
+    host: string,
+    verb: V,
+    parameters: RequestOf<V>,
+    extraMs = 0,
+  ): Promise<ReplyOf<V>> {
     const subject = this.#subjects(host).request(verb);
     const reply = await this.#exchange(
-      () => this.#nc.request(subject, JSON.stringify(parameters), { timeout: this.#timeoutMs }),
+      () => this.#nc.request(subject, JSON.stringify(parameters), { timeout: this.#timeoutMs + extraMs }),
       new AgentError('TIMEOUT', `No agent answers for ${host}; is it running, and is that its name?`),
     );
     return readReply(verb, reply);
@@ -184,6 +204,14 @@ export class FleetClient {
     verb: V,
     parameters: RequestOf<V>,
     options: { readonly gatherMs?: number | undefined; readonly onFault?: (error: unknown) => void } = {},
+  ): Promise<ReplyOf<V>[]> {
+    return this.#exchange(() => this.#gather(verb, parameters, options), 'No agent answers');
+  }
+
+  async #gather<V extends RequestVerb>(
+    verb: V,
+    parameters: RequestOf<V>,
+    options: { readonly gatherMs?: number | undefined; readonly onFault?: (error: unknown) => void },
   ): Promise<ReplyOf<V>[]> {
     const gathered: ReplyOf<V>[] = [];
     const replies = await this.#nc.requestMany(this.#everyHost().requestAll(verb), JSON.stringify(parameters), {
@@ -200,7 +228,7 @@ export class FleetClient {
         }
       }
     } catch (error) {
-      if (!isNobodyThere(error)) throw unreachable(error);
+      if (!isNobodyThere(error)) throw error;
     }
     return gathered;
   }
@@ -214,29 +242,13 @@ export class FleetClient {
     return subjectsFor(this.#prefix, 'any');
   }
 
-  async #exchange<T>(exchange: () => Promise<T>, nobody: string | AgentError): Promise<T> {
-    try {
-      return await exchange();
-    } catch (error) {
-      if (error instanceof AgentError) throw error;
-      if (isNobodyThere(error))
-        throw typeof nobody === 'string' ? new AgentError('BROKER_UNREACHABLE', nobody) : nobody;
-      if (isTimeout(error)) {
-        throw new AgentError('TIMEOUT', `No answer within ${this.#timeoutMs / 1000} s`, {
-          cause: error,
-          transient: true,
-        });
-      }
-      throw unreachable(error);
-    }
+  #exchange<T>(exchange: () => Promise<T>, nobody: string | AgentError, patienceMs = this.#timeoutMs): Promise<T> {
+    const missing = typeof nobody === 'string' ? new AgentError('BROKER_UNREACHABLE', nobody) : nobody;
+    return exchanged(this.#watch, exchange, { nobody: missing, patienceMs });
   }
 }
 
 const MISSING_ACKS = `The stream ${STREAMS.acks} does not exist: no agent or controller has created it on this server`;
-
-function unreachable(cause: unknown): AgentError {
-  return new AgentError('BROKER_UNREACHABLE', `NATS failed: ${reasonOf(cause)}`, { cause, transient: true });
-}
 
 function commandHeaders({ gen, prevGen, expires }: PublishOptions) {
   const map = headers();

@@ -3,13 +3,18 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CommanderError } from 'commander';
 import { EXIT, type ExitCode, exitCodeOf } from './exit.js';
-import { buildProgram, type Terminal } from './program.js';
+import { buildProgram } from './program.js';
+import type { Terminal } from './session.js';
 import { harmless, styleFor } from './style.js';
+
+/** Where output goes into a file, or a terminal does not say. */
+const DEFAULT_WIDTH = 100;
 
 const terminal: Terminal = {
   out: (text) => process.stdout.write(text),
   error: (text) => process.stderr.write(text),
   style: styleFor(process.stdout, process.env),
+  width: process.stdout.columns || DEFAULT_WIDTH,
 };
 
 const program = buildProgram(packageVersion(), terminal, (code) => {

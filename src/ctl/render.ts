@@ -2,7 +2,7 @@ import type { Fault } from '../errors.js';
 import type { Acknowledgement } from '../messages/ack.js';
 import type { ReplyOf } from '../messages/requests.js';
 import { harmless, type Style } from './style.js';
-import { indent, table } from './table.js';
+import { aligned, indent, table } from './table.js';
 
 /* What people see. Every function gives lines; scripts take `-o json` instead. */
 
@@ -129,6 +129,7 @@ const RUNNING_COLUMNS = [
   { title: 'PROGRAM' },
   { title: 'VERSION' },
   { title: 'STATE' },
+  { title: 'MODE' },
   { title: 'PROG ID', align: 'right' },
 ] as const;
 
@@ -145,6 +146,7 @@ export function renderPrograms(list: readonly ReplyOf<'programs'>[], style: Styl
         program.name,
         program.version,
         program.running ? 'running' : program.admin_status === 'disabled' ? 'disabled' : 'not running',
+        program.mode ?? '-',
         program.prog_id === undefined ? '-' : String(program.prog_id),
       ]),
     );
@@ -161,9 +163,14 @@ const PLAN_MARKS: Readonly<Record<string, readonly ['green' | 'yellow' | 'red' |
 /** What a command would do: each program with its mark, then the steps in their order. */
 export function renderPlan(plan: ReplyOf<'plan'>, style: Style): string[] {
   if (!plan.changes) return [`No changes: ${plan.host} is as the payload asks.`];
-  const programs = plan.outcomes.map(({ iface, direction, name, version, result }) => {
-    const [colour, sign] = PLAN_MARKS[result] ?? ['dim', '='];
-    return style(colour, `  ${sign} ${iface}/${direction}  ${name} ${version}  ${result}`);
+  const cells = plan.outcomes.map(({ iface, direction, name, version, result }) => [
+    `${iface}/${direction}`,
+    `${name} ${version}`,
+    result,
+  ]);
+  const programs = aligned(cells).map((line, index) => {
+    const [colour, sign] = PLAN_MARKS[plan.outcomes[index]?.result ?? ''] ?? ['dim', '='];
+    return style(colour, `  ${sign} ${harmless(line)}`);
   });
   const phase = (title: string, steps: ReplyOf<'plan'>['prepare']) =>
     steps.length === 0 ? [] : ['', style('bold', title), ...steps.map(({ text }) => `  ${harmless(text)}`)];

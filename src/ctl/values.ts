@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { MAX_STATS_MS } from '../messages/requests.js';
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 /** The longest that a Node timer takes. */
@@ -9,6 +10,13 @@ export function parseDuration(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text);
   const ms = match === null ? Number.NaN : Number(match[1]) * (UNITS[match[2] ?? 's'] ?? 0);
   if (!(ms > 0 && ms <= MAX_DURATION_MS)) throw new InvalidArgumentError('Expected a duration as 60s, 500ms or 2m.');
+  return ms;
+}
+
+/** How long runs are counted for one answer. In milliseconds, as the request takes it. */
+export function parseWindow(text: string): number {
+  const ms = Math.round(parseDuration(text));
+  if (ms < 1 || ms > MAX_STATS_MS) throw new InvalidArgumentError('Expected a duration from 1ms to 60s.');
   return ms;
 }
 

@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import { DIFFERENCE_KINDS } from '../domain/difference.js';
 import { DIRECTIONS } from '../domain/hook.js';
+import { XDP_RUN_MODES } from '../domain/observed.js';
 import { AgentError } from '../errors.js';
 import { ACK_STATUSES } from './ack.js';
 import { instant, parseMessage } from './reading.js';
@@ -11,6 +13,8 @@ import { hostDataSchema } from './snapshot.js';
  */
 
 const direction = z.enum(DIRECTIONS);
+
+const mode = z.exactOptional(z.enum(XDP_RUN_MODES)).describe('Where an attached XDP chain really runs');
 
 const nothing = z.strictObject({}).describe('No parameters');
 
@@ -39,6 +43,7 @@ const statusReply = z
         direction,
         attached: z.boolean(),
         kind: z.exactOptional(z.enum(['xdp', 'tcx', 'clsact'])),
+        mode,
         desired: z.int().describe('Enabled programs that are asked for'),
         running: z.int().describe('Programs that packets really pass, without the root'),
       }),
@@ -58,6 +63,7 @@ const runningProgram = z.object({
   seq_id: z.int(),
   admin_status: z.enum(['enabled', 'disabled']),
   running: z.boolean(),
+  mode,
   prog_id: z.exactOptional(z.int()),
   map_name: z.string().describe("The slot, '' without one"),
 });
@@ -65,6 +71,79 @@ const runningProgram = z.object({
 const programsReply = z
   .object({ host: z.string(), programs: z.array(runningProgram) })
   .describe('Every desired program and whether it runs, by interface, direction and position');
+
+/** The longest that runs are counted for one answer. */
+export const MAX_STATS_MS = 60_000;
+
+const chainsRequest = z.strictObject({
+  iface: z.exactOptional(z.string()).describe('Only the chains of this interface'),
+  stats_ms: z
+    .exactOptional(z.int().min(1).max(MAX_STATS_MS))
+    .describe('Have the kernel count the runs of programs for so long, and answer after that'),
+});
+
+const runs = z.object({
+  count: z.int().describe('Runs: one for each packet'),
+  time_ns: z.int().describe('Time of all runs together, of all CPUs, what was reached by tail calls included'),
+});
+
+const strand = z
+  .object({
+    attachment: z.exactOptional(
+      z.object({
+        kind: z.enum(['xdp', 'tcx', 'clsact']),
+        mode,
+        link_id: z.int().describe('0 for a clsact filter'),
+        attached: z.boolean().describe('False for a link that is still pinned, and that packets do not meet'),
+      }),
+    ),
+    members: z
+      .array(
+        z.object({
+          name: z.string(),
+          version: z.string().describe('With underscores for dots where no desired program says how it is written'),
+          root: z.boolean(),
+          prog_id: z.int(),
+          slot: z.exactOptional(
+            z.object({
+              map_id: z.int(),
+              next: z.int().nullable().describe('Id of the program that it names; null: empty'),
+            }),
+          ),
+        }),
+      )
+      .describe('Joined by their slots, in this order'),
+    runs: z.exactOptional(runs).describe('Of the first member, which the kernel runs itself, since it was loaded'),
+    recent_runs: z.exactOptional(runs).describe('Those of them within window_ms'),
+  })
+  .describe('What hangs at one link: the whole chain, unless programs without slot are in it');
+
+const chainsReply = z
+  .object({
+    host: z.string(),
+    known: z.boolean().describe('Whether what is desired is known; else nothing can differ from it'),
+    window_ms: z.exactOptional(z.number()).describe('How long runs were counted for this answer'),
+    hooks: z.array(
+      z.object({
+        iface: z.string(),
+        direction,
+        interface_present: z.boolean(),
+        strands: z.array(strand).describe('What packets pass, in this order; or would, if it were attached'),
+        desired: z.array(
+          z.object({
+            name: z.string(),
+            version: z.string(),
+            seq_id: z.int(),
+            admin_status: z.enum(['enabled', 'disabled']),
+          }),
+        ),
+        differences: z.array(
+          z.object({ kind: z.enum(DIFFERENCE_KINDS), programs: z.array(z.string()), text: z.string() }),
+        ),
+      }),
+    ),
+  })
+  .describe('The chains as the kernel has them, and how they differ from what is desired');
 
 const configReply = z
   .array(z.record(z.string(), z.unknown()))
@@ -93,7 +172,7 @@ const planReply = z
     prepare: z
       .array(stepSchema)
       .describe('Done beforehand; packets do not notice. Tried for this answer, and taken back'),
-    commit: z.array(stepSchema).describe('What packets notice'),
+    commit: z.array(stepSchema).describe('What packets notice, and then the companions'),
     cleanup: z.array(stepSchema),
     outcomes: z.array(
       z.object({ iface: z.string(), direction, name: z.string(), version: z.string(), result: z.string() }),
@@ -105,6 +184,7 @@ const planReply = z
 export const REQUESTS = {
   status: { request: nothing, reply: statusReply },
   programs: { request: programsRequest, reply: programsReply },
+  chains: { request: chainsRequest, reply: chainsReply },
   state: { request: nothing, reply: hostDataSchema },
   config: { request: nothing, reply: configReply },
   health: { request: nothing, reply: healthReply },

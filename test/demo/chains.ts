@@ -1,6 +1,8 @@
+import { type Box, drawBoxes } from '../../src/ctl/boxes.js';
+import type { Style } from '../../src/ctl/style.js';
 import type { Direction } from '../../src/domain/hook.js';
 import type { L3AFALLHOSTDATA, L3AFMetaData } from '../../src/messages/snapshot.js';
-import type { DrawnChain } from './drawing.js';
+import { WIDTH } from './drawing.js';
 import { slotTarget } from './kernel.js';
 import { HOST } from './payloads.js';
 import type { Stage } from './stage.js';
@@ -39,16 +41,18 @@ function memberOf({ Program, ProgID, ProgMapID }: L3AFMetaData): Member {
   return { name: String(Program.name), version: String(Program.version), programId: ProgID, slotId: ProgMapID };
 }
 
-export function drawnChain({ iface, direction, members }: Chain, highlighted?: number): DrawnChain {
-  return {
-    title: `${iface} ${direction}`,
-    members: members.map(({ name, version, programId, slotId }) => ({
+/** A picture of a chain as `l3afctl show` draws it. @param fresh id of the program that is to be seen at once */
+export function drawnChain({ iface, direction, members }: Chain, style: Style, fresh?: number): string[] {
+  const boxes = members.map(({ name, version, programId, slotId }, index): Box => {
+    return {
       title: name.endsWith('-root') ? name : `${name} ${version}`,
-      programId,
-      slotId,
-      highlighted: programId === highlighted,
-    })),
-  };
+      text: `prog ${programId}`,
+      foot: `slot ${slotId}`,
+      tone: programId === fresh ? 'new' : 'plain',
+      reachedBy: index > 0 ? 'slot' : undefined,
+    };
+  });
+  return [`${iface} ${direction}`, ...drawBoxes(boxes, style, WIDTH)];
 }
 
 /** Program ids of all chains, by hook and name: `xdpingress/port-drop`. */

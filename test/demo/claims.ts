@@ -1,5 +1,4 @@
 import { type Chain, changedNames, drawnChain, programIds, readChains, wrongSlots } from './chains.js';
-import { drawChain } from './drawing.js';
 import type { Narrator } from './narrator.js';
 import type { Stage } from './stage.js';
 
@@ -28,7 +27,7 @@ export async function claimOnlyMiddleReplaced(stage: Stage, tell: Narrator, befo
   const middle = 'xdpingress/port-drop';
   const [old, young] = [programIds(before).get(middle), programIds(after).get(middle)];
   const xdp = after.find(({ direction }) => direction === 'xdpingress');
-  if (xdp !== undefined) tell.lines([...drawChain(drawnChain(xdp, young), tell.style), '']);
+  if (xdp !== undefined) tell.lines([...drawnChain(xdp, tell.style, young), '']);
   const changed = changedNames(before, after);
   tell.claim(same(changed, [middle]), `only port-drop is another program now: ${old} → ${young}`, changed);
 }

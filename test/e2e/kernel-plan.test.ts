@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { parseReply } from '../../src/messages/requests.js';
+import { atTerminal, shell } from '../support/l3afctl.js';
 import { payloadProgram } from '../support/packages.js';
 import { Stage } from './support-stage.js';
 
 /*
  * The dry run: what it tells is what then happens, and it leaves the kernel as it was.
  */
+
+const YELLOW = '\u001b[33m';
 
 let stage: Stage;
 before(async () => {
@@ -52,6 +58,22 @@ test('a change of one program is one write to the slot before it', async () => {
     ['unchanged', 'updated', 'unchanged'],
   );
   assert.deepEqual(await stage.chain(), before);
+});
+
+test('a plan has colours at a terminal, and its steps in order for scripts', async () => {
+  const file = join(stage.stateDir, '..', 'payload.json');
+  await writeFile(file, JSON.stringify(stage.payload(chain('2.0'))));
+  const { natsUrl } = stage.agent;
+
+  const { out } = await atTerminal(`plan -f ${file}`, natsUrl);
+  const updated = out.split('\n').find((line) => line.includes('port-drop 2.0'));
+  assert.ok(updated?.startsWith(`${YELLOW}  ~ `), out);
+  const { out: json } = await shell(`l3afctl plan -f ${file} -o json`, { natsUrl });
+  const { prepare, commit, cleanup } = parseReply('plan', Buffer.from(json));
+  assert.deepEqual(
+    [...prepare, ...commit, ...cleanup].map(({ op }) => op),
+    ['fetch', 'load', 'link', 'link', 'grace', 'discard', 'prove'],
+  );
 });
 
 test('no changes is said plainly', async () => {

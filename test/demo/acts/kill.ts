@@ -1,7 +1,7 @@
+import { grouped } from '../../../src/ctl/table.js';
 import { readChains } from '../chains.js';
 import { claimSlots, claimUntouched } from '../claims.js';
 import { portCount, portDrop, rateLimit, tcCount, Watch } from '../counts.js';
-import { grouped } from '../drawing.js';
 import { duringTraffic } from '../flows.js';
 import type { Narrator } from '../narrator.js';
 import { SERVICE_PORT } from '../payloads.js';

@@ -1,8 +1,8 @@
+import { grouped } from '../../../src/ctl/table.js';
 import { readChains } from '../chains.js';
 import { claimUntouched, same } from '../claims.js';
 import { command } from '../commands.js';
 import { portCount, rateLimit, Watch } from '../counts.js';
-import { grouped } from '../drawing.js';
 import { duringTraffic } from '../flows.js';
 import type { Narrator } from '../narrator.js';
 import { chainPayload, SERVICE_PORT } from '../payloads.js';

@@ -146,19 +146,20 @@ describe('agents and programs', () => {
       seq_id: 1,
       admin_status: 'enabled' as const,
       running: true,
+      mode: 'generic' as const,
       prog_id: 42,
       map_name: '',
     };
-    const { prog_id: _, ...stopped } = { ...program, running: false };
+    const { prog_id: _, mode: __, ...stopped } = { ...program, running: false };
     const programs = [program, { ...stopped, admin_status: 'disabled' as const }, stopped];
     const lines = renderPrograms([{ host: 'web1', programs }], plain).slice(1);
 
     assert.deepEqual(
       lines.map((line) => line.split(/ {2,}/).slice(6)),
       [
-        ['running', '42'],
-        ['disabled', '-'],
-        ['not running', '-'],
+        ['running', 'generic', '42'],
+        ['disabled', '-', '-'],
+        ['not running', '-', '-'],
       ],
     );
   });

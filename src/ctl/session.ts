@@ -1,0 +1,50 @@
+import { Option } from 'commander';
+import { FleetClient } from '../client/fleet-client.js';
+import type { ExitCode } from './exit.js';
+import { type CommonOptions, connectOptions } from './options.js';
+import type { Style } from './style.js';
+import { parseDuration } from './values.js';
+
+/* What every command does with the fleet and the terminal. */
+
+/** Where output goes, so that tests can look at it. */
+export interface Terminal {
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+  readonly style: Style;
+  /** In columns. */
+  readonly width: number;
+}
+
+/** Is told the exit code of a command that was run. */
+export type Exit = (code: ExitCode) => void;
+
+export async function withClient<T>(options: CommonOptions, work: (client: FleetClient) => Promise<T>): Promise<T> {
+  const client = await FleetClient.connect(connectOptions(options));
+  try {
+    return await work(client);
+  } finally {
+    await client.close();
+  }
+}
+
+/** For people as `render` has it, for scripts as JSON. */
+export function print<T>(
+  value: T,
+  { output }: CommonOptions,
+  { out, style }: Terminal,
+  render: (value: T, style: Style) => string[],
+): void {
+  const lines = output === 'json' ? [JSON.stringify(value, undefined, 2)] : render(value, style);
+  out(lines.map((line) => `${line}\n`).join(''));
+}
+
+export function durationOption(description: string, initial: string): Option {
+  return new Option('--timeout <duration>', description)
+    .default(parseDuration(initial), initial)
+    .argParser(parseDuration);
+}
+
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

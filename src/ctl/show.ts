@@ -1,0 +1,134 @@
+import type { ReplyOf } from '../messages/requests.js';
+import { type Box, drawBoxes } from './boxes.js';
+import { harmless, type Style } from './style.js';
+import { grouped, indent } from './table.js';
+
+type Chains = ReplyOf<'chains'>;
+type Hook = Chains['hooks'][number];
+type Strand = Hook['strands'][number];
+type Member = Strand['members'][number];
+type Runs = NonNullable<Strand['runs']>;
+
+const HOOK_INDENT = 2;
+const CHAIN_INDENT = 4;
+
+/**
+ * The chains of hosts as pictures: for each hook how it is attached, what packets pass, and in red what is not as desired.
+ *
+ * @param width columns of the terminal
+ */
+export function renderChains(list: readonly Chains[], style: Style, width: number): string[] {
+  const hosts = list
+    .toSorted((a, b) => (a.host < b.host ? -1 : 1))
+    .flatMap((chains, index) => [...(index === 0 ? [] : ['']), ...renderHost(chains, style, width)]);
+  const strands = list.flatMap(({ hooks }) => hooks.flatMap((hook) => hook.strands));
+  const asked = list.some(({ window_ms: window }) => window !== undefined);
+  const counted = strands.some(({ runs }) => runs !== undefined && runs.count > 0);
+  const hint = !asked && !counted && strands.some(({ attachment }) => attachment?.attached === true) ? ['', HINT] : [];
+  return [...hosts, ...hint.map((line) => style('dim', line))];
+}
+
+const HINT = 'No packets are counted: the kernel counts while l3afctl show --stats 2s asks it to, or run_stats is on.';
+
+function renderHost(chains: Chains, style: Style, width: number): string[] {
+  const unknown = chains.known ? [] : [style('yellow', 'What is desired is not known until the next deploy says it.')];
+  const hooks = chains.hooks.flatMap((hook) => ['', ...renderHook(hook, chains, style, width)]);
+  const none = chains.hooks.length === 0 ? ['No chains.'] : [];
+  return [style('bold', harmless(chains.host)), ...indent([...unknown, ...none], HOOK_INDENT), ...hooks];
+}
+
+function renderHook(hook: Hook, chains: Chains, style: Style, width: number): string[] {
+  const { iface, direction, desired, differences } = hook;
+  const where = style('bold', `${harmless(iface)} ${direction}`);
+  const disabled = desired
+    .filter((program) => program.admin_status === 'disabled' && !has(hook, program.name))
+    .map(({ name, version }) => `${harmless(name)} ${harmless(version)}`);
+  return [
+    ...indent([[hookMark(hook, chains.known, style), where, attachmentText(hook, style)].join('  ')], HOOK_INDENT),
+    ...indent(
+      [
+        ...drawBoxes(boxesOf(hook), style, width - CHAIN_INDENT),
+        ...runsText(hook, chains.window_ms).map((line) => style('dim', line)),
+        ...(disabled.length === 0 ? [] : [style('dim', `disabled: ${disabled.join(', ')}`)]),
+        ...differences.map(({ text }) => style('red', `✖ ${harmless(text)}`)),
+      ],
+      CHAIN_INDENT,
+    ),
+  ];
+}
+
+function hookMark({ differences }: Hook, known: boolean, style: Style): string {
+  if (!known) return style('yellow', '?');
+  return differences.length === 0 ? style('green', '✔') : style('red', '✖');
+}
+
+function attachmentText({ strands, interface_present: present }: Hook, style: Style): string {
+  if (!present) return style('red', 'no such interface');
+  const attachments = strands.flatMap(({ attachment }) => attachment ?? []);
+  if (attachments.length === 0) return style('red', 'not attached');
+  return attachments
+    .map(({ kind, mode, link_id: link, attached }) => {
+      const where = mode === undefined ? kind : `${kind} ${mode}`;
+      const how = kind === 'clsact' ? 'clsact filter' : `${where} link ${link}`;
+      return attached ? style('dim', how) : style('red', `${how}, detached`);
+    })
+    .join(style('dim', ', '));
+}
+
+function boxesOf(hook: Hook): Box[] {
+  const { strands, desired, differences } = hook;
+  const wrong = new Set(differences.flatMap(({ programs }) => programs));
+  const standing = strands.flatMap(({ members }, at) => [
+    ...members.map((member, index): Box => {
+      const { name, version, root, prog_id: id, slot } = member;
+      return {
+        title: harmless(root ? name : `${name} ${version}`),
+        text: `prog ${id}`,
+        foot: slot === undefined ? '' : `slot ${slot.map_id}`,
+        tone: wrong.has(name) ? 'wrong' : 'plain',
+        reachedBy: index > 0 ? 'slot' : at > 0 ? 'order' : undefined,
+      };
+    }),
+    ...strayBox(members),
+  ]);
+  const missing = desired
+    .filter(({ name, admin_status: status }) => status === 'enabled' && !has(hook, name))
+    .map(({ name, version }) => lost(harmless(`${name} ${version}`), 'missing', undefined));
+  return [...standing, ...missing];
+}
+
+/** What the last slot names, if it is not empty: packets go where they should not. */
+function strayBox(members: readonly Member[]): Box[] {
+  const next = members.at(-1)?.slot?.next ?? null;
+  if (next === null) return [];
+  const again = members.find(({ prog_id: id }) => id === next);
+  return [lost(again === undefined ? 'not ours' : `${harmless(again.name)} again`, `prog ${next}`, 'slot')];
+}
+
+function lost(title: string, text: string, reachedBy: Box['reachedBy']): Box {
+  return { title, text, foot: '', tone: 'wrong', reachedBy };
+}
+
+function has({ strands }: Hook, name: string): boolean {
+  return strands.some(({ members }) => members.some((member) => member.name === name));
+}
+
+/** `12,345 packets counted, 151 ns each`, and with a window first what came within it: a line for each strand. */
+function runsText({ strands }: Hook, windowMs: number | undefined): string[] {
+  return strands.flatMap(({ members, runs, recent_runs: recent }) => {
+    if (runs === undefined || (runs.count === 0 && windowMs === undefined)) return [];
+    const whose = strands.length === 1 ? '' : `from ${harmless(members[0]?.name ?? '')} on: `;
+    const total = `${packets(runs.count)} counted`;
+    if (recent === undefined || windowMs === undefined) return [`${whose}${total}${timeEach(runs)}`];
+    const rate = Math.round((recent.count / windowMs) * 1000);
+    return [`${whose}${packets(rate)}/s${timeEach(recent)}; ${total}`];
+  });
+}
+
+function packets(count: number): string {
+  return `${grouped(count)} ${count === 1 ? 'packet' : 'packets'}`;
+}
+
+function timeEach({ count, time_ns: time }: Runs): string {
+  return count === 0 ? '' : `, ${grouped(Math.round(time / count))} ns each through the chain`;
+}

@@ -1,0 +1,26 @@
+import type { RunStats } from '../datapath.js';
+import { check, EPERM, kernelError } from './errno.js';
+import { Fd, tryOpenPin } from './fd.js';
+import { libbpf } from './ffi.js';
+import { programRuns } from './info.js';
+
+/** The only member of `enum bpf_stats_type`. */
+const BPF_STATS_RUN_TIME = 0;
+
+/** See `Datapath.runStats`. */
+export function runStats(programPins: readonly string[]): ReadonlyMap<string, RunStats> {
+  const stats = new Map<string, RunStats>();
+  for (const pin of programPins) {
+    using program = tryOpenPin(pin);
+    if (program !== undefined) stats.set(pin, programRuns(program.number));
+  }
+  return stats;
+}
+
+/** See `Datapath.countRuns`: the kernel counts for as long as this descriptor, or another such, is open (bpf(2), BPF_ENABLE_STATS). */
+export function countRuns(): Disposable {
+  const failed = 'Cannot have the kernel count the runs of programs';
+  const result = libbpf().bpf_enable_stats(BPF_STATS_RUN_TIME);
+  if (result === -EPERM) throw kernelError(`${failed}: that takes CAP_SYS_ADMIN`, result, 'NO_PRIVILEGE');
+  return new Fd(check(result, failed));
+}

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { type Ran, shell } from '../support/l3afctl.js';
+import { PROJECT_ROOT } from '../support/project.js';
+import { blocksIn, commandsIn } from '../support/readme.js';
+import { DISCARD_PORT, eventually, Stage } from './support-stage.js';
+
+/*
+ * The plans and pictures in README.md are what its commands give, run one after the other on a real kernel. Only the interface, the
+ * folders, and numbers that differ from run to run are taken for those of the README.
+ */
+
+const SHOWN = commandsIn('Plan and show');
+const README = { iface: 'lab0', bpffs: '/sys/fs/bpf', repository: '/tmp/l3af-repo' };
+
+let stage: Stage;
+/** A folder in which the commands find what they find in the project's. */
+let folder: string;
+
+before(async () => {
+  // The platform has none of the stage's own packages, so that those of the README are found, under `any`.
+  const env = { L3AF_RECONCILE_INTERVAL: '1h', L3AF_PLATFORM: 'readme' };
+  stage = await Stage.open({ host: 'web1', env });
+  folder = await mkdtemp(join(tmpdir(), 'l3af-readme-'));
+  await symlink(join(PROJECT_ROOT, 'native'), join(folder, 'native'));
+  const examples = join(folder, 'deploy', 'examples');
+  await mkdir(examples, { recursive: true });
+  for (const name of await readdir(join(PROJECT_ROOT, 'deploy', 'examples'))) {
+    const text = await readFile(join(PROJECT_ROOT, 'deploy', 'examples', name), 'utf8');
+    await writeFile(join(examples, name), text.replaceAll(README.iface, stage.bed.iface));
+  }
+  const pack = blocksIn('1. Packages', 'sh').find((block) => block.startsWith('pack()')) ?? '';
+  const { code, error } = await run(pack);
+  assert.equal(code, 0, error);
+});
+
+after(async () => {
+  await stage.close();
+  await rm(folder, { recursive: true });
+});
+
+test('README.md has the six plans, and what is shown', () => {
+  const [plans, pictures] = ['plan', 'show'].map((word) =>
+    SHOWN.filter(({ command }) => command.includes(`l3afctl ${word}`)),
+  );
+
+  assert.ok(plans!.length >= 6 && pictures!.length >= 2, SHOWN.map(({ command }) => command).join('\n'));
+});
+
+for (const [index, { command, output }] of SHOWN.entries()) {
+  // What says nothing is looked at together with what comes next.
+  if (output.length === 0) continue;
+  const silent = SHOWN[index - 1]?.output.length === 0 ? [SHOWN[index - 1]!.command] : [];
+  test(`README.md tells what this does: ${command}`, async () => {
+    const traffic = command.includes('--stats') ? await stage.startTraffic(DISCARD_PORT, 5_000) : undefined;
+    const cut = output.findIndex((line) => line.trim() === '…');
+    const expected = (cut === -1 ? output : output.slice(0, cut)).map(still);
+    const actual = async () => {
+      const { out, error } = await run([...silent, command].join('\n'));
+      const lines = likeReadme(`${out}${error}`).split('\n').slice(0, -1);
+      return (cut === -1 ? lines : lines.slice(0, cut)).map(still);
+    };
+
+    // Damage may be repaired before it is looked at: a change to whichever interface wakes the agent.
+    const isRight = (lines: readonly string[]) => silent.length === 0 || lines.join('\n') === expected.join('\n');
+    assert.deepEqual(await eventually(actual, isRight, `expected ${expected.join('\n')}`), expected);
+    await traffic?.stop();
+  });
+}
+
+/** Runs what the README says, on this test's interface and folders. */
+function run(command: string): Promise<Ran> {
+  const here = command
+    .replaceAll(README.repository, stage.repository)
+    .replaceAll(README.bpffs, stage.bpffs)
+    .replaceAll(README.iface, stage.bed.iface);
+  return shell(here, { natsUrl: stage.agent.natsUrl, cwd: folder });
+}
+
+function likeReadme(output: string): string {
+  return output.replaceAll(stage.bed.iface, README.iface).replaceAll(stage.bpffs, README.bpffs);
+}
+
+/** Without what no two runs have in common: ids, digests, times, rates, and the widths that follow from them. */
+function still(line: string): string {
+  return line
+    .replaceAll(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, '<id>')
+    .replaceAll(/\b[0-9a-f]{16}\b/g, '<digest>')
+    .replaceAll(/\b(prog|slot|link|program) \d+/g, '$1 <number>')
+    .replaceAll(/[\d,]+(?= (ms|ns|packets?)\b)/g, '<number>')
+    .replaceAll(/ packets?\b/g, ' packets')
+    .replaceAll(/─+/g, '─')
+    .replaceAll(/ +/g, ' ');
+}
