@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { z } from 'zod';
+import { ROOT_SETTINGS } from './config-roots.js';
 import type { SettingNames } from './config-sources.js';
 import * as value from './config-values.js';
 
@@ -148,6 +149,13 @@ const TABLE = {
     absent: 'codename of the distribution',
     example: 'bookworm',
   },
+  companion_log_dir: {
+    schema: value.path.optional(),
+    placeholder: 'dir',
+    description: 'where companions may write logs of their own; handed to them as --log-dir',
+    absent: 'none: what they print goes to the log',
+    example: '/var/log/l3af',
+  },
   chaining: {
     schema: value.yesOrNo,
     placeholder: 'bool',
@@ -172,6 +180,13 @@ const TABLE = {
     description: 'how TC attaches: by TCX link, by clsact filter, or TCX where the kernel has it',
     default: 'auto',
   },
+  run_stats: {
+    schema: value.yesOrNo,
+    placeholder: 'bool',
+    description: 'have the kernel count packets and time of every BPF program of the machine; costs 20 ns a run',
+    default: 'false',
+  },
+  ...ROOT_SETTINGS,
   metrics_addr: {
     schema: value.listenAddress,
     placeholder: 'address',

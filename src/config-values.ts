@@ -106,6 +106,22 @@ export const hostId = matching(
   (text) => HOST_TOKEN.test(text) && text !== EVERY_HOST,
 );
 
+/** The name of a folder of a package repository. The form of payloads, for names and versions alike. */
+export const segment = matching(
+  'letters, digits, ".", "_" and "-", without ".."',
+  (text) => /^[A-Za-z0-9][\w.-]{0,62}$/.test(text) && !text.includes('..'),
+);
+
+/** The name of a file within a package. */
+export const fileName = matching('the plain name of a file', (text) => /^\w[\w.+~-]{0,254}$/.test(text));
+
+export const artifact = matching('a plain file name that ends in .tar.gz, .tgz or .zip', (text) =>
+  /^\w[\w.+~-]{0,240}\.(tar\.gz|tgz|zip)$/.test(text),
+);
+
+/** The name of a function or a map in an object file. */
+export const symbol = matching('a name as C has them', (text) => /^[A-Za-z_]\w{0,62}$/.test(text));
+
 /** A directory's name in package paths. */
 export const platform = matching('letters, digits, ".", "_" and "-"', (text) => /^[A-Za-z0-9][\w.-]*$/.test(text));
 

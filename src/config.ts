@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { rootContradictions } from './config-roots.js';
 import { type Config, camelCase, DEFINITIONS, type Definition, SETTINGS } from './config-settings.js';
 import { fromEnvironment, fromFile, fromFlags, type Given, type SourceKind } from './config-sources.js';
 import { AgentError } from './errors.js';
@@ -41,6 +42,7 @@ export function loadConfig(input: ConfigInput): EffectiveConfig {
     else if (origin !== undefined) problems.push(wrongValue(name, definition, origin, parsed.error));
   }
   problems.push(...contradictions(origins));
+  problems.push(...rootContradictions((name) => (origins.get(name)?.source ?? 'default') !== 'default'));
   if (problems.length > 0) throw invalid(problems);
   return { config: values as Config, origins };
 }

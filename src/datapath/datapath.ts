@@ -1,6 +1,6 @@
 import type { Hook } from '../domain/hook.js';
 import type { Observed } from '../domain/observed.js';
-import type { MapArgs } from '../domain/program.js';
+import type { Fill, Place } from '../domain/step.js';
 
 /**
  * The kernel as the agent sees it: few verbs, each addressed by pin path. `libbpf/` drives the real one, `memory.ts` imitates it
@@ -28,23 +28,46 @@ export interface Datapath {
   setSlot(slotPin: string, programPin: string | null): Promise<void>;
 
   /**
-   * Attaches a pinned program to a hook and pins the link. Idempotent when that program is already attached by that link.
+   * Attaches a pinned program to a hook and pins the link. Idempotent when that program is already attached by that link. Several at one
+   * hook are possible only where {@link ordersLinks}; each of them is another program.
    *
+   * @param place among our own links there; none: behind everything that is there
    * @throws AgentError INTERFACE_NOT_FOUND, HOOK_OCCUPIED naming the foreign program, ATTACH_FAILED
    */
-  attach(hook: Hook, programPin: string, linkPin: string): Promise<void>;
+  attach(hook: Hook, programPin: string, linkPin: string, place?: Place | null): Promise<void>;
 
-  /** Replaces the attached program atomically and moves the link's pin. */
+  /** Whether TC programs are attached by TCX links, of which a hook can have several, in an order that the kernel keeps. */
+  ordersLinks(): boolean;
+
+  /** Replaces the attached program atomically and moves the link's pin. Idempotent when the link is at `to` already. */
   retarget(hook: Hook, from: LinkRef, to: LinkRef): Promise<void>;
 
   /** Detaches and unpins; what is gone already is no error. Foreign programs and filters are never touched. */
   detach(hook: Hook, linkPin: string): Promise<void>;
 
-  /** Applies a change to a map, all or nothing, and returns the change that takes it back. */
-  writeMap(pin: string, change: MapChange): Promise<MapChange>;
+  /** Applies a change to a map, all or nothing. */
+  writeMap(pin: string, change: MapChange): Promise<void>;
+
+  /** The change that would bring a map back to what it is now, were a change applied to it. */
+  inverseOf(pin: string, change: MapChange): Promise<MapChange>;
 
   /** The value under a key, raw; undefined if there is none. Per-CPU maps give one value per possible CPU, concatenated. */
   readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined>;
+
+  /**
+   * What the kernel has counted of each pinned program, by its pin, since the program was loaded; without those that are gone. It counts
+   * only while it is told to (see {@link countRuns}), and only what it runs itself: the run of an attached program includes all that it
+   * calls by tail calls, and those programs are not counted (`bpf_prog_run` in include/linux/filter.h).
+   */
+  runStats(programPins: readonly string[]): Promise<ReadonlyMap<string, RunStats>>;
+
+  /**
+   * Has the kernel count the runs of all programs on the machine, ours and others', until what is returned is disposed of or the process
+   * ends. Costs each run about 20 ns.
+   *
+   * @throws AgentError NO_PRIVILEGE without CAP_SYS_ADMIN
+   */
+  countRuns(): Promise<Disposable>;
 
   /** Makes `path` a further name of the object pinned at `pin`, atomically replacing what had the name. */
   publish(pin: string, path: string): Promise<void>;
@@ -56,18 +79,45 @@ export interface Datapath {
   grace(): Promise<void>;
 
   /**
-   * Unpins everything below a generation's directory and waits until the kernel has let go of the program.
+   * Pins again what a running program has lost the pins of: the program, and maps that it uses.
    *
-   * @throws AgentError LEFTOVER naming what still exists
+   * @throws AgentError KERNEL where the program is gone or does not use such a map
    */
-  discard(dir: string, programId: number | undefined): Promise<void>;
+  repin(dir: string, programId: number, mapIds: readonly number[]): Promise<void>;
+
+  /** Unpins everything below a generation's directory; what is gone already is no error. */
+  discard(dir: string): Promise<void>;
+
+  /**
+   * Waits until the kernel has let go of all of these, which nobody of us holds any more.
+   *
+   * @throws AgentError LEFTOVER naming what still exists, and who holds it
+   */
+  proveGone(ids: KernelIds): Promise<void>;
 
   close(): Promise<void>;
+}
+
+/** How XDP is asked to attach: in the driver, in the stack, or in the driver if it can. */
+export type XdpMode = 'auto' | 'native' | 'generic';
+
+/** Ids of objects in the kernel. */
+export interface KernelIds {
+  readonly programs: readonly number[];
+  readonly maps: readonly number[];
+  readonly links: readonly number[];
 }
 
 export interface LinkRef {
   readonly program: string;
   readonly link: string;
+}
+
+/** `run_cnt` and `run_time_ns` of `struct bpf_prog_info`; beyond 2^53 rounded. */
+export interface RunStats {
+  readonly count: number;
+  /** Nanoseconds, of all CPUs together. */
+  readonly timeNs: number;
 }
 
 export interface LoadRequest {
@@ -83,7 +133,7 @@ export interface LoadRequest {
   /** Maps to take from elsewhere instead of creating them: map name to pin. */
   readonly share: readonly { readonly map: string; readonly pin: string }[];
   /** Entries to write before the program is pinned. */
-  readonly fill: readonly MapArgs[];
+  readonly fill: readonly Fill[];
 }
 
 /** Keys and values are raw bytes in hexadecimal. */

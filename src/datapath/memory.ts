@@ -1,24 +1,20 @@
-import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { type Hook, hookKey, sameHook } from '../domain/hook.js';
+import { type Hook, hookKey, programKind, sameHook } from '../domain/hook.js';
 import { encodeMapArgs } from '../domain/mapvalue.js';
 import type { Attachment, Generation, MapInfo, Observed, ObservedHook } from '../domain/observed.js';
 import { ifaceOfSegment, mapPin, mapSegment, parseGenerationName, programPin, slotPin } from '../domain/pins.js';
+import type { Place } from '../domain/step.js';
 import { AgentError } from '../errors.js';
-import type { Datapath, LinkRef, LoadRequest, MapChange } from './datapath.js';
-import { type DeclaredMap, readObjectFile } from './object.js';
+import type { Datapath, KernelIds, LinkRef, LoadRequest, MapChange, RunStats, XdpMode } from './datapath.js';
+import { changeMap, infoOf, inverseOfChange, type MemoryMap, shapeOf } from './memory-map.js';
+import { openObjectFile } from './object.js';
 
 const BPF_MAP_TYPE_PROG_ARRAY = 3;
-
-interface MemoryMap {
-  readonly id: number;
-  readonly declared: DeclaredMap;
-  readonly entries: Map<string, string>;
-}
 
 interface MemoryProgram {
   readonly id: number;
   readonly hook: Hook;
+  /** The data maps that it uses, pinned or not. */
+  readonly maps: readonly MemoryMap[];
 }
 
 interface MemoryLink {
@@ -31,6 +27,8 @@ export interface MemoryDatapathOptions {
   readonly bpffs: string;
   /** Interfaces that exist, by name; the map may change while the datapath is in use. */
   readonly interfaces: ReadonlyMap<string, number>;
+  /** How XDP attaches; `auto` when absent. Every driver here can run it. */
+  readonly xdp?: XdpMode;
 }
 
 /**
@@ -42,6 +40,8 @@ export class MemoryDatapath implements Datapath {
   readonly kind = 'memory';
   readonly #options: MemoryDatapathOptions;
   readonly #pins = new Map<string, MemoryProgram | MemoryMap | MemoryLink>();
+  /** In the order in which packets meet them. */
+  readonly #links: MemoryLink[] = [];
   #lastId = 0;
 
   constructor(options: MemoryDatapathOptions) {
@@ -57,6 +57,7 @@ export class MemoryDatapath implements Datapath {
     };
     const publicMaps = new Map<string, number>();
     const mapsByDir = this.#mapsByDir();
+    const paths = new Map<MemoryLink, string>();
     for (const [path, object] of this.#pins) {
       const inside = this.#segments(path);
       if (inside[0] === 'progs' && inside.at(-1) === 'prog') {
@@ -65,17 +66,22 @@ export class MemoryDatapath implements Datapath {
         if (generation !== undefined)
           at(generation.hook).generations = [...at(generation.hook).generations, generation];
       } else if ('programId' in object) {
-        at(object.hook).attachments = [...at(object.hook).attachments, this.#attachment(path, object)];
+        paths.set(object, path);
       } else if (inside[0] !== 'progs') {
         publicMaps.set(path, object.id);
       }
+    }
+    for (const link of this.#links) {
+      const path = paths.get(link);
+      if (path === undefined) continue;
+      at(link.hook).attachments = [...at(link.hook).attachments, this.#attachment(path, link)];
     }
     return { hooks: [...hooks.values()], interfaces: new Map(this.#options.interfaces), publicMaps };
   }
 
   async load(request: LoadRequest): Promise<void> {
     const { hook, dir, objectPath, entryFunction, slotMap, share, fill } = request;
-    const object = readObjectFile(await readObject(objectPath));
+    const object = await openObjectFile(objectPath);
     if (!object.programs.includes(entryFunction)) {
       const there = object.programs.join(', ') || 'none';
       throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has no function ${entryFunction}; it has ${there}`);
@@ -84,6 +90,8 @@ export class MemoryDatapath implements Datapath {
     if (slotMap !== '' && (slot?.type !== BPF_MAP_TYPE_PROG_ARRAY || slot.maxEntries !== 1)) {
       throw new AgentError('SLOT_INVALID', `${slotMap} is not a PROG_ARRAY with one entry in this object`);
     }
+    const missing = share.find(({ map }) => !object.maps.some(({ name }) => mapSegment(name) === mapSegment(map)));
+    if (missing !== undefined) throw new AgentError('MAP_NOT_FOUND', `The object has no map ${missing.map} to share`);
     const maps = object.maps
       .filter(({ name, type }) => name !== slotMap && type !== BPF_MAP_TYPE_PROG_ARRAY)
       .map((declared): MemoryMap => {
@@ -91,14 +99,17 @@ export class MemoryDatapath implements Datapath {
         if (source !== undefined) return this.#map(source.pin);
         return { id: this.#nextId(), declared, entries: new Map() };
       });
-    for (const args of fill) {
+    const changes = fill.map((args) => {
       const map = maps.find(({ declared }) => declared.name === args.name);
       if (map === undefined) {
-        throw new AgentError('MAP_NOT_FOUND', `The object has no map ${args.name}`, { path: 'map_args' });
+        const there = maps.map(({ declared }) => declared.name).join(', ') || 'none';
+        const message = `The object has no map ${args.name}; it has ${there}`;
+        throw new AgentError('MAP_NOT_FOUND', message, { path: `${args.path}.name` });
       }
-      for (const { key, value } of encodeMapArgs(infoOf(map), args, 'map_args')) map.entries.set(key, value);
-    }
-    this.#pins.set(programPin(dir), { id: this.#nextId(), hook });
+      return { map, set: encodeMapArgs(shapeOf(map.declared), args, args.path) };
+    });
+    for (const { map, set } of changes) changeMap(map, { set, remove: [] });
+    this.#pins.set(programPin(dir), { id: this.#nextId(), hook, maps });
     if (slot !== undefined) {
       this.#pins.set(slotPin(dir), { id: this.#nextId(), declared: slot, entries: new Map() });
     }
@@ -111,22 +122,33 @@ export class MemoryDatapath implements Datapath {
     else entries.set('next', String(this.#program(program).id));
   }
 
-  async attach(hook: Hook, program: string, link: string): Promise<void> {
+  async attach(hook: Hook, program: string, link: string, place: Place | null = null): Promise<void> {
     if (!this.#options.interfaces.has(hook.iface)) {
       throw new AgentError('INTERFACE_NOT_FOUND', `This host has no interface ${hook.iface}`);
     }
     const { id } = this.#program(program);
-    const holder = [...this.#pins].find(
-      ([path, object]) => path !== link && 'programId' in object && sameHook(object.hook, hook),
-    );
-    if (holder !== undefined) throw new AgentError('HOOK_OCCUPIED', `${hookKey(hook)} is held by ${holder[0]}`);
-    const standing = this.#pins.get(link);
-    if (standing !== undefined && 'programId' in standing) standing.programId = id;
-    else this.#pins.set(link, { id: this.#nextId(), hook, programId: id });
+    const standing = this.#pins.get(link) as MemoryLink | undefined;
+    const others = this.#links.filter((other) => other !== standing && sameHook(other.hook, hook));
+    const holder = programKind(hook.direction) === 'xdp' ? others[0] : others.find(({ programId }) => programId === id);
+    if (holder !== undefined) {
+      throw new AgentError('HOOK_OCCUPIED', `${hookKey(hook)} is held by program ${holder.programId}`);
+    }
+    if (standing !== undefined) {
+      standing.programId = id;
+      return;
+    }
+    const at = place === null ? this.#links.length : this.#indexOf(place);
+    const attached = { id: this.#nextId(), hook, programId: id };
+    this.#links.splice(at, 0, attached);
+    this.#pins.set(link, attached);
+  }
+
+  ordersLinks(): boolean {
+    return true;
   }
 
   async retarget(_hook: Hook, from: LinkRef, to: LinkRef): Promise<void> {
-    const link = this.#pins.get(from.link) as MemoryLink | undefined;
+    const link = (this.#pins.get(from.link) ?? this.#pins.get(to.link)) as MemoryLink | undefined;
     if (link === undefined) throw new AgentError('KERNEL', `There is no link at ${from.link}`);
     link.programId = this.#program(to.program).id;
     this.#pins.delete(from.link);
@@ -134,24 +156,31 @@ export class MemoryDatapath implements Datapath {
   }
 
   async detach(_hook: Hook, link: string): Promise<void> {
+    const standing = this.#links.indexOf(this.#pins.get(link) as MemoryLink);
+    if (standing !== -1) this.#links.splice(standing, 1);
     this.#pins.delete(link);
   }
 
-  async writeMap(pin: string, change: MapChange): Promise<MapChange> {
-    const { entries } = this.#map(pin);
-    const touched = [...change.set.map(({ key }) => key), ...change.remove];
-    const inverse = {
-      set: touched.flatMap((key) => (entries.has(key) ? [{ key, value: entries.get(key)! }] : [])),
-      remove: touched.filter((key) => !entries.has(key)),
-    };
-    for (const { key, value } of change.set) entries.set(key, value);
-    for (const key of change.remove) entries.delete(key);
-    return inverse;
+  async writeMap(pin: string, change: MapChange): Promise<void> {
+    changeMap(this.#map(pin), change);
+  }
+
+  async inverseOf(pin: string, change: MapChange): Promise<MapChange> {
+    return inverseOfChange(this.#map(pin), change);
   }
 
   async readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined> {
     const value = this.#map(pin).entries.get(Buffer.from(key).toString('hex'));
     return value === undefined ? undefined : Buffer.from(value, 'hex');
+  }
+
+  /** Nothing runs, so nothing is counted. */
+  async runStats(programPins: readonly string[]): Promise<ReadonlyMap<string, RunStats>> {
+    return new Map(programPins.filter((pin) => this.#pins.has(pin)).map((pin) => [pin, { count: 0, timeNs: 0 }]));
+  }
+
+  async countRuns(): Promise<Disposable> {
+    return { [Symbol.dispose]: () => undefined };
   }
 
   async publish(pin: string, path: string): Promise<void> {
@@ -164,6 +193,24 @@ export class MemoryDatapath implements Datapath {
 
   async grace(): Promise<void> {}
 
+  async repin(dir: string, programId: number, mapIds: readonly number[]): Promise<void> {
+    const program = this.#program(programPin(dir));
+    const maps = program.maps.filter(({ id }) => mapIds.includes(id));
+    if (program.id !== programId || maps.length < mapIds.length) {
+      throw new AgentError('KERNEL', `Program ${programId} of ${dir} is gone, or does not use such maps`);
+    }
+    for (const map of maps) this.#pins.set(mapPin(dir, map.declared.name), map);
+  }
+
+  /** What is pinned nowhere is gone. */
+  async proveGone({ programs, maps, links }: KernelIds): Promise<void> {
+    const ids = new Set([...programs, ...maps, ...links]);
+    const left = [...this.#pins].filter(([, { id }]) => ids.has(id));
+    if (left.length === 0) return;
+    const words = left.map(([path, { id }]) => `${id} is held by the pin ${path}`);
+    throw new AgentError('LEFTOVER', words.join('; '));
+  }
+
   async discard(dir: string): Promise<void> {
     for (const path of [...this.#pins.keys()]) {
       if (path.startsWith(`${dir}/`)) this.#pins.delete(path);
@@ -174,12 +221,15 @@ export class MemoryDatapath implements Datapath {
 
   /** The data maps of each generation. */
   #mapsByDir(): ReadonlyMap<string, readonly MapInfo[]> {
-    const found = [...this.#pins].flatMap(([path, map]) => {
-      const [, dir, name] = /^(.+)\/maps\/([^/]+)$/.exec(path) ?? [];
-      return dir === undefined || name === undefined ? [] : [{ dir, info: { ...infoOf(map as MemoryMap), name } }];
-    });
     const byDir = new Map<string, MapInfo[]>();
-    for (const { dir, info } of found) byDir.set(dir, [...(byDir.get(dir) ?? []), info]);
+    for (const [path, map] of this.#pins) {
+      const [end, start] = [path.lastIndexOf('/'), path.lastIndexOf('/maps/')];
+      if (start === -1 || start + '/maps'.length !== end) continue;
+      const dir = path.slice(0, start);
+      const maps = byDir.get(dir) ?? [];
+      byDir.set(dir, maps);
+      maps.push({ ...infoOf(map as MemoryMap), name: path.slice(end + 1) });
+    }
     return byDir;
   }
 
@@ -189,6 +239,8 @@ export class MemoryDatapath implements Datapath {
     if (parsed === undefined) return undefined;
     const slot = this.#pins.get(slotPin(dir)) as MemoryMap | undefined;
     const next = slot?.entries.get('next');
+    const program = this.#program(programPin(dir));
+    const lost = program.maps.filter(({ id }) => !maps.some((map) => map.id === id)).map(({ id }) => id);
     return {
       hook: { iface: ifaceOfSegment(iface!), direction: parsed.direction },
       name: name!,
@@ -196,16 +248,25 @@ export class MemoryDatapath implements Datapath {
       digest: parsed.digest,
       serial: parsed.serial,
       dir,
-      programId: this.#program(programPin(dir)).id,
+      programId: program.id,
       slot: slot === undefined ? undefined : { mapId: slot.id, next: next === undefined ? null : Number(next) },
       maps,
+      ...(lost.length > 0 && { unpinned: { program: false, maps: lost } }),
     };
   }
 
   #attachment(path: string, link: MemoryLink): Attachment {
     const attached = this.#options.interfaces.has(link.hook.iface);
-    const kind = link.hook.direction === 'xdpingress' ? 'xdp' : 'tcx';
-    return { kind, linkPin: path, linkId: link.id, programId: link.programId, attached };
+    const common = { linkPin: path, linkId: link.id, programId: link.programId, attached };
+    if (link.hook.direction !== 'xdpingress') return { kind: 'tcx', ...common };
+    const mode = this.#options.xdp === 'generic' ? 'generic' : 'native';
+    return { kind: 'xdp', ...common, ...(attached && { mode }) };
+  }
+
+  #indexOf({ side, link }: Place): number {
+    const index = this.#links.indexOf(this.#pins.get(link) as MemoryLink);
+    if (index === -1) throw new AgentError('ATTACH_FAILED', `There is no link at ${link} to attach next to`);
+    return side === 'behind' ? index + 1 : index;
   }
 
   #segments(path: string): string[] {
@@ -220,31 +281,12 @@ export class MemoryDatapath implements Datapath {
 
   #program(pin: string): MemoryProgram {
     const object = this.#pins.get(pin);
-    if (object === undefined || 'entries' in object) throw new AgentError('KERNEL', `No program is pinned at ${pin}`);
+    if (object === undefined || !('maps' in object)) throw new AgentError('KERNEL', `No program is pinned at ${pin}`);
     return object;
   }
 
   #nextId(): number {
     this.#lastId += 1;
     return this.#lastId;
-  }
-}
-
-/** The interfaces of this machine, with indices made up: enough to plan with. Format: proc(5), /proc/net/dev. */
-export function interfacesOfMachine(): ReadonlyMap<string, number> {
-  const lines = readFileSync('/proc/self/net/dev', 'utf8').split('\n').slice(2);
-  const names = lines.map((line) => line.split(':', 1)[0]!.trim()).filter((name) => name !== '');
-  return new Map(names.map((name, index) => [name, index + 1]));
-}
-
-function infoOf({ id, declared }: MemoryMap): MapInfo {
-  return { ...declared, id };
-}
-
-async function readObject(path: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    throw new AgentError('OBJECT_INVALID', `Cannot read the object file ${path}`, { cause });
   }
 }

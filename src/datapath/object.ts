@@ -1,18 +1,14 @@
+import { readFile } from 'node:fs/promises';
+import type { MapShape } from '../domain/mapvalue.js';
 import { AgentError } from '../errors.js';
+import { type BtfType, cString, KIND, readBtf, sizeOf, unwrap } from './btf.js';
+import { layoutsIn } from './btf-layout.js';
 
 /** What an object file declares, as far as loading it needs to know. */
 export interface ObjectFile {
   /** Names of the program functions. */
   readonly programs: readonly string[];
-  readonly maps: readonly DeclaredMap[];
-}
-
-export interface DeclaredMap {
-  readonly name: string;
-  readonly type: number;
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly maxEntries: number;
+  readonly maps: readonly MapShape[];
 }
 
 interface Section {
@@ -24,36 +20,21 @@ interface Section {
   readonly data: Buffer;
 }
 
-interface BtfType {
-  readonly name: string;
-  readonly kind: number;
-  /** Size or referenced type, as the kind has it. */
-  readonly size: number;
-  readonly members: readonly { readonly name: string; readonly type: number }[];
-  /** Of an array: its element type and length. */
-  readonly array: { readonly type: number; readonly length: number } | undefined;
-}
-
 const EM_BPF = 247;
 const SHT_SYMTAB = 2;
 const SHF_EXECINSTR = 4;
 const STT_FUNC = 2;
 
-/** `enum` of include/uapi/linux/btf.h. */
-const KIND = { INT: 1, PTR: 2, ARRAY: 3, STRUCT: 4, ENUM: 6, TYPEDEF: 8, VAR: 14, DATASEC: 15, ENUM64: 19 } as const;
-/** Bytes that follow a type's header, per element, by kind (Documentation/bpf/btf.rst). */
-const TRAILER: Readonly<Record<number, { fixed?: number; each?: number }>> = {
-  1: { fixed: 4 },
-  3: { fixed: 12 },
-  4: { each: 12 },
-  5: { each: 12 },
-  6: { each: 8 },
-  13: { each: 8 },
-  14: { fixed: 4 },
-  15: { each: 12 },
-  17: { fixed: 4 },
-  19: { each: 12 },
-};
+/** An object file on disk. @throws AgentError OBJECT_INVALID */
+export async function openObjectFile(path: string): Promise<ObjectFile> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new AgentError('OBJECT_INVALID', `Cannot read the object file ${path}`, { cause });
+  }
+  return readObjectFile(bytes);
+}
 
 /**
  * Reads a compiled eBPF object without libbpf: its program functions and the maps that its BTF declares in `.maps`. Global data
@@ -115,7 +96,7 @@ function readPrograms(sections: readonly Section[]): string[] {
   return programs;
 }
 
-function readMaps(sections: readonly Section[]): DeclaredMap[] {
+function readMaps(sections: readonly Section[]): MapShape[] {
   if (!sections.some(({ name }) => name === '.maps')) return [];
   const btf = sections.find(({ name }) => name === '.BTF');
   if (btf === undefined)
@@ -124,80 +105,27 @@ function readMaps(sections: readonly Section[]): DeclaredMap[] {
   const datasec = types.find(({ kind, name }) => kind === KIND.DATASEC && name === '.maps');
   return (datasec?.members ?? []).map(({ type }) => {
     const variable = types[type]!;
-    return declaredMap(variable.name, types[skipTypedefs(types, variable.size)]!, types);
+    return declaredMap(variable.name, types[unwrap(types, variable.size).id]!, types);
   });
 }
 
 /** A map definition is a struct whose members are pointers: `type (*key)` gives a type, `int (*type)[N]` a number. */
-function declaredMap(name: string, definition: BtfType, types: readonly BtfType[]): DeclaredMap {
+function declaredMap(name: string, definition: BtfType, types: readonly BtfType[]): MapShape {
   const pointee = (member: string) => {
     const found = definition.members.find((other) => other.name === member);
-    return found === undefined ? undefined : types[skipTypedefs(types, found.type)]!.size;
+    return found === undefined ? undefined : types[unwrap(types, found.type).id]!.size;
   };
   const number = (member: string) => {
     const target = pointee(member);
     return target === undefined ? undefined : types[target]!.array?.length;
   };
-  const sizeOfType = (member: string) => {
-    const target = pointee(member);
-    return target === undefined ? undefined : sizeOf(types, target);
-  };
+  const [keyType, valueType] = [pointee('key') ?? 0, pointee('value') ?? 0];
   return {
     name,
     type: number('type') ?? 0,
-    keySize: number('key_size') ?? sizeOfType('key') ?? 0,
-    valueSize: number('value_size') ?? sizeOfType('value') ?? 0,
+    keySize: number('key_size') ?? sizeOf(types, keyType),
+    valueSize: number('value_size') ?? sizeOf(types, valueType),
     maxEntries: number('max_entries') ?? 0,
+    ...layoutsIn(types, keyType, valueType),
   };
-}
-
-function readBtf(data: Buffer): BtfType[] {
-  const headerLength = data.readUInt32LE(4);
-  const [typeOffset, typeLength, stringOffset] = [data.readUInt32LE(8), data.readUInt32LE(12), data.readUInt32LE(16)];
-  const strings = data.subarray(headerLength + stringOffset);
-  const end = headerLength + typeOffset + typeLength;
-  const types: BtfType[] = [{ name: 'void', kind: 0, size: 0, members: [], array: undefined }];
-  for (let at = headerLength + typeOffset; at < end; ) {
-    const info = data.readUInt32LE(at + 4);
-    const [kind, count] = [(info >>> 24) & 0x1f, info & 0xffff];
-    const body = at + 12;
-    const trailer = TRAILER[kind] ?? {};
-    types.push({
-      name: cString(strings, data.readUInt32LE(at)),
-      kind,
-      size: data.readUInt32LE(at + 8),
-      members:
-        kind === KIND.STRUCT
-          ? Array.from({ length: count }, (_, n) => ({
-              name: cString(strings, data.readUInt32LE(body + n * 12)),
-              type: data.readUInt32LE(body + n * 12 + 4),
-            }))
-          : kind === KIND.DATASEC
-            ? Array.from({ length: count }, (_, n) => ({ name: '', type: data.readUInt32LE(body + n * 12) }))
-            : [],
-      array: kind === KIND.ARRAY ? { type: data.readUInt32LE(body), length: data.readUInt32LE(body + 8) } : undefined,
-    });
-    at = body + (trailer.fixed ?? 0) + (trailer.each ?? 0) * count;
-  }
-  return types;
-}
-
-/** Kinds that only rename or qualify another type: typedef, volatile, const, restrict, type tag. */
-const WRAPPERS: ReadonlySet<number> = new Set([8, 9, 10, 11, 18]);
-
-function skipTypedefs(types: readonly BtfType[], id: number): number {
-  let current = id;
-  while (WRAPPERS.has(types[current]!.kind)) current = types[current]!.size;
-  return current;
-}
-
-function sizeOf(types: readonly BtfType[], id: number): number {
-  const type = types[skipTypedefs(types, id)]!;
-  if (type.kind === KIND.PTR) return 8;
-  if (type.array !== undefined) return type.array.length * sizeOf(types, type.array.type);
-  return type.size;
-}
-
-function cString(data: Buffer, offset: number): string {
-  return data.toString('latin1', offset, data.indexOf(0, offset));
 }

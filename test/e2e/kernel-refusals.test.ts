@@ -11,7 +11,7 @@ import { builtObject } from '../support/project.js';
 import { createTestbed } from '../support/testbed.js';
 import type { Traffic } from '../support/traffic.js';
 import { assertChain, assertLinked } from './support-chain.js';
-import { attachedXdp, type KernelState, numberIn, programIdsOf } from './support-kernel.js';
+import { attachedXdp, type KernelState, numberIn } from './support-kernel.js';
 import { DISCARD_PORT, eventually, PLATFORM, Stage } from './support-stage.js';
 
 /*
@@ -146,31 +146,6 @@ for (const { what, third, code, path, message } of REFUSALS) {
   });
 }
 
-test('a third program that the verifier refuses leaves the chain as it was, and the answer quotes the verifier', async () => {
-  // when a deploy updates the second program and brings a broken third one
-  const { status, code, errors, programs, undone } = await stage.deploy({
-    xdp_ingress: [FIRST, { ...SECOND, version: '2.0' }, payloadProgram('broken', { seq_id: 3 })],
-  });
-
-  // then it fails as a whole
-  assert.deepEqual([status, code, undone], ['failed', 'VERIFIER_REJECTED', true]);
-  assert.equal(errors[0]?.path, '0.bpf_programs.xdp_ingress.2');
-  assert.match(errors[0]?.message ?? '', /verifier.*invalid access to packet/i);
-  assert.match(errors[0]?.detail ?? '', /R\d.*\n(.*\n)*.*invalid access to packet/);
-  const ids = programIdsOf(await stage.chain());
-  assert.deepEqual(
-    programs.map(({ name, result, prog_id: id }) => [name, result, id]),
-    [
-      ['xdp-mark-1', 'unchanged', ids['xdp-mark-1']],
-      ['xdp-mark-2', 'unchanged', ids['xdp-mark-2']],
-      ['broken', 'failed', undefined],
-    ],
-  );
-
-  // and not even the update of the second program is left of it
-  assert.deepEqual(await stage.kernel(), standing);
-});
-
 test('arguments that do not fit a running program change nothing', async () => {
   const ack = await stage.deploy({
     xdp_ingress: [
@@ -197,7 +172,7 @@ test('an interface that is not there is refused together with everything else in
   assert.deepEqual(await stage.kernel(), standing);
 });
 
-test("somebody else's XDP program is named and left alone, and no other chain is touched", async (t) => {
+test('refuse over a foreign XDP program: it is named and left alone, and no other chain is touched', async (t) => {
   // given a program at another interface that is not the agent's
   const [other, foreign] = [await createTestbed(), new PrivateBpffs()];
   t.after(() => other.close());

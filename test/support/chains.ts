@@ -1,4 +1,5 @@
 import type { Packages } from '../../src/apply/executor.js';
+import { MemoryCompanions } from '../../src/companions/memory.js';
 import { type DesiredState, normalize } from '../../src/domain/desired.js';
 import type { Direction, Hook } from '../../src/domain/hook.js';
 import { hookAt, type Observed, standingChain } from '../../src/domain/observed.js';
@@ -42,18 +43,22 @@ export const builtPackages: Packages = {
   objectPath: async (_ref, objectFile) => builtObject(objectFile.replace('.bpf.o', '')),
 };
 
+/** For programs that have none. */
+export const noCompanions = new MemoryCompanions();
+
 export function planContext(bpffs: string, chaining = true): PlanContext {
   const root = (object: string, entryFunction: string, slotMap: string): RootProgram => ({
     name: object.replace('_', '-'),
     version: 'latest',
     digest: '0'.repeat(16),
-    objectPath: builtObject(object),
+    object: { kind: 'builtin', objectPath: builtObject(object) },
     entryFunction,
     slotMap,
   });
   return {
     bpffs,
     chaining,
+    tcx: true,
     roots: {
       xdpingress: root('xdp_root', 'xdp_root', 'xdp_root_array'),
       ingress: root('tc_root', 'tc_ingress_root', 'tc_ingress_root_array'),

@@ -2,6 +2,7 @@ import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { create } from 'tar';
+import type { MapArgs } from '../../src/domain/program.js';
 import { builtObject } from './project.js';
 
 /*
@@ -105,6 +106,7 @@ const PRODUCTS = {
   'tc-mark': marker('tc'),
   ...markers('xdp'),
   ...markers('tc'),
+  policy: { progType: 'xdp', slot: 'policy_next', entry: 'xdp_policy', objects: { '1.0': 'policy', '2.0': 'policy' } },
   broken: { progType: 'xdp', slot: 'broken_next', entry: 'xdp_broken', objects: { '1.0': 'broken' } },
 } satisfies Record<string, Product>;
 
@@ -146,7 +148,7 @@ function objectFile(product: Product): string {
 
 export interface PayloadMapArgs {
   readonly name: string;
-  readonly args: readonly { readonly key: number | string; readonly value: number | string }[];
+  readonly args: MapArgs['args'];
 }
 
 /** A program of a payload, with every field that l3afd knows (`BPFProgram` in its models/l3afd.go). */

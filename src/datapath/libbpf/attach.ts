@@ -1,10 +1,12 @@
 import type { Hook } from '../../domain/hook.js';
-import type { LinkRef } from '../datapath.js';
+import type { Place } from '../../domain/step.js';
+import type { LinkRef, XdpMode } from '../datapath.js';
 import { attachFilter, detachFilter, filteringProgram, type TcDirection } from './clsact.js';
 import { openPin, tryOpenPin } from './fd.js';
 import { ownProgramIds } from './generations.js';
 import { interfaceIndex, interfaces } from './interfaces.js';
-import { attachLink, knowsTcx, removeLink, retargetLink, type XdpMode } from './link.js';
+import { attachLink, removeLink, retargetLink } from './link.js';
+import { knowsTcx } from './tcx.js';
 
 /** How TC attaches: by TCX link (kernel 6.6), by clsact filter, or by TCX where the kernel has it. */
 export type TcMode = 'auto' | 'tcx' | 'clsact';
@@ -18,11 +20,27 @@ export interface AttachOptions {
 type TcHook = Hook & { readonly direction: TcDirection };
 
 /** See `Datapath.attach`. */
-export function attach(hook: Hook, programPin: string, linkPin: string, options: AttachOptions): void {
+export function attach(
+  hook: Hook,
+  programPin: string,
+  linkPin: string,
+  place: Place | null,
+  options: AttachOptions,
+): void {
   const ifindex = interfaceIndex(hook.iface);
   using program = openPin(programPin);
-  if (isTc(hook) && byFilter(ifindex, options.tc)) attachFilter(program, hook, ifindex, ownership(hook, options));
-  else attachLink(program, hook, ifindex, linkPin, options.xdp, options.bpffs);
+  // What the mode was when the chain was attached, its neighbour or its missing pin tells: this may be the way back to it.
+  if (isTc(hook) && place === null && (linkPin === '' || byFilter(ifindex, options.tc))) {
+    attachFilter(program, hook, ifindex, ownership(hook, options));
+  } else {
+    attachLink(program, { hook, ifindex, linkPin, place, ...options });
+  }
+}
+
+/** See `Datapath.ordersLinks`. */
+export function ordersLinks(mode: TcMode): boolean {
+  const [anyInterface] = interfaces().values();
+  return anyInterface !== undefined && !byFilter(anyInterface, mode);
 }
 
 /** See `Datapath.retarget`. A filter has no link, so that `from.link` names no pin. */
@@ -37,11 +55,11 @@ export function retarget(hook: Hook, from: LinkRef, to: LinkRef, options: Attach
 }
 
 /** See `Datapath.detach`. A hook has either a link, and then a pin, or a filter. */
-export async function detach(hook: Hook, linkPin: string, options: AttachOptions): Promise<void> {
+export function detach(hook: Hook, linkPin: string, options: AttachOptions): void {
   if (linkPin !== '' && removeLink(linkPin, options.bpffs)) return;
   const ifindex = interfaces().get(hook.iface);
   if (ifindex === undefined || !isTc(hook)) return;
-  await detachFilter(ifindex, hook.iface, hook.direction, ownership(hook, options));
+  detachFilter(hook, ifindex, ownership(hook, options));
 }
 
 function byFilter(ifindex: number, mode: TcMode): boolean {

@@ -1,15 +1,17 @@
 import type { Hook } from '../../domain/hook.js';
 import type { Observed } from '../../domain/observed.js';
-import type { Datapath, LinkRef, LoadRequest, MapChange } from '../datapath.js';
-import { attach, detach, retarget, type TcMode } from './attach.js';
-import { discard } from './discard.js';
+import type { Place } from '../../domain/step.js';
+import type { Datapath, KernelIds, LinkRef, LoadRequest, MapChange, RunStats, XdpMode } from '../datapath.js';
+import { attach, detach, ordersLinks, retarget, type TcMode } from './attach.js';
+import { discard, proveGone } from './discard.js';
 import { grace } from './grace.js';
-import type { XdpMode } from './link.js';
 import { loadGeneration } from './load.js';
-import { readMap, writeMap } from './maps.js';
+import { inverseOf, readMap, writeMap } from './maps.js';
 import { observe } from './observe.js';
 import { publish, unpin } from './pins.js';
+import { countRuns, runStats } from './run-stats.js';
 import { setSlot } from './slot.js';
+import { repin } from './unpinned.js';
 
 export interface LibbpfDatapathOptions {
   /** Where bpffs is mounted; see `ensureBpffs`. */
@@ -24,7 +26,7 @@ export interface LibbpfDatapathOptions {
  * The kernel, driven by libbpf. It works on the network namespace that the process is in.
  *
  * It remembers nothing: every call opens what it needs by its pin and closes it again, so that no descriptor of ours keeps
- * anything alive. Calls are synchronous inside, as they take microseconds; only loading, waiting for a grace period and seeing a
+ * anything alive. Only what `countRuns` returns is held by who asked for it. Calls are synchronous inside, as they take microseconds; only loading, waiting for a grace period and seeing a
  * program gone let the event loop go on.
  */
 export class LibbpfDatapath implements Datapath {
@@ -47,8 +49,12 @@ export class LibbpfDatapath implements Datapath {
     setSlot(slotPin, programPin);
   }
 
-  async attach(hook: Hook, programPin: string, linkPin: string): Promise<void> {
-    attach(hook, programPin, linkPin, this.#options);
+  async attach(hook: Hook, programPin: string, linkPin: string, place: Place | null = null): Promise<void> {
+    attach(hook, programPin, linkPin, place, this.#options);
+  }
+
+  ordersLinks(): boolean {
+    return ordersLinks(this.#options.tc);
   }
 
   async retarget(hook: Hook, from: LinkRef, to: LinkRef): Promise<void> {
@@ -56,15 +62,27 @@ export class LibbpfDatapath implements Datapath {
   }
 
   async detach(hook: Hook, linkPin: string): Promise<void> {
-    await detach(hook, linkPin, this.#options);
+    detach(hook, linkPin, this.#options);
   }
 
-  async writeMap(pin: string, change: MapChange): Promise<MapChange> {
-    return writeMap(pin, change);
+  async writeMap(pin: string, change: MapChange): Promise<void> {
+    writeMap(pin, change);
+  }
+
+  async inverseOf(pin: string, change: MapChange): Promise<MapChange> {
+    return inverseOf(pin, change);
   }
 
   async readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined> {
     return readMap(pin, key);
+  }
+
+  async runStats(programPins: readonly string[]): Promise<ReadonlyMap<string, RunStats>> {
+    return runStats(programPins);
+  }
+
+  async countRuns(): Promise<Disposable> {
+    return countRuns();
   }
 
   async publish(pin: string, path: string): Promise<void> {
@@ -79,8 +97,16 @@ export class LibbpfDatapath implements Datapath {
     await grace();
   }
 
-  async discard(dir: string, programId: number | undefined): Promise<void> {
-    await discard(dir, programId, this.#options.bpffs);
+  async repin(dir: string, programId: number, mapIds: readonly number[]): Promise<void> {
+    repin(dir, programId, mapIds);
+  }
+
+  async discard(dir: string): Promise<void> {
+    discard(dir, this.#options.bpffs);
+  }
+
+  async proveGone(ids: KernelIds): Promise<void> {
+    await proveGone(ids);
   }
 
   /** Nothing is held between calls. */

@@ -1,36 +1,63 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseGenerationName } from '../../domain/pins.js';
+import { furtherLinkPin, parseGenerationName } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
-import { tryOpenId } from './fd.js';
+import type { KernelIds } from '../datapath.js';
 import { holdersOf } from './holders.js';
-import { removeTree } from './pins.js';
+import { exists } from './ids.js';
+import { removeEmptyParents, removeTree } from './pins.js';
 
-/** How long the kernel may take: it lets go of links and slots by work queues, within milliseconds as a rule. */
+/**
+ * How long the kernel may take: it lets go of links, slots and maps by work queues and after RCU grace periods, within tens of
+ * milliseconds as a rule. Whatever has a holder that can be named is not waited for longer than the first.
+ */
+const EXPLAINED_MS = 1000;
 const PATIENCE_MS = 5000;
-const LONGEST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 50;
 
-/** Unpins a generation and sees its program gone; see `Datapath.discard`. */
-export async function discard(dir: string, programId: number | undefined, bpffs: string): Promise<void> {
+/** See `Datapath.discard`. */
+export function discard(dir: string, bpffs: string): void {
   const isOurs =
     dir.startsWith(`${bpffs}/progs/`) && parseGenerationName(dir.slice(dir.lastIndexOf('/') + 1)) !== undefined;
   if (!isOurs) throw new AgentError('INTERNAL', `${dir} is no generation's directory, so it is not removed`);
   removeTree(dir, bpffs);
-  if (programId === undefined || (await isGone(programId))) return;
-  const holders = holdersOf(programId);
-  const by = holders.length === 0 ? 'a pin elsewhere or a TC filter' : holders.join(', ');
-  throw new AgentError('LEFTOVER', `Program ${programId} is unpinned but still in the kernel; it is held by ${by}`);
+  // The folders of a link that somebody else has unpinned.
+  removeEmptyParents(furtherLinkPin(bpffs, dir), bpffs);
 }
 
-async function isGone(programId: number): Promise<boolean> {
-  const deadline = performance.now() + PATIENCE_MS;
-  for (let pause = 1; isLoaded(programId); pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-    if (performance.now() > deadline) return false;
+type Kind = 'link' | 'prog' | 'map';
+const WORDS: Readonly<Record<Kind, string>> = { link: 'Link', prog: 'Program', map: 'Map' };
+
+interface Left {
+  readonly kind: Kind;
+  readonly id: number;
+}
+
+/** See `Datapath.proveGone`. All are waited for together, since the kernel lets go of them together. */
+export async function proveGone({ programs, maps, links }: KernelIds): Promise<void> {
+  let left: readonly Left[] = [
+    ...links.map((id) => ({ kind: 'link' as const, id })),
+    ...programs.map((id) => ({ kind: 'prog' as const, id })),
+    ...maps.map((id) => ({ kind: 'map' as const, id })),
+  ];
+  const begun = performance.now();
+  let isAsked = false;
+  for (let pause = 1; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    left = left.filter(({ kind, id }) => exists(kind, id));
+    if (left.length === 0) return;
+    const waited = performance.now() - begun;
+    if (waited > PATIENCE_MS) break;
+    // Looking for holders goes through the whole host, so it is done once, and again for the message.
+    if (waited > EXPLAINED_MS && !isAsked) {
+      isAsked = true;
+      const holders = holdersOf(left);
+      if (left.some(({ kind, id }) => (holders.get(`${kind} ${id}`) ?? []).length > 0)) break;
+    }
     await sleep(pause);
   }
-  return true;
-}
-
-function isLoaded(programId: number): boolean {
-  using program = tryOpenId('prog', programId);
-  return program !== undefined;
+  const holders = holdersOf(left);
+  const words = left.map(({ kind, id }) => {
+    const by = holders.get(`${kind} ${id}`) ?? [];
+    return `${WORDS[kind]} ${id} is still in the kernel; ${by.length === 0 ? 'who holds it cannot be told' : `it is held by ${by.join(', ')}`}`;
+  });
+  throw new AgentError('LEFTOVER', words.join('; '));
 }

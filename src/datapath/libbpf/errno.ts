@@ -9,6 +9,7 @@ export const EEXIST = 17;
 export const EBUSY = 16;
 export const ENODEV = 19;
 export const EINVAL = 22;
+export const ERANGE = 34;
 export const EOPNOTSUPP = 95;
 
 /** What Node speaks of as sockets, or does not know: one of the kernel's own, and libbpf's (libbpf_legacy.h, enum libbpf_errno). */

@@ -15,7 +15,7 @@ export class Fd implements Disposable {
   }
 
   /** Whether it is a BPF object of that kind: asking one kind for the information of another gives nonsense. */
-  isA(kind: 'map' | 'link'): boolean {
+  isA(kind: 'prog' | 'map' | 'link'): boolean {
     // The kernel writes `bpf-map`, and `bpf-link` or `bpf_link` depending on how the descriptor came about.
     const inode = readlinkSync(`/proc/self/fd/${this.number}`);
     return inode.replace('_link', '-link') === `anon_inode:bpf-${kind}`;

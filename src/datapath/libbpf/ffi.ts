@@ -12,6 +12,7 @@ type Pointer<Name extends string> = bigint & { readonly [brand]: Name };
 export type BpfObject = Pointer<'bpf_object'>;
 export type BpfProgram = Pointer<'bpf_program'>;
 export type BpfMap = Pointer<'bpf_map'>;
+export type Btf = Pointer<'btf'>;
 
 /** A function that can also run on a thread of its own. */
 export interface AsyncFunction<Args extends unknown[]> {
@@ -46,6 +47,11 @@ export interface Libbpf {
   bpf_map__fd(map: BpfMap): number;
   bpf_map__reuse_fd(map: BpfMap, fd: number): number;
   bpf_map__set_pin_path(map: BpfMap, path: string | null): number;
+  bpf_map__btf_key_type_id(map: BpfMap): number;
+  bpf_map__btf_value_type_id(map: BpfMap): number;
+  bpf_object__btf(object: BpfObject): Btf | null;
+  /** Writes the size, a u32. The data belongs to the object. */
+  btf__raw_data(btf: Btf, size: Buffer): bigint | null;
 
   bpf_obj_get(path: string): number;
   bpf_obj_pin(fd: number, path: string): number;
@@ -64,6 +70,8 @@ export interface Libbpf {
   bpf_prog_get_fd_by_id(id: number): number;
   bpf_map_get_fd_by_id(id: number): number;
   bpf_link_get_fd_by_id(id: number): number;
+  bpf_btf_get_fd_by_id(id: number): number;
+  bpf_prog_get_next_id(start: number, next: Buffer): number;
   bpf_map_get_next_id(start: number, next: Buffer): number;
   bpf_link_get_next_id(start: number, next: Buffer): number;
   bpf_prog_query(
@@ -71,10 +79,11 @@ export interface Libbpf {
     attachType: number,
     flags: number,
     attachFlags: null,
-    ids: null,
+    ids: Buffer | null,
     count: Buffer,
   ): number;
-  bpf_xdp_query_id(ifindex: number, flags: number, programId: Buffer): number;
+  bpf_enable_stats(type: number): number;
+  bpf_xdp_query(ifindex: number, flags: number, opts: Buffer): number;
   bpf_tc_hook_create(hook: Buffer): number;
   bpf_tc_hook_destroy(hook: Buffer): number;
   bpf_tc_attach(hook: Buffer, opts: Buffer): number;
@@ -105,6 +114,10 @@ const LIBBPF = {
   bpf_map__fd: 'int bpf_map__fd(const void *map)',
   bpf_map__reuse_fd: 'int bpf_map__reuse_fd(void *map, int fd)',
   bpf_map__set_pin_path: 'int bpf_map__set_pin_path(void *map, const char *path)',
+  bpf_map__btf_key_type_id: 'uint32_t bpf_map__btf_key_type_id(const void *map)',
+  bpf_map__btf_value_type_id: 'uint32_t bpf_map__btf_value_type_id(const void *map)',
+  bpf_object__btf: 'void *bpf_object__btf(const void *obj)',
+  btf__raw_data: 'const void *btf__raw_data(const void *btf, void *size)',
   bpf_obj_get: 'int bpf_obj_get(const char *pathname)',
   bpf_obj_pin: 'int bpf_obj_pin(int fd, const char *pathname)',
   bpf_obj_get_info_by_fd: 'int bpf_obj_get_info_by_fd(int bpf_fd, void *info, void *info_len)',
@@ -123,11 +136,14 @@ const LIBBPF = {
   bpf_prog_get_fd_by_id: 'int bpf_prog_get_fd_by_id(uint32_t id)',
   bpf_map_get_fd_by_id: 'int bpf_map_get_fd_by_id(uint32_t id)',
   bpf_link_get_fd_by_id: 'int bpf_link_get_fd_by_id(uint32_t id)',
+  bpf_btf_get_fd_by_id: 'int bpf_btf_get_fd_by_id(uint32_t id)',
+  bpf_prog_get_next_id: 'int bpf_prog_get_next_id(uint32_t start_id, void *next_id)',
   bpf_map_get_next_id: 'int bpf_map_get_next_id(uint32_t start_id, void *next_id)',
   bpf_link_get_next_id: 'int bpf_link_get_next_id(uint32_t start_id, void *next_id)',
   bpf_prog_query:
     'int bpf_prog_query(int target_fd, int type, uint32_t query_flags, void *attach_flags, void *prog_ids, void *prog_cnt)',
-  bpf_xdp_query_id: 'int bpf_xdp_query_id(int ifindex, int flags, void *prog_id)',
+  bpf_enable_stats: 'int bpf_enable_stats(int type)',
+  bpf_xdp_query: 'int bpf_xdp_query(int ifindex, int flags, void *opts)',
   bpf_tc_hook_create: 'int bpf_tc_hook_create(void *hook)',
   bpf_tc_hook_destroy: 'int bpf_tc_hook_destroy(void *hook)',
   bpf_tc_attach: 'int bpf_tc_attach(const void *hook, void *opts)',
@@ -140,6 +156,10 @@ export interface Libc {
   /** Array of `struct if_nameindex`, ended by one with index 0. */
   if_nameindex(): bigint | null;
   if_freenameindex(list: bigint): void;
+  socket(domain: number, type: number, protocol: number): number;
+  send(socket: number, data: Buffer, length: number, flags: number): number;
+  recv(socket: number, data: Buffer, length: number, flags: number): number;
+  ioctl(fd: number, request: number, argument: Buffer): number;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
   vasprintf(text: Buffer, format: bigint, args: bigint): number;
   syscall: AsyncFunction<[number: number, a: bigint, b: bigint, c: bigint, d: bigint, e: bigint]>;
@@ -149,6 +169,11 @@ const LIBC = {
   if_nametoindex: 'uint32_t if_nametoindex(const char *ifname)',
   if_nameindex: 'void *if_nameindex()',
   if_freenameindex: 'void if_freenameindex(void *ptr)',
+  socket: 'int socket(int domain, int type, int protocol)',
+  send: 'long send(int sockfd, const void *buf, size_t len, int flags)',
+  recv: 'long recv(int sockfd, void *buf, size_t len, int flags)',
+  // Variadic in C; a pointer is passed alike by the calling conventions of the platforms that have BPF.
+  ioctl: 'int ioctl(int fd, unsigned long request, void *arg)',
   mount: 'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
   vasprintf: 'int vasprintf(void *strp, const void *fmt, void *ap)',
   syscall: 'long syscall(long number, long a, long b, long c, long d, long e)',

@@ -10,8 +10,10 @@ import {
 } from '../../domain/pins.js';
 import { tryOpenPin } from './fd.js';
 import { mapInfo, programInfo } from './info.js';
+import { layoutsOf } from './layouts.js';
 import { pinsBelow, walk } from './pins.js';
 import { programInSlot } from './slot.js';
+import { withUnpinnedMaps } from './unpinned.js';
 
 /*
  * What is pinned below `<bpffs>/progs`, `<bpffs>/links` and under the public names. What does not have the form of our paths is
@@ -36,12 +38,13 @@ export function readGeneration(place: GenerationPlace): Generation {
   const { dir } = place;
   using program = tryOpenPin(programPin(dir));
   using slot = tryOpenPin(slotPin(dir));
-  return {
+  const generation = {
     ...place,
     programId: program === undefined ? undefined : programInfo(program.number).id,
     slot: slot === undefined ? undefined : { mapId: mapInfo(slot.number).id, next: programInSlot(slot.number) },
     maps: [...walk(`${dir}/maps`, 1)].flatMap((name) => readMapPin(`${dir}/maps/${name}`, name)),
   };
+  return program === undefined ? generation : withUnpinnedMaps(generation, program);
 }
 
 /** Ids of the programs that are pinned as ours for an interface. */
@@ -59,8 +62,9 @@ export function ownProgramIds(bpffs: string, iface: string): ReadonlySet<number>
 export function* linkPins(bpffs: string): Generator<{ hook: Hook; path: string }> {
   for (const path of walk(`${bpffs}/links`, 4)) {
     const [iface = '', , , last = ''] = path.split('/');
-    if (!isDirection(last)) continue;
-    yield { hook: { iface: ifaceOfSegment(iface), direction: last }, path: `${bpffs}/links/${path}` };
+    const direction = isDirection(last) ? last : parseGenerationName(last)?.direction;
+    if (direction === undefined) continue;
+    yield { hook: { iface: ifaceOfSegment(iface), direction }, path: `${bpffs}/links/${path}` };
   }
 }
 
@@ -76,7 +80,7 @@ export function* publicPaths(bpffs: string): Generator<string> {
 /** Nothing for a pin that went away meanwhile. */
 function readMapPin(path: string, name: string): MapInfo[] {
   using map = tryOpenPin(path);
-  return map === undefined ? [] : [{ name, ...mapInfo(map.number) }];
+  return map === undefined ? [] : [{ name, ...mapInfo(map.number), ...layoutsOf(map.number) }];
 }
 
 function isDirection(name: string): name is Direction {

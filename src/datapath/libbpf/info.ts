@@ -1,5 +1,7 @@
 import koffi from 'koffi';
+import { isPerCpuKind } from '../../domain/mapvalue.js';
 import type { MapInfo } from '../../domain/observed.js';
+import type { RunStats } from '../datapath.js';
 import { check } from './errno.js';
 import { libbpf } from './ffi.js';
 
@@ -38,6 +40,12 @@ export function programInfo(fd: number): ProgramInfo {
   };
 }
 
+/** How often the kernel has run a program, and for how long in all; see `Datapath.runStats`. */
+export function programRuns(fd: number): RunStats {
+  const info = infoOf(fd, Buffer.alloc(208));
+  return { count: Number(info.readBigUInt64LE(200)), timeNs: Number(info.readBigUInt64LE(192)) };
+}
+
 /** Ids of the maps that a program's code refers to. */
 export function mapIdsOf(fd: number): ReadonlySet<number> {
   const count = infoOf(fd, Buffer.alloc(80)).readUInt32LE(52);
@@ -51,14 +59,37 @@ export function mapIdsOf(fd: number): ReadonlySet<number> {
 
 /** The kernel keeps only 15 characters of a map's name, so it is left to the caller. */
 export function mapInfo(fd: number): Omit<MapInfo, 'name'> {
-  const info = infoOf(fd, Buffer.alloc(24));
+  const info = infoOf(fd, Buffer.alloc(80));
+  const type = info.readUInt32LE(0);
   return {
-    type: info.readUInt32LE(0),
+    type,
     id: info.readUInt32LE(4),
     keySize: info.readUInt32LE(8),
     valueSize: info.readUInt32LE(12),
     maxEntries: info.readUInt32LE(16),
+    ...(isPerCpuKind(type) && { cpus: libbpf().libbpf_num_possible_cpus() }),
   };
+}
+
+/** What the kernel keeps of a map's name, and where its BTF describes it; 0 for what is not described. */
+export function mapTypes(fd: number): { name: string; btfId: number; keyType: number; valueType: number } {
+  const info = infoOf(fd, Buffer.alloc(80));
+  return {
+    name: info.toString('latin1', 24, info.indexOf(0, 24)),
+    btfId: info.readUInt32LE(64),
+    keyType: info.readUInt32LE(68),
+    valueType: info.readUInt32LE(72),
+  };
+}
+
+/** The BTF that a descriptor of one stands for: `struct bpf_btf_info`. */
+export function btfData(fd: number): Buffer {
+  const data = Buffer.alloc(infoOf(fd, Buffer.alloc(16)).readUInt32LE(8));
+  const request = Buffer.alloc(16);
+  request.writeBigUInt64LE(koffi.address(data), 0);
+  request.writeUInt32LE(data.length, 8);
+  infoOf(fd, request);
+  return data;
 }
 
 export function linkInfo(fd: number): LinkInfo {

@@ -10,7 +10,7 @@ import { check, EPERM, errnoWords } from './errno.js';
 import { tryOpenPin } from './fd.js';
 import { type BpfMap, type BpfProgram, inBackground, libbpf } from './ffi.js';
 import { mapIdsOf, mapInfo } from './info.js';
-import { applyChange } from './maps.js';
+import { applyChange, inverse } from './maps.js';
 import { Messages } from './messages.js';
 import { declaredMap, type OpenObject, openObject } from './object.js';
 import { makeNewDir, pin, removeTree } from './pins.js';
@@ -37,7 +37,7 @@ export async function loadGeneration(request: LoadRequest, bpffs: string): Promi
   for (const map of maps.values()) libbpf().bpf_map__set_pin_path(map, null);
   checkSlot(maps, request);
   shareMaps(maps, request);
-  const fill = encodeFill(maps, request);
+  const fill = encodeFill(object, maps, request);
 
   await loadIntoKernel(object, request);
 
@@ -45,8 +45,9 @@ export async function loadGeneration(request: LoadRequest, bpffs: string): Promi
   try {
     for (const { map, info, change } of fill) {
       const open = { fd: libbpf().bpf_map__fd(map), info };
-      const inverse = applyChange(open, change);
-      undo.push(() => applyChange(open, inverse));
+      const before = inverse(open, change);
+      applyChange(open, change);
+      undo.push(() => applyChange(open, before));
     }
     makeNewDir(request.dir, bpffs);
     undo.push(() => removeTree(request.dir, bpffs));
@@ -120,16 +121,16 @@ interface Fill {
 }
 
 /** Turns the entries into bytes before anything is loaded, so that a value that does not fit costs nothing. */
-function encodeFill(maps: ReadonlyMap<string, BpfMap>, { fill }: LoadRequest): Fill[] {
-  return fill.map((args, index) => {
-    const path = `map_args.${index}`;
+function encodeFill(object: OpenObject, maps: ReadonlyMap<string, BpfMap>, { fill }: LoadRequest): Fill[] {
+  return fill.map((args) => {
+    const { path } = args;
     const map = maps.get(args.name);
     if (map === undefined) {
       const there = [...maps.keys()].join(', ') || 'none';
       const message = `The object has no map ${args.name}; it has ${there}`;
       throw new AgentError('MAP_NOT_FOUND', message, { path: `${path}.name` });
     }
-    const info = declaredMap(map);
+    const info = { ...declaredMap(map), ...object.layoutsOf(map) };
     return { map, info, change: { set: encodeMapArgs(info, args, path), remove: [] } };
   });
 }

@@ -27,9 +27,24 @@ export interface OpenMap {
 }
 
 /** Applies a change to a pinned map; see `Datapath.writeMap`. */
-export function writeMap(path: string, change: MapChange): MapChange {
+export function writeMap(path: string, change: MapChange): void {
   using fd = openPin(path);
-  return applyChange(opened(fd, path), change);
+  applyChange(opened(fd, path), change);
+}
+
+/** See `Datapath.inverseOf`. */
+export function inverseOf(path: string, change: MapChange): MapChange {
+  using fd = openPin(path);
+  return inverse(opened(fd, path), change);
+}
+
+/** The change that would bring a map back to what it is now. */
+export function inverse(map: OpenMap, { set, remove }: MapChange): MapChange {
+  const entries = [...valuesOf(map, [...set.map(({ key }) => key), ...remove])];
+  return {
+    set: entries.flatMap(([key, value]) => (value === undefined ? [] : [{ key, value: value.toString('hex') }])),
+    remove: entries.flatMap(([key, value]) => (value === undefined ? [key] : [])),
+  };
 }
 
 /** See `Datapath.readMap`. */
@@ -40,8 +55,8 @@ export function readMap(path: string, key: Uint8Array): Uint8Array | undefined {
   return lookup(map, key);
 }
 
-/** Applies a change, all or nothing, and returns the one that takes it back. @throws AgentError MAP_VALUE_INVALID, KERNEL */
-export function applyChange(map: OpenMap, change: MapChange): MapChange {
+/** Applies a change, all or nothing. @throws AgentError MAP_VALUE_INVALID, KERNEL */
+export function applyChange(map: OpenMap, change: MapChange): void {
   const writes = toWrites(map, change);
   const before = valuesOf(
     map,
@@ -58,11 +73,6 @@ export function applyChange(map: OpenMap, change: MapChange): MapChange {
     for (const { key } of done) apply(map, { key, value: before.get(key) });
     throw error;
   }
-  const entries = [...before];
-  return {
-    set: entries.flatMap(([key, value]) => (value === undefined ? [] : [{ key, value: value.toString('hex') }])),
-    remove: entries.flatMap(([key, value]) => (value === undefined ? [key] : [])),
-  };
 }
 
 /** What a map has under exactly these keys. */

@@ -1,5 +1,9 @@
+import koffi from 'koffi';
+import { isPerCpuKind } from '../../domain/mapvalue.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { AgentError } from '../../errors.js';
+import { type BtfType, readBtf } from '../btf.js';
+import { layoutsIn } from '../btf-layout.js';
 import { firstComplaint } from './complaints.js';
 import { errnoWords } from './errno.js';
 import { type BpfMap, type BpfObject, type BpfProgram, lastErrno, libbpf } from './ffi.js';
@@ -20,6 +24,19 @@ export class OpenObject implements Disposable {
 
   programs(): BpfProgram[] {
     return [...iterate((previous: BpfProgram | null) => libbpf().bpf_object__next_program(this.pointer, previous))];
+  }
+
+  /** What keys and values of a map mean, by the object's BTF. */
+  layoutsOf(map: BpfMap): Pick<MapInfo, 'key' | 'value'> {
+    const bpf = libbpf();
+    return layoutsIn(this.#types(), bpf.bpf_map__btf_key_type_id(map), bpf.bpf_map__btf_value_type_id(map));
+  }
+
+  #types(): readonly BtfType[] {
+    const [btf, size] = [libbpf().bpf_object__btf(this.pointer), Buffer.alloc(4)];
+    const data = btf === null ? null : libbpf().btf__raw_data(btf, size);
+    if (data === null) return [];
+    return readBtf(Buffer.from(koffi.view(data, size.readUInt32LE())));
   }
 
   /** Maps as they are declared, by name. Those for global data are among them. */
@@ -43,13 +60,15 @@ export function openObject(path: string): OpenObject {
 /** What an object declares of a map; it has no id before it is loaded. */
 export function declaredMap(map: BpfMap): MapInfo {
   const bpf = libbpf();
+  const type = bpf.bpf_map__type(map);
   return {
     name: bpf.bpf_map__name(map),
     id: 0,
-    type: bpf.bpf_map__type(map),
+    type,
     keySize: bpf.bpf_map__key_size(map),
     valueSize: bpf.bpf_map__value_size(map),
     maxEntries: bpf.bpf_map__max_entries(map),
+    ...(isPerCpuKind(type) && { cpus: bpf.libbpf_num_possible_cpus() }),
   };
 }
 

@@ -69,13 +69,38 @@ export function unpin(path: string, root: string): void {
   removeEmptyParents(path, root);
 }
 
-/** Takes a whole directory away, and the ones above it below `root` that this leaves empty. */
+/**
+ * Takes a whole directory away, and the ones above it below `root` that this leaves empty. What cannot be removed does not keep the rest
+ * from being removed: the pin that stays may be nothing to the objects behind the others.
+ *
+ * @throws AgentError KERNEL for the first thing that could not be removed
+ */
 export function removeTree(dir: string, root: string): void {
-  fileOperation(`Cannot remove ${dir}`, () => rmSync(dir, { recursive: true, force: true }));
+  const failures: unknown[] = [];
+  const remove = (operation: () => void): void => {
+    try {
+      ignoring(['ENOENT', 'ENOTDIR'], operation);
+    } catch (error) {
+      failures.push(error);
+    }
+  };
+  const removeDir = (path: string): void => {
+    for (const entry of entriesOf(path)) {
+      const inner = `${path}/${entry.name}`;
+      if (entry.isDirectory()) removeDir(inner);
+      else remove(() => unlinkSync(inner));
+    }
+    remove(() => rmdirSync(path));
+  };
+  removeDir(dir);
   removeEmptyParents(dir, root);
+  fileOperation(`Cannot remove ${dir}`, () => {
+    if (failures.length > 0) throw failures[0];
+  });
 }
 
-function removeEmptyParents(path: string, root: string): void {
+/** Takes the directories above a path away that are empty, up to `root`, which stays. */
+export function removeEmptyParents(path: string, root: string): void {
   for (let dir = dirname(path); dir.startsWith(`${root}/`); dir = dirname(dir)) {
     const removed = ignoring(['ENOTEMPTY', 'EEXIST', 'ENOENT', 'EBUSY', 'ENOTDIR'], () => rmdirSync(dir));
     if (!removed && inodeOf(dir) !== undefined) return;
@@ -91,6 +116,15 @@ export function* walk(dir: string, depth: number): Generator<string> {
 export function* pinsBelow(dir: string, depth: number): Generator<string> {
   for (const { path, entry } of entriesAt(dir, depth)) {
     if (entry.isFile()) yield path;
+  }
+}
+
+/** Every file below a directory, at whatever depth, with its path. */
+export function* filesBelow(dir: string): Generator<string> {
+  for (const entry of entriesOf(dir)) {
+    const path = `${dir}/${entry.name}`;
+    if (entry.isDirectory()) yield* filesBelow(path);
+    else if (entry.isFile()) yield path;
   }
 }
 

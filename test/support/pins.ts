@@ -1,0 +1,127 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import koffi from 'koffi';
+
+/*
+ * What is pinned in a bpffs, asked of the kernel in this process: for tests that look thousands of times, for which starting bpftool
+ * takes too long. Everything is opened by its pin, which is safe where opening by id is not; see kernel-ids.ts.
+ */
+
+export interface Pinned {
+  /** Below the bpffs. */
+  readonly path: string;
+  readonly kind: 'prog' | 'map' | 'link';
+  readonly id: number;
+  /** Of a map: `enum bpf_map_type`. */
+  readonly mapType: number;
+  /** Of a link: the program, and the interface; 0 once the interface is gone or the link was detached. */
+  readonly programId: number;
+  readonly ifindex: number;
+}
+
+export const PROG_ARRAY = 3;
+
+interface Library {
+  readonly get: (path: string) => number;
+  readonly info: (fd: number, info: Buffer, length: [number]) => number;
+  readonly lookup: (fd: number, key: Uint8Array, value: Buffer) => number;
+  readonly remove: (fd: number, key: Uint8Array) => number;
+  readonly update: (fd: number, key: Uint8Array, value: Uint8Array, flags: number) => number;
+  readonly detach: (fd: number) => number;
+  readonly close: (fd: number) => number;
+}
+
+let bound: Library | undefined;
+
+/** Bound on first use: machines without libbpf import this file too. */
+function library(): Library {
+  if (bound !== undefined) return bound;
+  const [bpf, libc] = [koffi.load('libbpf.so.1'), koffi.load('libc.so.6')];
+  bound = {
+    get: bpf.func('int bpf_obj_get(const char *path)'),
+    info: bpf.func('int bpf_obj_get_info_by_fd(int fd, void *info, _Inout_ uint32_t *length)'),
+    lookup: bpf.func('int bpf_map_lookup_elem(int fd, const void *key, void *value)'),
+    remove: bpf.func('int bpf_map_delete_elem(int fd, const void *key)'),
+    update: bpf.func('int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)'),
+    detach: bpf.func('int bpf_link_detach(int fd)'),
+    close: libc.func('int close(int fd)'),
+  };
+  return bound;
+}
+
+/** Every pin below a bpffs but for the iterators that each bpffs has from the beginning (kernel/bpf/preload). */
+export function pinsBelow(bpffs: string): Pinned[] {
+  return readdirSync(bpffs, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.name.endsWith('.debug'))
+    .map((entry) => join(entry.parentPath, entry.name).slice(bpffs.length + 1))
+    .map((path) => describePin(path, join(bpffs, path)));
+}
+
+/** Layouts of `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info`: include/uapi/linux/bpf.h. */
+function describePin(path: string, pin: string): Pinned {
+  return withPin(pin, (fd) => {
+    const info = Buffer.alloc(256);
+    const kind = path.startsWith('links/')
+      ? 'link'
+      : path.startsWith('progs/') && path.endsWith('/prog')
+        ? 'prog'
+        : 'map';
+    // A program's info beyond its first fields would be asked for by what they hold: fewer bytes, no questions.
+    if (library().info(fd, info, [kind === 'prog' ? 32 : info.length]) !== 0) throw new Error(`${pin} tells nothing`);
+    const [type, first, second] = [info.readUInt32LE(0), info.readUInt32LE(4), info.readUInt32LE(8)];
+    const ofLink = kind === 'link';
+    return {
+      path,
+      kind,
+      id: first,
+      mapType: kind === 'map' ? type : 0,
+      programId: ofLink ? second : 0,
+      ifindex: ofLink ? info.readUInt32LE(16) : 0,
+    };
+  });
+}
+
+/** The value under a key of a pinned map, up to 8 bytes; undefined where there is none. */
+export function entryAt(pin: string, key: Uint8Array): Uint8Array | undefined {
+  return withPin(pin, (fd) => {
+    const value = Buffer.alloc(8);
+    return library().lookup(fd, key, value) === 0 ? value : undefined;
+  });
+}
+
+/** The program that a pinned PROG_ARRAY names. */
+export function slotAt(pin: string): number | null {
+  const value = entryAt(pin, KEY_0);
+  return value === undefined ? null : Buffer.from(value).readUInt32LE(0);
+}
+
+/** Has a slot name another program, or none. */
+export function overwriteSlot(pin: string, program: string | undefined): void {
+  withPin(pin, (fd) => {
+    if (program === undefined) return library().remove(fd, KEY_0);
+    return withPin(program, (programFd) => {
+      const value = Buffer.alloc(4);
+      value.writeUInt32LE(programFd);
+      return library().update(fd, KEY_0, value, 0);
+    });
+  });
+}
+
+/** Takes a pinned link off its hook; it stays pinned. */
+export function detachLink(pin: string): void {
+  withPin(pin, (fd) => {
+    if (library().detach(fd) !== 0) throw new Error(`The link at ${pin} cannot be detached`);
+  });
+}
+
+const KEY_0 = Buffer.alloc(4);
+
+function withPin<T>(pin: string, use: (fd: number) => T): T {
+  const fd = library().get(pin);
+  if (fd < 0) throw new Error(`Nothing is pinned at ${pin}`);
+  try {
+    return use(fd);
+  } finally {
+    library().close(fd);
+  }
+}
