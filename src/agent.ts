@@ -8,7 +8,7 @@ import {
   type Receipt,
 } from './answer.js';
 import type { Lane } from './apply/lane.js';
-import type { Backlog, Delivery, Disposition, StreamPosition } from './bus/delivery.js';
+import type { Backlog, Delivery, DeliveryHead, Disposition, StreamPosition } from './bus/delivery.js';
 import { catchUp } from './catch-up.js';
 import { type Envelope, type Refusal, refusalOf } from './domain/admission.js';
 import type { Verb } from './domain/command.js';
@@ -20,7 +20,7 @@ import { type Fault, RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
 import type { EventKind } from './messages/events.js';
-import { absentInterfaces, check } from './plan/check.js';
+import { absentInterfaces, type ChainRules, check } from './plan/check.js';
 import { keyOf, readDelivery } from './reading.js';
 import type { Finish, Journal } from './store/journal.js';
 import type { Logger } from './telemetry/log.js';
@@ -33,6 +33,8 @@ export interface CommandBus {
   at(seq: number): Promise<Delivery | undefined>;
   /** The commands past `after`; for null, those from the last deploy that is `usable` on. */
   backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog>;
+  /** Hands over the commands between two sequences, once more from the beginning whenever the connection breaks. */
+  bodies(range: readonly [number, number], begin: () => (delivery: Delivery) => void): Promise<void>;
   consume(after: number, handler: (delivery: Delivery) => Promise<Disposition>): Promise<void>;
   /** Resolves when every acknowledgement in the journal's outbox is confirmed by its stream. */
   flushOutbox(): Promise<void>;
@@ -46,7 +48,7 @@ export interface AgentOptions {
   readonly hostName: string;
   /** Subject on which acknowledgements are published. */
   readonly ackSubject: string;
-  readonly chaining: boolean;
+  readonly rules: ChainRules;
   readonly journal: Journal;
   readonly lane: Lane;
   readonly host: Host;
@@ -217,7 +219,7 @@ export class Agent {
   }
 
   /** How many runs of the agent have begun a command: a fault that the agent lives through, as of its disk, does not count. */
-  async #begin(delivery: Delivery): Promise<number> {
+  async #begin(delivery: DeliveryHead): Promise<number> {
     const key = keyOf(delivery);
     const name = `${key.id} ${key.storedAt}`;
     const attempt = this.#begun.get(name) ?? (await this.#options.journal.begin(key, delivery.verb));
@@ -248,11 +250,12 @@ export class Agent {
     }
   }
 
-  async #catchUp(deliveries: readonly Delivery[]): Promise<boolean> {
+  async #catchUp(deliveries: readonly DeliveryHead[]): Promise<boolean> {
     const { bus, lane } = this.#options;
     const accept = (desired: DesiredState) => this.#accept(desired);
-    const begin = (delivery: Delivery) => this.#begin(delivery);
-    const options = { ...this.#options, accept, begin, attempts: QUARANTINE_AFTER };
+    const begin = (delivery: DeliveryHead) => this.#begin(delivery);
+    const read: CommandBus['bodies'] = (range, start) => bus.bodies(range, start);
+    const options = { ...this.#options, accept, begin, read, attempts: QUARANTINE_AFTER };
     const answer = await lane.run(() => catchUp(deliveries, options));
     if (answer === undefined) return false;
     this.#lastAnswer = answer;
@@ -262,7 +265,7 @@ export class Agent {
   }
 
   #accept(desired: DesiredState): void {
-    const [first, ...rest] = check(desired, this.#options.chaining);
+    const [first, ...rest] = check(desired, this.#options.rules);
     if (first !== undefined) throw new RefusedError([first, ...rest]);
   }
 

@@ -4,6 +4,7 @@ import type { Command } from './domain/command.js';
 import { sameHook } from './domain/hook.js';
 import { type Fault, faultsOf } from './errors.js';
 import type { Acknowledgement, AckProgram, AckStatus } from './messages/ack.js';
+import { shortened } from './messages/shorten.js';
 import { HEADERS } from './messages/subjects.js';
 import type { Report, ReportedOutcome } from './reconcile.js';
 import type { CommandKey, Finish } from './store/journal.js';
@@ -46,15 +47,27 @@ export function answerQuarantined(receipt: Receipt, attempts: number): Acknowled
   });
 }
 
-/** For a command that ran. */
+/** For a command that ran. What is left over is named, whichever way it ended. */
 export function answerReported(receipt: Receipt, command: Command, report: Report): Acknowledgement {
   const programs = [...report.outcomes.map(programOf), ...absentTargets(command, report.outcomes)];
-  if (report.status !== 'failed') return answer(receipt, { status: report.status, programs });
+  const { status, leftovers } = report;
+  if (status !== 'failed') {
+    const errors = leftovers.map((message): Fault => ({ code: 'LEFTOVER', message }));
+    const message = `Done, but not everything that was to go is gone: ${leftovers.join('; ')}`;
+    return answer(receipt, { status, ...(leftovers.length > 0 && { message, errors }), programs });
+  }
+  const left = leftovers.map((message): Fault => ({ code: 'LEFTOVER', message: `Not taken back: ${message}` }));
   return {
-    ...withFaults(receipt, 'failed', report.faults),
+    ...withFaults(receipt, 'failed', [...report.faults, ...left]),
     programs,
     ...(report.undone !== undefined && { undone: report.undone }),
   };
+}
+
+/** For a replayed command that could not be carried out for now; what it asks for is desired all the same. */
+export function answerPostponed(receipt: Receipt, command: Command, report: Report): Acknowledgement {
+  const reported = answerReported(receipt, command, report);
+  return { ...reported, message: `${reported.message}; it stays desired and is tried again until it runs` };
 }
 
 /** For a command that cannot be carried out on this host, found before anything was planned. */
@@ -73,25 +86,13 @@ export function finishOf(
     id: `${hostName}:${ack.id}:${key.storedAt}`,
     subject: ackSubject,
     headers: { [HEADERS.commandId]: ack.id },
-    body: JSON.stringify(bounded(ack)),
+    body: JSON.stringify(shortened(ack, MAX_ANSWER_BYTES)),
   };
   return { key, verb: ack.verb, status: ack.status, outbox };
 }
 
-/** Half of what a NATS server takes by default: an answer that is refused for its size would hold up all that follow. */
-const MAX_ANSWER_LENGTH = 512 * 1024;
-const MAX_TEXT_LENGTH = 2_000;
-const MAX_PROGRAMS = 500;
-const MAX_ERRORS = 50;
-
-function bounded(ack: Acknowledgement): Acknowledgement {
-  if (JSON.stringify(ack).length <= MAX_ANSWER_LENGTH) return ack;
-  const brief = <T extends object>(value: T): T =>
-    JSON.parse(JSON.stringify(value), (_key, inner: unknown) =>
-      typeof inner === 'string' ? inner.slice(0, MAX_TEXT_LENGTH) : inner,
-    ) as T;
-  return brief({ ...ack, errors: ack.errors.slice(0, MAX_ERRORS), programs: ack.programs.slice(0, MAX_PROGRAMS) });
-}
+/** Half of what a NATS server takes by default, in bytes; where one takes less, the outbox sees to it. */
+const MAX_ANSWER_BYTES = 512 * 1024;
 
 function withFaults(receipt: Receipt, status: AckStatus, faults: readonly Fault[]): Acknowledgement {
   const [first] = faults;

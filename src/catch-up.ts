@@ -1,11 +1,19 @@
-import { answerFolded, answerRefused, answerRejected, answerReported, finishOf, type Receipt } from './answer.js';
-import type { Delivery } from './bus/delivery.js';
+import {
+  answerFolded,
+  answerPostponed,
+  answerRefused,
+  answerRejected,
+  answerReported,
+  finishOf,
+  type Receipt,
+} from './answer.js';
+import type { Delivery, DeliveryHead } from './bus/delivery.js';
 import type { DesiredState } from './domain/desired.js';
+import { RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
-import { absentInterfaces } from './plan/check.js';
 import { keyOf, readDelivery } from './reading.js';
-import { type Replay, type ReplayEntry, replay } from './replay.js';
+import { beginReplay, type Replay, type ReplayEntry, type Replaying } from './replay.js';
 import type { Finish, Journal } from './store/journal.js';
 import type { Logger } from './telemetry/log.js';
 
@@ -19,47 +27,74 @@ export interface CatchUpOptions {
   /** Throws for a desired state that cannot be. */
   readonly accept: (desired: DesiredState) => void;
   /** Notes that a command is about to take effect. */
-  readonly begin: (delivery: Delivery) => Promise<number>;
+  readonly begin: (delivery: DeliveryHead) => Promise<number>;
+  /** Hands over the commands between two sequences, perhaps several times from the beginning. */
+  readonly read: (range: readonly [number, number], begin: () => (delivery: Delivery) => void) => Promise<void>;
   /** How often a command may be begun without being finished. */
   readonly attempts: number;
 }
 
+/** How long what passes by itself is waited for; what is desired then is tried again by every repair. */
+const PATIENCE_MS = 10_000;
+
 /**
  * Folds a backlog into one desired state, reconciles once, and answers every command of it in one write to the journal. For the lane.
+ * What cannot be run for now, since its interface is absent or its artifact cannot be fetched, is desired all the same: whoever sent it
+ * counts on its being there, and nobody may be there to send it again.
  *
  * @returns the answer of the command that stands for all; undefined if the backlog has to be gone through one by one: because nothing
  *   in it can run, or because what it comes to cannot be applied and each command has to succeed or fail for itself
  */
 export async function catchUp(
-  deliveries: readonly Delivery[],
+  deliveries: readonly DeliveryHead[],
   options: CatchUpOptions,
 ): Promise<Acknowledgement | undefined> {
-  const { journal, host, hostName, log, serverNow, accept, begin, attempts } = options;
-  const seen = new Set<string>();
-  const readings = deliveries
-    .filter((delivery) => journal.find(keyOf(delivery))?.status === undefined)
-    .filter(({ id }) => !seen.has(id) && seen.add(id))
-    .map((delivery) => ({ delivery, reading: readDelivery(delivery, hostName) }));
-  const result = replay(readings, journal, serverNow(), accept);
-  const last = result.representative === undefined ? undefined : result.entries[result.representative];
-  if (last === undefined || result.desired === null || last.what !== 'folded') return undefined;
-
+  const { journal, host, hostName, log, begin, attempts } = options;
+  const owed = owedAnswers(deliveries, journal);
+  const result = await replayOf(owed, options);
+  if (result?.last === undefined || result.desired === null) return undefined;
   if (!(await isFounded(result, options))) return undefined;
-  // Of several commands, one interface that is absent must not keep the others from being restored.
-  const alone = readings.length === 1 && last.command.verb !== 'delete';
-  if (alone && absentInterfaces(result.desired, await host.observe()).length > 0) return undefined;
 
   // An agent that died over a backlog cannot tell on which command. It stops folding while each still has an attempt of its own: one
   // that merely came last must not be quarantined for another.
-  const begun = readings.reduce((sum, entry) => sum + (journal.find(keyOf(entry.delivery))?.attempts ?? 0), 0);
+  const begun = owed.reduce((sum, delivery) => sum + (journal.find(keyOf(delivery))?.attempts ?? 0), 0);
   if (begun >= attempts - 1) return undefined;
-  const { delivery } = last;
+  const { entry, command } = result.last;
+  const { delivery } = entry;
   await begin(delivery);
-  const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }));
-  if (report.status === 'failed') return undefined;
-  const answer = answerReported(receiptOf(last, hostName), last.command, report);
+  const deadline = Date.now() + PATIENCE_MS;
+  const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }), deadline);
+  const postponed = report.status === 'failed' && report.transient && report.undone === true;
+  if (report.status === 'failed' && !postponed) return undefined;
+  const answer = (postponed ? answerPostponed : answerReported)(receiptOf(entry, hostName), command, report);
   await journal.finishMany(finishesOf(result, delivery, answer, options));
   return answer;
+}
+
+/** The commands that were not answered yet, each once. */
+function owedAnswers(deliveries: readonly DeliveryHead[], journal: Journal): DeliveryHead[] {
+  const seen = new Set<string>();
+  return deliveries
+    .filter((delivery) => journal.find(keyOf(delivery))?.status === undefined)
+    .filter(({ id }) => !seen.has(id) && seen.add(id));
+}
+
+/** @returns undefined if the stream has not got all of them any more */
+async function replayOf(owed: readonly DeliveryHead[], options: CatchUpOptions): Promise<Replay | undefined> {
+  const { journal, hostName, serverNow, accept, read } = options;
+  const [first, last] = [owed[0], owed.at(-1)];
+  if (first === undefined || last === undefined) return undefined;
+  const wanted = new Set(owed.map(({ seq }) => seq));
+  let replaying: Replaying | undefined;
+  await read([first.seq, last.seq], () => {
+    const fresh = beginReplay(journal, serverNow(), accept);
+    replaying = fresh;
+    return (delivery) => {
+      if (wanted.has(delivery.seq)) fresh.take(delivery, readDelivery(delivery, hostName));
+    };
+  });
+  const result = replaying?.result();
+  return result?.entries.length === owed.length ? result : undefined;
 }
 
 /** Deltas alone say what is desired only where that is known, or where nothing runs; elsewhere each has to be refused. */
@@ -70,7 +105,7 @@ async function isFounded({ entries }: Replay, { journal, host }: CatchUpOptions)
   return hooks.every(({ generations }) => generations.length === 0);
 }
 
-function finishesOf(result: Replay, last: Delivery, answer: Acknowledgement, options: CatchUpOptions): Finish[] {
+function finishesOf(result: Replay, last: DeliveryHead, answer: Acknowledgement, options: CatchUpOptions): Finish[] {
   const { entries, desired, generation } = result;
   const clearsAwait = entries.some(({ delivery, what }) => what === 'folded' && delivery.verb === 'deploy');
   return entries.map((entry) => {
@@ -85,7 +120,7 @@ function finishesOf(result: Replay, last: Delivery, answer: Acknowledgement, opt
 function answerOf(entry: ReplayEntry, by: string, hostName: string): Acknowledgement {
   const receipt = receiptOf(entry, hostName);
   if (entry.what === 'refused') return answerRefused(receipt, entry.refusal);
-  if (entry.what === 'rejected') return answerRejected(receipt, entry.error);
+  if (entry.what === 'rejected') return answerRejected(receipt, new RefusedError(entry.faults));
   return answerFolded(receipt, by);
 }
 

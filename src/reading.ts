@@ -1,4 +1,4 @@
-import type { Delivery } from './bus/delivery.js';
+import type { Delivery, DeliveryHead } from './bus/delivery.js';
 import type { Envelope } from './domain/admission.js';
 import type { Command } from './domain/command.js';
 import { parseEnvelope } from './messages/envelope.js';
@@ -23,6 +23,6 @@ export function readDelivery(delivery: Delivery, hostName: string): Reading {
 }
 
 /** Under which name the journal knows a delivery's command. */
-export function keyOf({ id, seq, storedAt, streamCreated }: Delivery): CommandKey {
+export function keyOf({ id, seq, storedAt, streamCreated }: DeliveryHead): CommandKey {
   return { id, seq, storedAt, streamCreated, idIsSequence: id.endsWith(`:${seq}`) };
 }

@@ -127,7 +127,20 @@ async function takeBack(
   if (misnamed.length > 0) return [...stubborn, ...misnamed, ...lost];
   // Packets may be inside what was committed for a moment, so it is held for a grace period before it is unpinned.
   const grace: Step[] = commit.length > 0 ? [{ op: 'grace' }] : [];
-  return [...stubborn, ...lost, ...(await runAll([...grace, ...prepare.toReversed()], tools, observer, 'undo'))];
+  const proof = await proofOfUndo(prepare, tools);
+  const unprepared = await runAll([...grace, ...prepare.toReversed(), ...proof], tools, observer, 'undo');
+  return [...stubborn, ...lost, ...unprepared];
+}
+
+/** What was loaded has to be gone from the kernel again, but for data maps, which others may have too. */
+async function proofOfUndo(steps: readonly Step[], { datapath }: Tools): Promise<Step[]> {
+  const dirs = new Set(steps.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
+  if (dirs.size === 0) return [];
+  const { hooks } = await datapath.observe();
+  const loaded = hooks.flatMap(({ generations }) => generations).filter(({ dir }) => dirs.has(dir));
+  const programs = loaded.flatMap(({ programId }) => programId ?? []);
+  const maps = loaded.flatMap(({ slot }) => slot?.mapId ?? []);
+  return programs.length === 0 ? [] : [{ op: 'prove', programs, maps, links: [] }];
 }
 
 /**

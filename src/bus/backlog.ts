@@ -2,11 +2,12 @@ import { AckPolicy, DeliverPolicy, nanos, nuid, ReplayPolicy } from 'nats';
 import { AgentError } from '../errors.js';
 import { STREAMS, type Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
-import type { Backlog, Delivery } from './delivery.js';
+import { type Backlog, type Delivery, type DeliveryHead, headOf } from './delivery.js';
 import { newestOn } from './direct-get.js';
 import { originOf, toDelivery } from './message.js';
 
-const BATCH = 500;
+/** Messages that are on their way at a time: bodies may be as large as the server takes. */
+const BATCH = { heads: 500, bodies: 50 } as const;
 const BATCH_EXPIRES_MS = 10_000;
 /** The server removes a reader that was left behind. */
 const READER_INACTIVE_MS = 30_000;
@@ -15,7 +16,7 @@ const READER_INACTIVE_MS = 30_000;
 export type Usable = (deploy: Delivery) => boolean;
 
 /**
- * Reads what is on the stream for one host. With nothing known of the host, from its last usable deploy on, in a time that does not
+ * Finds what is on the stream for one host. With nothing known of the host, from its last usable deploy on, in a time that does not
  * depend on how much lies before that deploy; else everything past `after`, since each of those commands still awaits its answer.
  *
  * @param after sequence of the last command answered; null when nothing is known
@@ -35,9 +36,25 @@ export async function readBacklog(
   if (newest !== undefined) {
     start = usable(newest) ? newest.seq : ((await lastUsable(source, deploys, usable)) ?? start);
   }
-  const deliveries: Delivery[] = [];
-  for await (const delivery of read(source, subjects.commandFilter, start)) deliveries.push(delivery);
+  const deliveries: DeliveryHead[] = [];
+  for await (const delivery of read(source, subjects.commandFilter, start, 'heads')) deliveries.push(headOf(delivery));
   return { deliveries, upTo: source.upTo };
+}
+
+/**
+ * Hands over the commands of a backlog with their bodies, in stream order, none longer in memory than it is looked at.
+ *
+ * @param range sequences, both included
+ * @throws as {@link readBacklog}
+ */
+export async function readBodies(
+  bus: Bus,
+  { subjects, host, range: [from, upTo] }: { subjects: Subjects; host: string; range: readonly [number, number] },
+  take: (delivery: Delivery) => void,
+): Promise<void> {
+  const { created } = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
+  for await (const delivery of read({ bus, host, created, upTo }, subjects.commandFilter, from, 'bodies'))
+    take(delivery);
 }
 
 interface Source {
@@ -50,14 +67,19 @@ interface Source {
 
 async function lastUsable(source: Source, subject: string, usable: Usable): Promise<number | undefined> {
   let last: number | undefined;
-  for await (const deploy of read(source, subject, 1)) {
+  for await (const deploy of read(source, subject, 1, 'bodies')) {
     if (usable(deploy)) last = deploy.seq;
   }
   return last;
 }
 
 /** The messages on a subject from sequence `start` on, through a consumer that lives only as long as this takes. */
-async function* read({ bus, host, created, upTo }: Source, filter: string, start: number): AsyncGenerator<Delivery> {
+async function* read(
+  { bus, host, created, upTo }: Source,
+  filter: string,
+  start: number,
+  what: keyof typeof BATCH,
+): AsyncGenerator<Delivery> {
   const { connection, js, jsm } = bus;
   if (start > upTo) return;
   const { name, num_pending: waiting } = await connection.guard(
@@ -68,6 +90,7 @@ async function* read({ bus, host, created, upTo }: Source, filter: string, start
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: start,
       replay_policy: ReplayPolicy.Instant,
+      headers_only: what === 'heads',
       mem_storage: true,
       num_replicas: 1,
       inactive_threshold: nanos(READER_INACTIVE_MS),
@@ -77,7 +100,7 @@ async function* read({ bus, host, created, upTo }: Source, filter: string, start
     const consumer = await connection.guard(js.consumers.get(STREAMS.commands, name));
     let received = 0;
     while (received < waiting) {
-      const wanted = Math.min(BATCH, waiting - received);
+      const wanted = Math.min(BATCH[what], waiting - received);
       const batch = await consumer.fetch({ max_messages: wanted, expires: BATCH_EXPIRES_MS });
       const end = received + wanted;
       for await (const message of batch) {

@@ -1,6 +1,6 @@
 import { type Msg, nanos } from 'nats';
 import { STREAMS, type Subjects } from '../messages/subjects.js';
-import { readBacklog, type Usable } from './backlog.js';
+import { readBacklog, readBodies, type Usable } from './backlog.js';
 import { pause, retryDelay } from './backoff.js';
 import type { Bus } from './connect.js';
 import { consumerInfo, ensureConsumer } from './consumer.js';
@@ -84,6 +84,20 @@ export class CommandStream {
   async backlog(after: number | null, usable: Usable = () => true): Promise<Backlog> {
     const { bus, subjects, host, logger } = this.#options;
     return insist(bus, () => readBacklog(bus, { subjects, host, after, usable }), {
+      signal: this.#stopping.signal,
+      onRetry: (error) => logger.warn({ err: error }, 'Could not read the backlog of commands; trying again'),
+    });
+  }
+
+  /**
+   * Hands over what a backlog consists of, in order. Tries again for as long as the server is away, each time from the beginning.
+   *
+   * @param range sequences of the first and the last command
+   * @param begin called at each beginning, for whom to hand the commands to
+   */
+  async bodies(range: readonly [number, number], begin: () => (delivery: Delivery) => void): Promise<void> {
+    const { bus, subjects, host, logger } = this.#options;
+    await insist(bus, () => readBodies(bus, { subjects, host, range }, begin()), {
       signal: this.#stopping.signal,
       onRetry: (error) => logger.warn({ err: error }, 'Could not read the backlog of commands; trying again'),
     });

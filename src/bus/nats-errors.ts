@@ -6,6 +6,7 @@ export const API_ERROR = {
   streamNameInUse: 10058,
   subjectsOverlap: 10065,
   wrongLastSequence: 10071,
+  messageTooLarge: 10054,
 } as const;
 
 export function apiErrorOf(error: unknown): number | undefined {
@@ -24,6 +25,12 @@ export function isDenied(error: unknown): boolean {
 
 export function isNoResponders(error: unknown): boolean {
   return error instanceof NatsError && error.code === ErrorCode.NoResponders;
+}
+
+/** Larger than the server takes at all, or than the stream's `max_msg_size`. */
+export function isTooLarge(error: unknown): boolean {
+  const refused = error instanceof NatsError && error.code === ErrorCode.MaxPayloadExceeded;
+  return refused || apiErrorOf(error) === API_ERROR.messageTooLarge;
 }
 
 /** Whether the same request may succeed later: the server is away, starting, or electing a leader. */

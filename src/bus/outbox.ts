@@ -1,15 +1,19 @@
 import { headers as makeHeaders } from 'nats';
 import { AgentError } from '../errors.js';
-import { STREAMS, type Subjects } from '../messages/subjects.js';
+import { parseAcknowledgement } from '../messages/ack.js';
+import { shortened } from '../messages/shorten.js';
+import { HEADERS, STREAMS, type Subjects } from '../messages/subjects.js';
 import { pause, retryDelay } from './backoff.js';
 import type { Bus } from './connect.js';
 import type { Unsubscribe } from './connection.js';
 import type { Logger } from './logger.js';
+import { isTooLarge } from './nats-errors.js';
 
-/** One message that must reach its stream, exactly once. */
+/** One acknowledgement that must reach its stream, exactly once. */
 export interface OutboxEntry {
   /** Sent as `Nats-Msg-Id`: by it the stream recognises a repetition. */
   readonly id: string;
+  /** Where it was to go when it was made. It goes to where this host's answers go now. */
   readonly subject: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
@@ -28,6 +32,8 @@ export interface OutboxOptions {
   readonly subjects: Subjects;
   readonly store: OutboxStore;
   readonly logger: Logger;
+  /** Told of an answer that could not be stored as it was made, since it would hold up all that follow. */
+  readonly onAltered?: (what: string, data: Record<string, unknown>) => void;
 }
 
 interface Waiter {
@@ -37,7 +43,11 @@ interface Waiter {
   reject(error: AgentError): void;
 }
 
-/** Publishes what waits in the store, in order, each entry until its stream has confirmed it; never a later one before. */
+/**
+ * Publishes what waits in the store, in order, each entry until its stream has confirmed it; never a later one before. What the stream
+ * would never take as it is, is altered: an answer that was made under another prefix or host id goes where answers go now, and one that
+ * is larger than the server takes is shortened.
+ */
 export class Outbox {
   readonly #options: OutboxOptions;
   readonly #stopping = new AbortController();
@@ -46,6 +56,8 @@ export class Outbox {
   #wake = new AbortController();
   #unsubscribe: Unsubscribe = () => {};
   #running: Promise<void> = Promise.resolve();
+  /** Bodies that had to be shortened, by the id of their entry. */
+  readonly #shorter = new Map<string, string>();
 
   constructor(options: OutboxOptions) {
     this.#options = options;
@@ -97,31 +109,64 @@ export class Outbox {
       const [entry] = store.pending();
       if (entry === undefined) {
         await untilAborted(wake.signal);
-      } else if (await this.#deliver(entry, attempt)) {
-        attempt = 0;
-        this.#release(entry.id);
       } else {
+        const outcome = await this.#deliver(entry, attempt);
+        if (outcome === 'done') this.#release(entry.id);
+        if (outcome !== 'failed') {
+          attempt = 0;
+          continue;
+        }
         await pause(retryDelay(attempt++), wake.signal);
         await bus.connection.untilConnected(signal);
       }
     }
   }
 
-  async #deliver({ id, subject, headers, body }: OutboxEntry, attempt: number): Promise<boolean> {
+  async #deliver(entry: OutboxEntry, attempt: number): Promise<'done' | 'shortened' | 'failed'> {
     const { bus, subjects, store, logger } = this.#options;
-    const streamName = subject === subjects.ack ? STREAMS.acks : STREAMS.events;
+    const { id, headers } = entry;
     const messageHeaders = makeHeaders();
     for (const [name, value] of Object.entries(headers)) messageHeaders.set(name, value);
+    const body = this.#shorter.get(id) ?? entry.body;
+    const options = { msgID: id, headers: messageHeaders, expect: { streamName: STREAMS.acks } };
     try {
-      await bus.connection.guard(
-        bus.js.publish(subject, body, { msgID: id, headers: messageHeaders, expect: { streamName } }),
-      );
+      try {
+        await bus.connection.guard(bus.js.publish(subjects.ack, body, options));
+      } catch (error) {
+        if (!isTooLarge(error)) throw error;
+        if (this.#shorten(entry, body)) return 'shortened';
+        this.#alter('The answer cannot be made as short as NATS wants it, and is dropped', entry);
+      }
       await store.confirm(id);
-      return true;
+      this.#shorter.delete(id);
+      if (entry.subject !== subjects.ack) this.#alter('The answer was made for another subject', entry);
+      return 'done';
     } catch (error) {
-      if (attempt === 0) logger.warn({ id, subject, err: error }, 'Not confirmed by its stream; trying on');
-      return false;
+      if (attempt === 0)
+        logger.warn({ id, subject: subjects.ack, err: error }, 'Not confirmed by its stream; trying on');
+      return 'failed';
     }
+  }
+
+  /**
+   * Halves what the server does not take: there is no telling how much a stream would.
+   *
+   * @returns false for what cannot be made any shorter
+   */
+  #shorten(entry: OutboxEntry, refused: string): boolean {
+    const answer = parseAcknowledgement(Buffer.from(entry.body));
+    const shorter = JSON.stringify(shortened(answer, Buffer.byteLength(refused) / 2));
+    if (shorter.length >= refused.length) return false;
+    if (refused === entry.body) this.#alter('The answer is larger than NATS takes, and is shortened', entry);
+    this.#shorter.set(entry.id, shorter);
+    return true;
+  }
+
+  #alter(what: string, { id, subject, headers }: OutboxEntry): void {
+    const { logger, subjects, onAltered } = this.#options;
+    const data = { id, command_id: headers[HEADERS.commandId], made_for: subject, sent_to: subjects.ack };
+    logger.error(data, what);
+    onAltered?.(what, data);
   }
 
   #release(id: string): void {

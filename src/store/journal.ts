@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import type { DesiredState } from '../domain/desired.js';
 import { AgentError } from '../errors.js';
 import { type FileOps, nodeFileOps } from './file-ops.js';
+import { keepInstanceId, keptInstanceId } from './instance-id.js';
 import { LogFile } from './log-file.js';
 import type { JournalLogger, JournalOptions, OpenReport } from './options.js';
 import type { CommandKey, CommandRecord, Finish, JournalRecord, OutboxEntry, StreamMark } from './records.js';
 import { restore } from './restore.js';
-import { instanceIdOf, parseRecords } from './schema.js';
+import { parseRecords } from './schema.js';
 import { JournalState, type Limits } from './state.js';
 
 export type { JournalLogger, JournalOptions, OpenReport } from './options.js';
@@ -56,7 +57,9 @@ export class Journal {
     return this.#inTurn(async () => {
       if (this.#state !== undefined) throw new AgentError('INTERNAL', 'The journal is open already');
       try {
-        return await this.#load();
+        const report = await this.#load();
+        await keepInstanceId(this.#dir, this.instanceId, this.#files);
+        return report;
       } catch (error) {
         await this.#log.close().catch(() => {});
         throw this.#failure('opened', error);
@@ -76,7 +79,7 @@ export class Journal {
     });
   }
 
-  /** Made once, with the first journal; tells two agents with one host name apart. */
+  /** Made once, with the first journal, and kept beside it too; tells two agents with one host name apart. */
   get instanceId(): string {
     return this.#opened.instanceId;
   }
@@ -176,7 +179,7 @@ export class Journal {
     await this.#files.makeDir(this.#dir);
     const lines = await this.#log.read();
     if (lines === undefined) {
-      await this.#beginEmpty(randomUUID());
+      await this.#beginEmpty();
       return { fresh: true, truncatedTail: false };
     }
     let state: JournalState;
@@ -187,7 +190,7 @@ export class Journal {
       // The time alone could name a file that is there: an agent that is started again at once finds the same damage.
       const path = `${this.#path}.damaged-${new Date().toISOString()}-${randomUUID().slice(0, 4)}`;
       await this.#log.keepAs(path);
-      await this.#beginEmpty(instanceIdOf(lines.values[0]) ?? randomUUID());
+      await this.#beginEmpty();
       this.#logger?.error({ path, reason }, 'journal is damaged; it is kept aside and an empty one begins');
       return { fresh: false, damaged: { path, reason }, truncatedTail: false };
     }
@@ -199,7 +202,8 @@ export class Journal {
     return { fresh: false, truncatedTail: lines.torn };
   }
 
-  async #beginEmpty(instanceId: string): Promise<void> {
+  async #beginEmpty(): Promise<void> {
+    const instanceId = (await keptInstanceId(this.#dir, this.#files)) ?? randomUUID();
     const state = new JournalState(instanceId, this.#limits);
     await this.#log.replace(state.snapshot());
     this.#state = state;

@@ -1,14 +1,40 @@
 import { z } from 'zod';
 import type { DesiredState } from '../domain/desired.js';
 import { DIRECTIONS } from '../domain/hook.js';
-import type { Program } from '../domain/program.js';
+import type { Companion, MapValue, Program } from '../domain/program.js';
 import type { CommandKey, CommandRecord, Finish, JournalRecord, OutboxEntry, Snapshot, StreamMark } from './records.js';
 
 /**
  * What a journal's lines must look like. Fields that are not named here are kept as they are: a program that has gained an
  * optional field must come back whole. A new required field, or another meaning of an old one, wants a new version.
  */
-const scalar = z.union([z.number(), z.string()]);
+const mapValue: z.ZodType<MapValue> = z.union([
+  z.number(),
+  z.string(),
+  z.boolean(),
+  z.lazy(() => z.array(mapValue)),
+  z.lazy(() => z.record(z.string(), mapValue)),
+]);
+
+const options = z.record(z.string(), z.string());
+
+const companion: z.ZodType<Companion> = z.looseObject({
+  cmdStart: z.string(),
+  startArgs: options,
+  daemon: z.boolean(),
+  cmdStop: z.string(),
+  stopArgs: options,
+  cmdStatus: z.string(),
+  statusArgs: options,
+  cmdUpdate: z.string(),
+  updateArgs: options,
+  cmdConfig: z.string(),
+  configArgs: options,
+  cpuSeconds: z.int(),
+  memoryBytes: z.int(),
+  rulesFile: z.string(),
+  rules: z.string(),
+});
 
 const program: z.ZodType<Program> = z.looseObject({
   name: z.string(),
@@ -21,7 +47,10 @@ const program: z.ZodType<Program> = z.looseObject({
   mapName: z.string(),
   enabled: z.boolean(),
   carryMaps: z.array(z.string()),
-  mapArgs: z.array(z.looseObject({ name: z.string(), args: z.array(z.looseObject({ key: scalar, value: scalar })) })),
+  companion: companion.exactOptional(),
+  mapArgs: z.array(
+    z.looseObject({ name: z.string(), args: z.array(z.looseObject({ key: mapValue, value: mapValue })) }),
+  ),
   path: z.string(),
   payload: z.custom<Readonly<Record<string, unknown>>>(isObject, 'expected an object'),
 });
@@ -104,12 +133,6 @@ export function parseSnapshot(value: unknown): Snapshot {
 /** @throws Error that says what is wrong with the value of any other line */
 export function parseRecords(value: unknown): readonly JournalRecord[] {
   return parse(records, value);
-}
-
-/** Who wrote a journal, if its first line says so much, whatever else is wrong with it. */
-export function instanceIdOf(value: unknown): string | undefined {
-  if (!isObject(value) || typeof value.instanceId !== 'string' || value.instanceId === '') return undefined;
-  return value.instanceId;
 }
 
 function parse<T>(schema: z.ZodType<T>, value: unknown): T {

@@ -1,8 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CommandStream } from '../../src/bus/commands.js';
+import type { Backlog, Delivery } from '../../src/bus/delivery.js';
 import { STREAMS } from '../../src/messages/subjects.js';
 import { type Given, givenBus, HOST, text } from './fixture.js';
+
+/** The commands of a backlog with their bodies, as they are read when they are needed. */
+async function bodiesOf(commands: CommandStream, { deliveries }: Backlog): Promise<Delivery[]> {
+  let read: Delivery[] = [];
+  await commands.bodies([deliveries[0]!.seq, deliveries.at(-1)!.seq], () => {
+    read = [];
+    return (delivery) => void read.push(delivery);
+  });
+  return read;
+}
 
 function commandsOf({ bus, subjects, log }: Given): CommandStream {
   return new CommandStream({ bus, subjects, host: HOST, logger: log });
@@ -20,10 +31,12 @@ test('the backlog of a host without state begins at its last deploy, however muc
   const last = await given.controller.send('delete', 'a delete');
   const before = given.bus.nc.stats().inMsgs;
 
-  const { deliveries, upTo } = await commandsOf(given).backlog(null);
+  const commands = commandsOf(given);
+  const backlog = await commands.backlog(null);
+  const { deliveries, upTo } = backlog;
 
   assert.deepEqual(
-    deliveries.map(({ verb, body }) => [verb, text(body)]),
+    (await bodiesOf(commands, backlog)).map(({ verb, body }) => [verb, text(body)]),
     [
       ['deploy', 'the last deploy'],
       ['add', 'an add'],
@@ -39,7 +52,7 @@ test('a first delivery is described alike by the backlog and by the consumer', a
   const given = await givenBus(t);
   await given.controller.send('deploy', 'body', { 'Nats-Msg-Id': 'a', 'L3AF-Gen': '1' });
   const commands = commandsOf(given);
-  const { deliveries } = await commands.backlog(null);
+  const described = await bodiesOf(commands, await commands.backlog(null));
 
   const consumed = await new Promise((resolve) => {
     void commands.consume(0, async (delivery) => {
@@ -49,7 +62,7 @@ test('a first delivery is described alike by the backlog and by the consumer', a
   });
   await commands.stop();
 
-  assert.deepEqual(deliveries, [consumed]);
+  assert.deepEqual(described, [consumed]);
 });
 
 test('past a known sequence, the backlog is every command, since each is owed an answer', async (t) => {
@@ -73,10 +86,11 @@ test('without any deploy the backlog begins at the first command; on an empty st
   await given.controller.send('add', 'first');
   await given.controller.send('add', 'second');
 
-  const { deliveries, upTo } = await commands.backlog(null);
+  const backlog = await commands.backlog(null);
+  const { upTo } = backlog;
 
   assert.deepEqual(
-    deliveries.map(({ body }) => text(body)),
+    (await bodiesOf(commands, backlog)).map(({ body }) => text(body)),
     ['first', 'second'],
   );
   assert.equal(upTo, 2);
@@ -87,10 +101,10 @@ test('a deploy that is not usable does not hide the usable one before it', async
   for (const body of ['old', 'good', 'broken', 'broken too']) await given.controller.send('deploy', body);
   const commands = commandsOf(given);
 
-  const { deliveries } = await commands.backlog(null, ({ body }) => !text(body).startsWith('broken'));
+  const backlog = await commands.backlog(null, ({ body }) => !text(body).startsWith('broken'));
 
   assert.deepEqual(
-    deliveries.map(({ body }) => text(body)),
+    (await bodiesOf(commands, backlog)).map(({ body }) => text(body)),
     ['good', 'broken', 'broken too'],
   );
 });
@@ -116,8 +130,40 @@ test('a command can be looked at by its sequence', async (t) => {
   for (const body of ['1', '2', '3']) await given.controller.send('add', body, { 'Nats-Msg-Id': `id-${body}` });
   await given.bus.jsm.streams.deleteMessage(STREAMS.commands, 2);
 
-  assert.deepEqual(await commands.at(1), (await commands.backlog(null)).deliveries[0]);
+  assert.deepEqual(await commands.at(1), (await bodiesOf(commands, await commands.backlog(null)))[0]);
   assert.equal((await commands.at(3))?.id, 'id-3');
   assert.equal(await commands.at(2), undefined);
   assert.equal(await commands.at(4), undefined);
 });
+
+test('a backlog larger than the memory it may take is gone through, body by body', async (t) => {
+  const given = await givenBus(t);
+  const body = 'x'.repeat(500_000);
+  const count = 400;
+  for (let sent = 0; sent < count; sent += 1) await given.controller.send('add', body);
+  const commands = commandsOf(given);
+  const collect = globalThis.gc;
+  assert.ok(collect, 'run with --expose-gc');
+  const used = () => {
+    collect();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    return heapUsed + arrayBuffers;
+  };
+  const before = used();
+
+  const backlog = await commands.backlog(null);
+  assert.ok(used() - before < LITTLE, 'the heads alone');
+  let [read, most] = [0, 0];
+  await commands.bodies([1, count], () => (delivery) => {
+    read += delivery.body.length;
+    if (delivery.seq % 40 === 0) most = Math.max(most, used() - before);
+  });
+
+  assert.equal(backlog.deliveries.length, count);
+  assert.equal(read, count * body.length);
+  assert.ok(most < (count * body.length) / 2, `${most} bytes were held of ${read}`);
+  assert.ok(used() - before < LITTLE, 'nothing is kept');
+});
+
+/** A fraction of what the backlog amounts to. */
+const LITTLE = 20_000_000;

@@ -187,6 +187,7 @@ describe('l3afctl', () => {
     ['a payload without host', ['deploy', '-f', '-'], '[]', /--host/],
     ['a payload for two hosts', ['deploy', '-f', '-'], '[{"host_name":"a"},{"host_name":"b"}]', /got a, b/],
     ['a duration that is none', ['status', '--timeout', 'soon'], '', /duration/],
+    ['counting for too long', ['show', '--stats', '61s'], '', /1ms to 60s/],
     ['an output that is none', ['status', '-o', 'xml'], '', /table, json/],
     ['a host that cannot be one', ['status', '--host', 'web*'], '', /host name/],
     ['acknowledgements of no host', ['acks'], '', /--host/],

@@ -5,7 +5,7 @@ import { type Bus, connectBus } from '../../src/bus/connect.js';
 import type { Logger } from '../../src/bus/logger.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { type Subjects, subjectsFor } from '../../src/messages/subjects.js';
-import { startNats, type TestServer } from '../support/nats.js';
+import { startNats, type TestServer, type TestServerOptions } from '../support/nats.js';
 
 export interface LogLine {
   readonly level: keyof Logger;
@@ -62,8 +62,8 @@ export interface Given {
 }
 
 /** A server with the agent's streams, one connection for the agent and one for the controller; all gone after the test. */
-export async function givenBus(t: TestContext): Promise<Given> {
-  const server = await startNats();
+export async function givenBus(t: TestContext, options: TestServerOptions = {}): Promise<Given> {
+  const server = await startNats(options);
   atEnd(t, () => server.stop());
   const log = collectLog();
   const bus = await openBus(t, server, log);

@@ -48,17 +48,36 @@ describe('a journal that cannot be trusted', () => {
     });
   }
 
-  it('still says who wrote it, so that the host is not taken for a second one', async (t) => {
+  const losses = {
+    'a damaged tail': (text: string) => `${text}rotten\n${encodeLine([])}`,
+    'a damaged first line': (text: string) => text.replace('instanceId', 'instanceIt'),
+    'no content': () => '',
+  };
+  for (const [what, damage] of Object.entries(losses)) {
+    it(`does not make the host a second one: ${what}`, async (t) => {
+      const dir = await temporaryDir(t);
+      const journal = await openJournal(t, dir);
+      const { instanceId } = journal;
+      await journal.close();
+      await writeFile(join(dir, 'journal'), damage(await readFile(join(dir, 'journal'), 'utf8')));
+
+      const next = await openJournal(t, dir);
+
+      assert.equal(next.instanceId, instanceId);
+    });
+  }
+
+  it('is the one that counts if the id beside it is damaged, and puts that right', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     const { instanceId } = journal;
     await journal.close();
-    const text = await readFile(join(dir, 'journal'), 'utf8');
-    await writeFile(join(dir, 'journal'), `${text}rotten\n${encodeLine([])}`);
+    await writeFile(join(dir, 'instance-id'), 'rotten');
 
     const next = await openJournal(t, dir);
 
     assert.equal(next.instanceId, instanceId);
+    assert.equal(await readFile(join(dir, 'instance-id'), 'utf8'), `${instanceId}\n`);
   });
 
   it('is not what a disk that cannot be read means', async (t) => {
@@ -70,7 +89,7 @@ describe('a journal that cannot be trusted', () => {
 
     await assert.rejects(new Journal({ dir, files: failing }).open(), { code: 'INTERNAL', message: /EIO/ });
 
-    assert.deepEqual(await readdir(dir), ['journal']);
+    assert.deepEqual((await readdir(dir)).toSorted(), ['instance-id', 'journal']);
     assert.deepEqual((await openJournal(t, dir)).desired, desiring('ratelimiting'));
   });
 });

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { after, before, describe, test } from 'node:test';
+import { LibbpfDatapath } from '../../src/datapath/libbpf/datapath.js';
+import { type DesiredState, NOTHING_DESIRED } from '../../src/domain/desired.js';
+import type { Direction } from '../../src/domain/hook.js';
+import { type CrashBed, hostOf, log } from '../fault/support-crash.js';
+import { assertHealed, assertOldOrNew, failing } from '../fault/support-faults.js';
+import { transitionsAt } from '../fault/support-transitions.js';
+import { existing } from '../support/kernel-ids.js';
+import { createTestbed, mountBpffs, type Testbed } from '../support/testbed.js';
+
+/*
+ * What is proved of every kind of change in memory, proved on the kernel for one of each kind that matters to it: what was loaded,
+ * attached, linked and written is really taken back.
+ */
+
+const PAIRS: readonly (readonly [Direction, Direction])[] = [
+  ['xdpingress', 'egress'],
+  ['ingress', 'egress'],
+];
+const KINDS: readonly (readonly [pair: number, what: string])[] = [
+  [0, 'a first deploy on an empty host'],
+  [0, 'a change of values that adds, alters and removes keys'],
+  [0, 'another program with chaining off'],
+  [1, 'a new version that takes tables over'],
+  [1, 'a removal of all from all hooks'],
+];
+
+let testbed: Testbed;
+let bpffs: Awaited<ReturnType<typeof mountBpffs>>;
+
+before(async () => {
+  [testbed, bpffs] = await Promise.all([createTestbed(), mountBpffs()]);
+});
+
+after(async () => {
+  await testbed.close();
+  await bpffs.unmount();
+});
+
+describe('on the kernel, with any one operation failing, and another one while the first is taken back:', () => {
+  for (const [pair, what] of KINDS) {
+    test(what, async () => {
+      const [first, second] = PAIRS[pair]!;
+      const hooks = [
+        { iface: testbed.iface, direction: first },
+        { iface: testbed.iface, direction: second },
+      ] as const;
+      const programs = new Set<number>();
+      const bed: CrashBed = { datapath: noting(programs, bpffs.path), bpffs: bpffs.path, hooks };
+      const transition = transitionsAt(hooks)[what]!;
+      const bring = async (from: DesiredState | null, to: DesiredState) => {
+        const report = await hostOf(bed, bed.datapath, transition.chaining).apply(from, to, log);
+        assert.deepEqual([report.faults, report.leftovers], [[], []]);
+      };
+      await bring(NOTHING_DESIRED, transition.before);
+
+      let stands = transition.before;
+      for (let at = 0, more = true; more; at += 1) {
+        if (stands !== transition.before) await bring(stands, transition.before);
+        const outcome = await failing(bed, transition, { at, done: at % 2 === 0 });
+        stands = await assertOldOrNew(bed, transition, outcome);
+        more = outcome.struck > 0;
+        // Every other one suffices here, where each undoing waits for a grace period.
+        if (outcome.report.status !== 'failed' || at % 2 === 0) continue;
+        const twice = await failing(bed, transition, { at, done: at % 4 === 1, second: { at: at % 3, done: false } });
+        await assertHealed(bed, transition, twice);
+      }
+
+      await bring(stands, NOTHING_DESIRED);
+      const pinned = (await readdir(bpffs.path)).filter((name) => !name.endsWith('.debug'));
+      assert.deepEqual(pinned, [], 'pins');
+      assert.deepEqual(await existing('prog', programs), [], 'programs');
+    });
+  }
+});
+
+/** The kernel, with the ids of all programs that it is seen to have of ours. */
+function noting(programs: Set<number>, path: string): LibbpfDatapath {
+  const datapath = new LibbpfDatapath({ bpffs: path });
+  const observe = datapath.observe.bind(datapath);
+  datapath.observe = async () => {
+    const observed = await observe();
+    for (const { programId } of observed.hooks.flatMap(({ generations }) => generations)) {
+      if (programId !== undefined) programs.add(programId);
+    }
+    return observed;
+  };
+  return datapath;
+}
