@@ -107,7 +107,8 @@ export class BusLink implements CommandBus {
     await this.#registration.claim();
     this.#registration.start();
     this.#publisher = new Publisher({ bus, subjects, host, logger });
-    this.#outbox = new Outbox({ bus, subjects, store: journal, logger });
+    const onAltered = (what: string, data: Record<string, unknown>) => this.publishEvent('answer-altered', what, data);
+    this.#outbox = new Outbox({ bus, subjects, store: journal, logger, onAltered });
     this.#outbox.start();
     const onStreamMissing = async () => void (await ensureStreams(bus, subjects, log));
     this.#commands = new CommandStream({ bus, subjects, host, logger, onResume, onStreamMissing });
@@ -149,6 +150,10 @@ export class BusLink implements CommandBus {
 
   backlog(after: number | null, usable: (deploy: Delivery) => boolean): Promise<Backlog> {
     return this.#commands.backlog(after, usable);
+  }
+
+  bodies(range: readonly [number, number], begin: () => (delivery: Delivery) => void): Promise<void> {
+    return this.#commands.bodies(range, begin);
   }
 
   consume(after: number, handler: (delivery: Delivery) => Promise<Disposition>): Promise<void> {

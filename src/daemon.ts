@@ -2,19 +2,23 @@ import { join } from 'node:path';
 import { Agent } from './agent.js';
 import type { Observer } from './apply/executor.js';
 import { Lane } from './apply/lane.js';
+import { Background } from './background.js';
 import { BusLink } from './bus-link.js';
+import type { Companions } from './companions/companions.js';
+import type { MemoryCompanions } from './companions/memory.js';
 import type { Config } from './config.js';
 import type { Datapath } from './datapath/datapath.js';
 import { LinkEvents } from './datapath/link-events.js';
 import { NOTHING_DESIRED } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
-import { Host } from './host.js';
+import { Host, type Repair, repairInWords } from './host.js';
 import type { L3AFALLHOSTDATA } from './messages/snapshot.js';
+import { openCompanions } from './open-companions.js';
 import { PackageCache } from './packages/cache.js';
 import { distributionCodename } from './packages/platform.js';
 import type { PlanContext } from './plan/context.js';
 import { healthChecks, requestHandlers } from './requests.js';
-import { builtinRoots } from './roots.js';
+import { configuredRoots, rootPackages } from './roots.js';
 import { snapshotOf } from './snapshot.js';
 import { Journal } from './store/journal.js';
 import { type StateDirLock, takeStateDir } from './store/lock.js';
@@ -51,10 +55,11 @@ export class Daemon {
   readonly #metrics: Metrics;
   readonly #startedAt = new Date();
   readonly #joining = new AbortController();
-  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #background: Background;
   #lock: StateDirLock | undefined;
   #journal!: Journal;
   #packages!: PackageCache;
+  #companions!: Companions | MemoryCompanions;
   #context!: PlanContext;
   #host!: Host;
   #telemetry: TelemetryServer | undefined;
@@ -64,7 +69,7 @@ export class Daemon {
   #linkEvents: LinkEvents | undefined;
   #repairPending = false;
   /** What the repair at the start had to do, until the bus can be told. */
-  #repairedAtStart: readonly string[] = [];
+  #repairedAtStart: Repair = { found: [], done: [] };
   #features: Readonly<Record<string, boolean>> = {};
   /** The newest observation, for the health page; a request on the bus makes one of its own. */
   #observed: Observed | undefined;
@@ -73,6 +78,7 @@ export class Daemon {
   constructor(options: DaemonOptions) {
     this.#options = options;
     this.#metrics = new Metrics(options.config.hostName);
+    this.#background = new Background(options.log);
   }
 
   /** Resolves when the host is at its recorded state and the bus is being joined; that goes on for as long as it takes. */
@@ -81,11 +87,11 @@ export class Daemon {
     await this.#openState();
     await this.#startTelemetry();
     await this.#repair();
-    void this.#attempt(async () => {
+    void this.#background.attempt(async () => {
       this.#features = await this.#options.probe();
     });
-    this.#every(config.reconcileInterval, () => this.#repair());
-    this.#every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
+    this.#background.every(config.reconcileInterval, () => this.#repair());
+    this.#background.every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
     if (this.#options.datapath.kind === 'libbpf') {
       this.#linkEvents = new LinkEvents({ onChange: () => this.#repairSoon(), log });
       this.#linkEvents.start();
@@ -106,7 +112,7 @@ export class Daemon {
     const { log, datapath } = this.#options;
     this.#joining.abort();
     this.#linkEvents?.stop();
-    for (const timer of this.#timers) clearInterval(timer);
+    this.#background.stop();
     await this.#link?.stopCommands();
     await this.#link?.close();
     // An agent that is still joining, perhaps with a broker that is away, ends with its connection.
@@ -114,6 +120,7 @@ export class Daemon {
     await this.#lane.idle();
     if (detach) await this.#lane.run(() => this.#host.detachAll(log));
     await this.#telemetry?.stop();
+    await this.#companions?.close();
     await this.#packages?.close();
     await datapath.close();
     await this.#journal?.close();
@@ -129,9 +136,11 @@ export class Daemon {
     const platform = config.platform ?? (await distributionCodename());
     this.#packages = new PackageCache({ dir: join(config.stateDir, 'packages'), repoUrl: config.repoUrl, platform });
     await this.#packages.open();
-    this.#context = { bpffs: config.bpffs, chaining: config.chaining, roots: builtinRoots() };
+    this.#companions = await openCompanions(config, datapath.kind, this.#packages, log);
+    const { bpffs, chaining } = config;
+    this.#context = { bpffs, chaining, tcx: datapath.ordersLinks(), roots: configuredRoots(config) };
     this.#host = new Host({
-      tools: { datapath, packages: this.#packages },
+      tools: { datapath, packages: this.#packages, companions: this.#companions },
       context: this.#context,
       metrics: this.#metrics,
       ...(observer !== undefined && { observer }),
@@ -157,10 +166,11 @@ export class Daemon {
       if (desired !== null) {
         const before = first && this.#journal.unfinished ? null : desired;
         const repaired = await this.#host.repair(desired, log.child({ op: 'reconcile' }), before);
-        if (repaired.length > 0) {
-          log.warn({ repairs: repaired }, 'repaired what had drifted');
+        const { found, done: repairs } = repaired;
+        if (repairs.length > 0) {
+          log.warn({ found, repairs }, 'repaired what had drifted');
           if (first) this.#repairedAtStart = repaired;
-          else this.#link?.publishEvent('drift-repaired', repaired.join('; '), { repairs: repaired });
+          else this.#link?.publishEvent('drift-repaired', repairInWords(repaired), { found, repairs });
         }
       }
       this.#observed = await this.#host.observe();
@@ -173,7 +183,9 @@ export class Daemon {
   async #collectPackages(): Promise<void> {
     await this.#lane.run(async () => {
       const { desired } = this.#journal;
-      if (desired !== null) await this.#packages.collect(desired.chains.flatMap(({ programs }) => programs));
+      if (desired === null) return;
+      const asked = desired.chains.flatMap(({ programs }) => programs);
+      await this.#packages.collect([...asked, ...rootPackages(this.#context.roots)]);
     });
   }
 
@@ -184,16 +196,16 @@ export class Daemon {
     setTimeout(async () => {
       this.#repairPending = false;
       if (this.#joining.signal.aborted) return;
-      await this.#attempt(() => this.#repair());
+      await this.#background.attempt(() => this.#repair());
     }, LINK_EVENTS_SETTLE_MS).unref();
   }
 
   #tellAdoption(link: BusLink): void {
     const programs = this.#observed?.hooks.flatMap(({ generations }) => generations.map(({ name }) => name)) ?? [];
     if (programs.length === 0) return;
-    const repairs = this.#repairedAtStart;
-    const message = `Adopted ${programs.length} programs${repairs.length === 0 ? '' : ` after repairs: ${repairs.join('; ')}`}`;
-    link.publishEvent('adopted', message, { programs, repairs });
+    const { found, done: repairs } = this.#repairedAtStart;
+    const mended = repairs.length === 0 ? '' : ` after repairs: ${repairInWords(this.#repairedAtStart)}`;
+    link.publishEvent('adopted', `Adopted ${programs.length} programs${mended}`, { programs, found, repairs });
   }
 
   async #join(): Promise<void> {
@@ -217,11 +229,11 @@ export class Daemon {
     });
     this.#link = link;
     await link.open();
-    const { hostName, chaining, snapshotInterval, metricsInterval } = config;
+    const { hostName, snapshotInterval, metricsInterval } = config;
     const agent = new Agent({
       hostName,
       ackSubject: link.ackSubject,
-      chaining,
+      rules: this.#context,
       journal: this.#journal,
       lane: this.#lane,
       host: this.#host,
@@ -236,7 +248,8 @@ export class Daemon {
         hostName,
         version,
         startedAt: this.#startedAt,
-        datapath: this.#options.datapath.kind,
+        datapath: this.#options.datapath,
+        context: this.#context,
         journal: this.#journal,
         lane: this.#lane,
         host: this.#host,
@@ -251,18 +264,21 @@ export class Daemon {
     await link.publishSnapshot();
     link.publishEvent('started', `Agent ${version} takes commands for ${hostName}`);
     this.#tellAdoption(link);
-    this.#every(snapshotInterval, () => link.publishSnapshot());
-    this.#every(metricsInterval, () => link.publishMetrics());
+    this.#background.every(snapshotInterval, () => link.publishSnapshot());
+    this.#background.every(metricsInterval, () => link.publishMetrics());
     log.info({ subject: link.commandSubject }, 'taking commands');
   }
 
   async #snapshot(): Promise<L3AFALLHOSTDATA> {
-    const observed = await this.#lane.run(() => this.#host.observe());
+    const [observed, companions] = await this.#lane.run(() =>
+      Promise.all([this.#host.observe(), this.#host.observeCompanions()]),
+    );
     this.#observed = observed;
     return snapshotOf({
       hostName: this.#options.config.hostName,
       desired: this.#journal.desired,
       observed,
+      companions,
       context: this.#context,
       stats: await this.#metrics.allStats(),
     });
@@ -273,25 +289,5 @@ export class Daemon {
     const desired = this.#journal.desired ?? NOTHING_DESIRED;
     const checks = healthChecks(desired, observed, this.#ready, this.#link?.connected ?? false);
     return { healthy: checks.every(({ ok }) => ok), checks };
-  }
-
-  /** Runs a task again and again, never twice at a time; its failure is logged and does not end it. */
-  #every(intervalMs: number, task: () => Promise<void>): void {
-    let running = false;
-    const timer = setInterval(async () => {
-      if (running) return;
-      running = true;
-      await this.#attempt(task);
-      running = false;
-    }, intervalMs);
-    this.#timers.push(timer);
-  }
-
-  async #attempt(task: () => Promise<void>): Promise<void> {
-    try {
-      await task();
-    } catch (error) {
-      this.#options.log.error({ err: error }, 'background task failed');
-    }
   }
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Observer, rehearse, type Tools } from './apply/executor.js';
 import type { Command } from './domain/command.js';
+import type { ObservedCompanion } from './domain/companion.js';
 import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
 import { fold } from './domain/fold.js';
 import { hookKey } from './domain/hook.js';
@@ -11,7 +12,7 @@ import { absentInterfaces, check } from './plan/check.js';
 import type { PlanContext } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
 import { plan } from './plan/plan.js';
-import { type Report, reconcile } from './reconcile.js';
+import { type ReconcileRequest, type Report, reconcile } from './reconcile.js';
 import type { Logger } from './telemetry/log.js';
 import type { Metrics, ProgramLabels } from './telemetry/metrics.js';
 
@@ -30,6 +31,16 @@ const LONGEST_RETRY_MS = 10_000;
 const FIRST_REST_MS = 1_000;
 const LONGEST_REST_MS = 5 * 60_000;
 
+/** What a repair has come upon, and what it has done about it, each in sentences. */
+export interface Repair {
+  readonly found: readonly string[];
+  readonly done: readonly string[];
+}
+
+export function repairInWords({ found, done }: Repair): string {
+  return [...found, ...done].join('; ');
+}
+
 /** This machine's chains: brings them to a desired state and keeps them there. All methods are for the lane only. */
 export class Host {
   readonly #options: HostOptions;
@@ -38,9 +49,15 @@ export class Host {
   /** How long repairs rest after the last one, in milliseconds; 0 unless it failed. */
   #rest = 0;
   #restUntil = 0;
+  /** What a command was to bring about that could not be taken back: maps may have values of it. */
+  #halfDone: DesiredState | undefined;
 
   constructor(options: HostOptions) {
     this.#options = options;
+  }
+
+  observeCompanions(): Promise<readonly ObservedCompanion[]> {
+    return this.#options.tools.companions.observe();
   }
 
   observe(): Promise<Observed> {
@@ -62,7 +79,9 @@ export class Host {
     const { tools, context } = this.#options;
     const end = Math.min(deadline, Date.now() + COMMAND_DEADLINE_MS);
     for (let wait = FIRST_RETRY_MS; ; wait = Math.min(2 * wait, LONGEST_RETRY_MS)) {
-      const report = await reconcile({ before, desired }, tools, context, this.#observer(log));
+      const report = await reconcile({ before: this.#mayHold(before), desired }, tools, context, this.#observer(log));
+      if (report.status !== 'failed') [this.#halfDone, this.#rest, this.#restUntil] = [undefined, 0, 0];
+      else if (report.undone === false) this.#halfDone = desired;
       const mayTryAgain = report.status === 'failed' && report.transient && report.undone === true;
       if (!mayTryAgain || Date.now() + wait > end) {
         if (report.status === 'failed') log.error({ err: report.cause, undone: report.undone }, 'cannot apply');
@@ -81,32 +100,38 @@ export class Host {
    * and stays desired. After a repair that failed, the next ones rest for longer and longer, so that commands get their turn.
    *
    * @param before what the maps were given; null if a command may have died while it wrote them
-   * @returns what was done, in words; empty if all was as desired
+   * @returns what was found and what was done, in words; empty if all was as desired
    */
-  async repair(desired: DesiredState, log: Logger, before: DesiredState | null = desired): Promise<readonly string[]> {
+  async repair(desired: DesiredState, log: Logger, before: DesiredState | null = desired): Promise<Repair> {
     const { tools, context, metrics } = this.#options;
-    if (Date.now() < this.#restUntil) return [];
+    if (Date.now() < this.#restUntil) return { found: [], done: [] };
+    const given = this.#mayHold(before);
     // Chaining may have been switched off since: a hook that cannot be as it is desired is left as it is.
     const impossible = desired.chains.flatMap(({ hook, programs }) => {
-      const found = check({ chains: [{ hook, programs }], addresses: {} }, context.chaining);
+      const found = check({ chains: [{ hook, programs }], addresses: {} }, context);
       return found.map((fault) => ({ hook: hookKey(hook), fault }));
     });
     const leftAlone = new Set(impossible.map(({ hook }) => hook));
-    const whole = await reconcile({ before, desired, except: leftAlone }, tools, context, this.#observer(log));
+    const chains = { before: given, desired, except: leftAlone, chainsOnly: true };
+    const whole = await reconcile(chains, tools, context, this.#observer(log));
     let reports = [whole];
     if (whole.status === 'failed') {
       const hooks = [...desired.chains, ...whole.observed.hooks].map(({ hook }) => hookKey(hook));
       reports = [];
       for (const only of new Set(hooks.filter((hook) => !leftAlone.has(hook)))) {
         const except = new Set(hooks.filter((hook) => hook !== only));
-        reports.push(await reconcile({ before, desired, except }, tools, context, this.#observer(log)));
+        const report = await reconcile({ ...chains, except }, tools, context, this.#observer(log));
+        reports.push(report);
+        if (report.status === 'failed') leftAlone.add(only);
       }
     }
+    reports.push(...(await this.#restoreCompanions({ before: given, desired, except: leftAlone }, log)));
     const faults = [...impossible.map(({ fault }) => fault), ...reports.flatMap((report) => report.faults)];
     this.#rest = reports.some(({ status }) => status === 'failed')
       ? Math.min(2 * this.#rest + FIRST_REST_MS, LONGEST_REST_MS)
       : 0;
     this.#restUntil = Date.now() + this.#rest;
+    if (this.#rest === 0) this.#halfDone = undefined;
     const seen = JSON.stringify(faults);
     if (faults.length > 0 && seen !== this.#knownFaults)
       log.error({ faults }, 'cannot bring the host to its desired state');
@@ -115,7 +140,8 @@ export class Host {
     const repaired = reports.filter((report) => report.status === 'applied');
     metrics.reconciled(faults.length > 0 ? 'failed' : repaired.length > 0 ? 'repaired' : 'unchanged');
     this.#updateRunning(reports.at(-1)?.observed ?? whole.observed, desired);
-    return repaired.flatMap(({ reasons }) => reasons);
+    const found = new Set(repaired.flatMap((report) => report.found));
+    return { found: [...found], done: repaired.flatMap(({ reasons }) => reasons) };
   }
 
   /**
@@ -128,9 +154,10 @@ export class Host {
     const observed = await this.observe();
     const desired = fold(before ?? NOTHING_DESIRED, command);
     const absent = command.verb === 'delete' ? [] : absentInterfaces(command, observed);
-    const [first, ...rest] = [...check(desired, context.chaining), ...absent];
+    const [first, ...rest] = [...check(desired, context), ...absent];
     if (first !== undefined) throw new RefusedError([first, ...rest]);
-    const planned = plan({ observed, before, desired }, context);
+    const companions = await tools.companions.observe();
+    const planned = plan({ observed, before, desired, companions }, context);
     const failure = await rehearse(planned, tools);
     if (failure !== undefined) throw failure.error;
     return planned;
@@ -139,6 +166,35 @@ export class Host {
   /** Takes every chain of ours down; what is desired stays recorded and comes back at the next start. */
   detachAll(log: Logger): Promise<Report> {
     return this.apply(NOTHING_DESIRED, NOTHING_DESIRED, log);
+  }
+
+  /** Once their chains stand, and each for itself: one that cannot be started keeps neither its chain nor the others from being there. */
+  async #restoreCompanions(request: ReconcileRequest, log: Logger): Promise<readonly Report[]> {
+    const { tools, context } = this.#options;
+    if (!request.desired.chains.some(({ programs }) => programs.some(({ companion }) => companion))) return [];
+    const failed: Report[] = [];
+    const exceptCompanions = new Set<string>();
+    for (;;) {
+      const report = await reconcile({ ...request, exceptCompanions }, tools, context, this.#observer(log));
+      if (report.status !== 'failed') return [...failed, report];
+      failed.push(report);
+      if (report.culprit === undefined || exceptCompanions.has(report.culprit)) return failed;
+      exceptCompanions.add(report.culprit);
+    }
+  }
+
+  /** What the maps may have been given: what counts as applied, or what a command wrote that could not be taken back. */
+  #mayHold(before: DesiredState | null): DesiredState | null {
+    if (before === null || this.#halfDone === undefined) return before;
+    const chains = [...this.#halfDone.chains, ...before.chains];
+    const hooks = new Map(chains.map(({ hook }) => [hookKey(hook), hook]));
+    return {
+      chains: [...hooks].map(([key, hook]) => ({
+        hook,
+        programs: chains.filter((chain) => hookKey(chain.hook) === key).flatMap(({ programs }) => programs),
+      })),
+      addresses: before.addresses,
+    };
   }
 
   #observer(log: Logger): Observer {
@@ -155,7 +211,8 @@ export class Host {
       if (result === 'started') metrics.programStarted(labels);
       if (result === 'stopped') metrics.programStopped(labels);
       if (result === 'updated' || result === 'moved') metrics.programUpdated(labels);
-      if (result !== 'failed') continue;
+      // One that waits for its interface has not failed at anything.
+      if (result !== 'failed' || !report.observed.interfaces.has(hook.iface)) continue;
       const stands = standingChain(hookAt(report.observed, hook)).some((generation) => generation.name === name);
       if (stands) metrics.updateFailed(labels);
       else metrics.deployFailed(labels);

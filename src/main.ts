@@ -12,7 +12,8 @@ import type { Datapath } from './datapath/datapath.js';
 import { ensureBpffs } from './datapath/libbpf/bpffs.js';
 import { LibbpfDatapath } from './datapath/libbpf/datapath.js';
 import { probeKernel, requireBpf } from './datapath/libbpf/probe.js';
-import { interfacesOfMachine, MemoryDatapath } from './datapath/memory.js';
+import { interfacesOfMachine } from './datapath/machine.js';
+import { MemoryDatapath } from './datapath/memory.js';
 import { AgentError, type ErrorCode } from './errors.js';
 import { PROJECT_ROOT } from './roots.js';
 import { createLogger } from './telemetry/log.js';
@@ -68,6 +69,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   const { config } = loadConfig({ flags, env: process.env });
   const log = createLogger({ level: config.logLevel, host: config.hostName });
   const datapath = await openDatapath(config);
+  // Until the process ends.
+  if (config.runStats) await datapath.countRuns();
   const probe = () => featuresOf(config);
   const daemon = new Daemon({ config, version, log, datapath, probe, onFatal: (error) => void stop('failure', error) });
   let stopping = false;
@@ -86,7 +89,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
 }
 
 async function openDatapath({ datapath, bpffs, xdpMode, tcMode }: Config): Promise<Datapath> {
-  if (datapath === 'memory') return new MemoryDatapath({ bpffs, interfaces: interfacesOfMachine() });
+  if (datapath === 'memory') return new MemoryDatapath({ bpffs, interfaces: interfacesOfMachine(), xdp: xdpMode });
   requireBpf();
   ensureBpffs(bpffs);
   return new LibbpfDatapath({ bpffs, xdp: xdpMode, tc: tcMode });

@@ -1,4 +1,5 @@
 import { apply, type Failure, type Observer, runAll, type Tools } from './apply/executor.js';
+import { type CompanionLaunch, companionKey } from './domain/companion.js';
 import { type DesiredState, programsAt } from './domain/desired.js';
 import { type Hook, sameHook } from './domain/hook.js';
 import { type Generation, hookAt, type Observed, standingChain } from './domain/observed.js';
@@ -7,8 +8,11 @@ import type { Plan, ProgramOutcome, Step } from './domain/step.js';
 import { AgentError, type Fault, faultsOf } from './errors.js';
 import type { PlanContext } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
+import { findingsOf, nameFindings } from './plan/findings.js';
 import { planNames } from './plan/names.js';
+import { planPins } from './plan/pins.js';
 import { isEmpty, plan } from './plan/plan.js';
+import { waitingOutcomes } from './waiting.js';
 
 /** What became of one program, with what the kernel says of it afterwards. */
 export interface ReportedOutcome extends ProgramOutcome {
@@ -19,12 +23,16 @@ export interface ReportedOutcome extends ProgramOutcome {
 export interface Report {
   readonly status: 'applied' | 'unchanged' | 'failed';
   readonly outcomes: readonly ReportedOutcome[];
+  /** What was not as it is desired, in sentences. */
+  readonly found: readonly string[];
   /** For each hook that changed, how and why so. */
   readonly reasons: readonly string[];
   /** Why it failed; empty otherwise. */
   readonly faults: readonly Fault[];
   /** The error behind it, with all that is known of it; for the log. */
   readonly cause?: unknown;
+  /** The program that it failed for, as `companionKey` names its companion. */
+  readonly culprit?: string;
   /** After a failure: whether all is as it was before. */
   readonly undone: boolean | undefined;
   /** What could not be cleaned up, in words; the next reconcile tries again. */
@@ -41,6 +49,10 @@ export interface ReconcileRequest {
   readonly desired: DesiredState;
   /** Hooks to leave alone, as `hookKey` gives them. */
   readonly except?: ReadonlySet<string>;
+  /** Leaves the companions for another pass, but for those that hold what goes. */
+  readonly chainsOnly?: boolean;
+  /** Companions to leave alone, as `companionKey` gives them. */
+  readonly exceptCompanions?: ReadonlySet<string>;
 }
 
 /** One pass: observe, plan, apply, observe again, report. Never throws for what a command may cause. */
@@ -50,31 +62,50 @@ export async function reconcile(
   context: PlanContext,
   observer?: Observer,
 ): Promise<Report> {
-  const observed = await tools.datapath.observe();
+  const before = await tools.datapath.observe();
+  const found = findingsOf(before, request.desired, context);
+  // First of all, so that planning finds what runs as it was.
+  const repinned = planPins(before, request.desired, context);
+  const stillUnpinned = await runAll(repinned, tools, observer, 'prepare');
+  const observed = repinned.length === 0 ? before : await tools.datapath.observe();
+  const companions = await tools.companions.observe();
   let planned: Plan;
   try {
-    planned = plan({ observed, ...request }, context);
+    planned = plan({ observed, companions, ...request }, context);
   } catch (error) {
     return refusal(error, observed);
   }
 
-  const slotName = slotNames(request.desired, context);
-  const doomed = new Set(planned.cleanup.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
+  const slotName = slotNames([request.desired, ...(request.before === null ? [] : [request.before])], context);
+  const old = new Set(planned.cleanup.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
+  const fresh = new Set(planned.prepare.flatMap((step) => (step.op === 'load' ? [step.dir] : [])));
   let renamed: readonly Step[] = [];
-  const result = await apply(planned, tools, observer, async () => {
-    renamed = planNames(await tools.datapath.observe(), context.bpffs, doomed, slotName);
+  const result = await apply(planned, tools, observer, async (undoing) => {
+    // Where nothing is done, names go by what was looked at: somebody may have cut the chain since, which is for the next pass.
+    const now = isEmpty(planned) ? observed : await tools.datapath.observe();
+    renamed = planNames(now, context.bpffs, undoing ? fresh : old, slotName);
     return runAll(renamed, tools, observer, 'cleanup');
   });
 
-  const after = await tools.datapath.observe();
-  const leftovers = result.leftovers.map(inWords);
+  // Names that had to wait until nothing uses what they named: the maps of a program whose directory somebody has removed.
+  const cleaned = await tools.datapath.observe();
+  const isClean = result.ok && result.leftovers.length === 0 && !isEmpty(planned);
+  const late = isClean ? planNames(cleaned, context.bpffs, new Set(), slotName) : [];
+  const misnamed = await runAll(late, tools, observer, 'cleanup');
+  renamed = [...renamed, ...late];
+  const after = late.length === 0 ? cleaned : await tools.datapath.observe();
+  const leftovers = [...stillUnpinned, ...result.leftovers, ...misnamed].map(inWords);
   if (!result.ok) return failureReport(result.failure, result.undone, leftovers, planned, request.desired, after);
-  const untouched = isEmpty(planned) && renamed.length === 0;
+  const untouched = isEmpty(planned) && renamed.length + repinned.length === 0;
   const quiet = planned.outcomes.every(({ result: what }) => what === 'unchanged' || what === 'disabled');
   return {
     status: untouched && quiet ? 'unchanged' : 'applied',
-    outcomes: planned.outcomes.map((outcome) => ({ ...outcome, programId: programIdOf(outcome, after) })),
-    reasons: [...planned.reasons, ...renamed.map(describeStep)],
+    outcomes: [
+      ...planned.outcomes.map((outcome) => ({ ...outcome, programId: programIdOf(outcome, after) })),
+      ...waitingOutcomes(request.desired, after),
+    ],
+    found: isEmpty(planned) ? [...found, ...nameFindings(renamed)] : found,
+    reasons: [...repinned.map(describeStep), ...planned.reasons, ...renamed.map(describeStep)],
     faults: [],
     undone: undefined,
     leftovers,
@@ -87,6 +118,7 @@ function refusal(error: unknown, observed: Observed): Report {
   return {
     status: 'failed',
     outcomes: [],
+    found: [],
     reasons: [],
     cause: error,
     faults: faultsOf(error),
@@ -119,9 +151,11 @@ function failureReport(
   return {
     status: 'failed',
     outcomes,
+    found: [],
     reasons: [],
     cause: failure.error,
-    faults: [{ ...first, message, ...pathOf(first, culprit?.program), ...ifacePathOf(failure.step, desired) }, ...rest],
+    ...(culprit !== undefined && { culprit: companionKey({ hook: culprit.hook, package: culprit.program }) }),
+    faults: [{ ...first, message, ...pathOf(first, culprit?.program), ...pathOfStep(failure.step, desired) }, ...rest],
     undone,
     leftovers,
     transient: failure.error instanceof AgentError && failure.error.transient,
@@ -136,6 +170,10 @@ function culpritOf(step: Step, desired: DesiredState): { hook: Hook; program: Pr
       if (step.op === 'load' && sameHook(step.generation.hook, hook) && step.generation.name === program.name) {
         return { hook, program };
       }
+      const launch = launchOf(step);
+      if (launch !== undefined && sameHook(launch.hook, hook) && launch.package.name === program.name) {
+        return { hook, program };
+      }
       if (
         step.op === 'fetch' &&
         (['name', 'version', 'artifact', 'repoUrl'] as const).every((k) => step.package[k] === program[k])
@@ -145,6 +183,12 @@ function culpritOf(step: Step, desired: DesiredState): { hook: Hook; program: Pr
     }
   }
   return undefined;
+}
+
+/** The companion that a step is about; of one that is stopped, the program is not to blame. */
+function launchOf(step: Step): CompanionLaunch | undefined {
+  if (step.op === 'check-companion' || step.op === 'start-companion') return step.launch;
+  return step.op === 'update-companion' ? step.to : undefined;
 }
 
 /** The field of a program's payload that an error is about. */
@@ -168,7 +212,8 @@ function pathOf(fault: Fault, program: Program | undefined): { path?: string } {
 }
 
 /** A chain that cannot be attached is no single program's fault: the interface is where somebody else is. */
-function ifacePathOf(step: Step, desired: DesiredState): { path?: string } {
+function pathOfStep(step: Step, desired: DesiredState): { path?: string } {
+  if (step.op === 'write-map') return { path: step.path };
   const [program] = step.op === 'attach' ? programsAt(desired, step.hook) : [];
   return program === undefined ? {} : { path: `${program.path.split('.', 1)[0]}.iface` };
 }
@@ -178,11 +223,15 @@ function programIdOf(outcome: ProgramOutcome, observed: Observed): number | unde
 }
 
 /** The name of a generation's slot map: it is part of what was asked for, while the kernel keeps 15 characters only. */
-function slotNames(desired: DesiredState, context: PlanContext): (generation: Generation) => string | undefined {
+function slotNames(
+  states: readonly DesiredState[],
+  context: PlanContext,
+): (generation: Generation) => string | undefined {
   return ({ hook, digest }) => {
     const root = context.roots[hook.direction];
     if (root.digest === digest) return root.slotMap;
-    return programsAt(desired, hook).find((program) => contentDigest(program) === digest)?.mapName;
+    const programs = states.flatMap((state) => programsAt(state, hook));
+    return programs.find((program) => contentDigest(program) === digest)?.mapName;
   };
 }
 

@@ -1,7 +1,8 @@
+import { companionKey, type ObservedCompanion } from './domain/companion.js';
 import { type DesiredState, programsAt } from './domain/desired.js';
 import type { Direction, Hook } from './domain/hook.js';
-import { type Generation, hookAt, liveAttachment, type Observed, standingChain } from './domain/observed.js';
-import { publicMapPath } from './domain/pins.js';
+import { type Attachment, type Generation, hookAt, type Observed, standingChain } from './domain/observed.js';
+import { publicMapPath, ROOT_NAMES } from './domain/pins.js';
 import { contentDigest, type Program } from './domain/program.js';
 import type { L3AFALLHOSTDATA, L3AFMetaData } from './messages/snapshot.js';
 import type { PlanContext } from './plan/context.js';
@@ -11,6 +12,7 @@ export interface SnapshotInput {
   readonly hostName: string;
   readonly desired: DesiredState | null;
   readonly observed: Observed;
+  readonly companions: readonly ObservedCompanion[];
   readonly context: PlanContext;
   readonly stats: readonly Stat[];
 }
@@ -53,24 +55,30 @@ export function snapshotOf(input: SnapshotInput): L3AFALLHOSTDATA {
   };
 }
 
-function chainOf(hook: Hook, { desired, observed, context }: SnapshotInput): L3AFMetaData[] {
+function chainOf(hook: Hook, { desired, observed, companions, context }: SnapshotInput): L3AFMetaData[] {
   const at = hookAt(observed, hook);
   const standing = standingChain(at);
-  const entryId = liveAttachment(at)?.programId;
+  const held = at.attachments.filter(({ attached }) => attached);
   const elements = [...rootOf(hook, standing, context), ...membersOf(hook, standing, desired)];
   let previous: Element | undefined;
   return elements.map((element) => {
-    const { generation } = element;
-    const data = metaDataOf(element, previous, generation !== undefined && generation.programId === entryId, context);
+    const { generation, name } = element;
+    const key = companionKey({ hook, package: { name } });
+    const restarts = companions.find(({ launch }) => companionKey(launch) === key)?.restarts ?? 0;
+    const data = { ...metaDataOf(element, previous, held, context), RestartCount: restarts };
     if (generation !== undefined) previous = element;
     return data;
   });
 }
 
 function rootOf(hook: Hook, standing: readonly Generation[], { roots }: PlanContext): Element[] {
-  const { name, version, digest, entryFunction, slotMap } = roots[hook.direction];
   const [head] = standing;
-  if (head?.name !== name || head.digest !== digest) return [];
+  if (head === undefined || !ROOT_NAMES.includes(head.name)) return [];
+  // One that was configured before stays where its successor cannot be had; no more is known of it than its pins tell.
+  const former = { version: head.versionSegment, entryFunction: '', slotMap: '' };
+  const configured = roots[hook.direction];
+  const { version, entryFunction, slotMap } = configured.digest === head.digest ? configured : former;
+  const { name } = head;
   const program = { name, version, seq_id: 0, map_name: slotMap, entry_function_name: entryFunction };
   return [{ hook, program, name, version, slotMap, entryFunction, mapArgs: [], generation: head }];
 }
@@ -89,15 +97,15 @@ function membersOf(hook: Hook, standing: readonly Generation[], desired: Desired
 function metaDataOf(
   element: Element,
   previous: Element | undefined,
-  holdsLink: boolean,
+  attachments: readonly Attachment[],
   { bpffs }: PlanContext,
-): L3AFMetaData {
+): Omit<L3AFMetaData, 'RestartCount'> {
   const { generation, program, mapArgs, entryFunction } = element;
+  const [mode] = attachments.flatMap((attachment) => attachment.mode ?? []);
   const maps = (generation?.maps ?? []).map((map) => map.name);
   return {
     Program: { ...program },
     FilePath: generation?.dir ?? '',
-    RestartCount: 0,
     PrevMapNamePath: previous === undefined ? '' : slotPathOf(previous, bpffs),
     MapNamePath: generation === undefined ? '' : slotPathOf(element, bpffs),
     ProgID: generation?.programId ?? 0,
@@ -106,7 +114,8 @@ function metaDataOf(
     ProgMapCollection: { Programs: generation === undefined ? [] : [entryFunction], Maps: maps },
     ProgMapID: generation?.slot?.mapId ?? 0,
     PrevProgMapID: previous?.generation?.slot?.mapId ?? 0,
-    Link: holdsLink,
+    Link: attachments.some(({ programId }) => programId === generation?.programId),
+    ...(generation !== undefined && mode !== undefined && { XdpMode: mode }),
   };
 }
 

@@ -49,7 +49,7 @@ function conflictOf(program: Program, present: readonly Program[], hook: Hook): 
   }
   const holder = present.find((other) => other.seqId === program.seqId);
   if (holder === undefined) return [];
-  const message = `seq_id ${program.seqId} at ${hookKey(hook)} is taken by ${holder.name}; choose another`;
+  const message = `seq_id ${program.seqId} at ${hookKey(hook)} is taken by ${holder.name}; choose another for ${program.name}`;
   return [{ path: `${program.path}.seq_id`, code: 'SEQ_ID_TAKEN', message }];
 }
 

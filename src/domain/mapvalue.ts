@@ -1,11 +1,12 @@
 import { AgentError } from '../errors.js';
+import { parseAddress } from './address.js';
 import type { MapInfo } from './observed.js';
-import type { MapArgs, MapScalar } from './program.js';
+import type { MapArgs, MapValue } from './program.js';
+import { inBytes, invalid, type Place, parseBytes, showValue, unexpected } from './scalar.js';
+import { encodeValue } from './structvalue.js';
 
 /*
- * From the numbers and strings of a payload's `map_args` to the raw bytes of a map's keys and values. Map memory is in the
- * host's byte order, which is little endian on every platform that the agent runs on; addresses are in network order, since
- * programs compare them with what stands in the packet.
+ * From a payload's `map_args` to the raw bytes of a map's keys and values.
  */
 
 /** `enum bpf_map_type` of include/uapi/linux/bpf.h, as far as its members are treated in a way of their own. */
@@ -16,7 +17,7 @@ const LRU_PERCPU_HASH = 10;
 const LPM_TRIE = 11;
 
 /** What encoding needs to know of a map. */
-export type MapShape = Pick<MapInfo, 'name' | 'type' | 'keySize' | 'valueSize' | 'maxEntries'>;
+export type MapShape = Omit<MapInfo, 'id'>;
 
 /** Raw bytes in hexadecimal, without prefix. */
 export interface RawEntry {
@@ -45,24 +46,21 @@ export function perCpuValueSize(valueSize: number): number {
 }
 
 /**
- * The entries that a payload wants in a map, as bytes of the map's own key and value size. Accepted are, by size:
+ * The entries that a payload wants in a map, as bytes of the map's own key and value size. {@link encodeValue} tells what is
+ * accepted by the types that the map's BTF names, and where it names none, by the size alone. Beyond that:
  *
- *   1, 2, 4, 8   integers: numbers, and decimal or `0x…` strings; negative ones as two's complement
- *   4            IPv4 addresses
- *   6            MAC addresses
- *   16           IPv6 addresses
- *   any other    `0x…` with exactly two digits per byte, byte by byte in the order of memory
- *
- * and for the keys of an LPM trie `<address>/<length>`, or the whole key byte by byte as `0x…`.
+ *   keys of an LPM trie          `<address>/<length>`, or the whole key
+ *   values of a per-CPU map      one value for all CPUs, or a list of one for each possible CPU
  *
  * @param path where the arguments stand in the payload: `0.bpf_programs.xdp_ingress.2.map_args.0`
+ * @returns the value of a per-CPU map in its own size for all CPUs, or as the kernel takes one for each
  * @throws AgentError MAP_VALUE_INVALID for what does not fit: nothing is ever truncated
  */
 export function encodeMapArgs(map: MapShape, args: MapArgs, path: string): RawEntry[] {
   const entries = args.args.map(({ key, value }, index) => {
     const at = `${path}.args.${index}`;
-    const rawKey = encodeKey(map, key, `${at}.key`);
-    const rawValue = encodeScalar(value, map.valueSize, `a value of ${map.name}`, `${at}.value`);
+    const rawKey = encodeKey(map, key, { path: `${at}.key`, what: `a key of ${map.name}` });
+    const rawValue = encodeEntryValue(map, value, { path: `${at}.value`, what: `a value of ${map.name}` });
     return { key: rawKey.toString('hex'), value: rawValue.toString('hex') };
   });
   // Two texts may name one key (16 and 0x10): the later entry stands, as if they were written one after the other.
@@ -74,64 +72,31 @@ export function encodeMapArgs(map: MapShape, args: MapArgs, path: string): RawEn
   return [...byKey.values()];
 }
 
-function encodeKey(map: MapShape, key: MapScalar, path: string): Buffer {
-  const what = `a key of ${map.name}`;
-  if (map.type === LPM_TRIE) return encodePrefix(key, map.keySize, what, path);
-  const raw = encodeScalar(key, map.keySize, what, path);
-  if (isArrayKind(map.type) && raw.readUInt32LE() >= map.maxEntries) {
-    throw invalid(
-      `${show(key)} is no key of the array ${map.name}, whose keys go from 0 to ${map.maxEntries - 1}`,
-      path,
-    );
+function encodeKey(map: MapShape, key: MapValue, place: Place): Buffer {
+  if (isPrefixKind(map.type)) return encodePrefix(map, key, place);
+  const raw = encodeValue(map.key, map.keySize, key, place);
+  if (!isArrayKind(map.type)) return raw;
+  if (raw.length !== 4 || raw.readUInt32LE() >= map.maxEntries) {
+    const last = map.maxEntries - 1;
+    throw invalid(`${showValue(key)} is no key of the array ${map.name}, whose keys go from 0 to ${last}`, place);
   }
   return raw;
 }
 
-function encodeScalar(scalar: MapScalar, size: number, what: string, path: string): Buffer {
-  if (typeof scalar === 'string') {
-    const address = parseAddress(scalar);
-    if (address?.length === size) return address;
+function encodeEntryValue(map: MapShape, value: MapValue, place: Place): Buffer {
+  const { valueSize } = map;
+  if (!isPerCpuKind(map.type) || !Array.isArray(value)) return encodeValue(map.value, valueSize, value, place);
+  const cpus = map.cpus ?? 1;
+  if (value.length !== cpus) {
+    const message = `Expected one value for all CPUs or a list of ${cpus}, one for each possible CPU, as ${place.what}`;
+    throw invalid(`${message}; got ${showValue(value)}`, place);
   }
-  if (![1, 2, 4, 8].includes(size)) return encodeBytes(scalar, size, what, path);
-  return encodeInteger(parseInteger(scalar, size, what, path), size, what, path);
-}
-
-function encodeInteger(integer: bigint, size: number, what: string, path: string): Buffer {
-  const bits = BigInt(size * 8);
-  const [lowest, highest] = [-(1n << (bits - 1n)), (1n << bits) - 1n];
-  if (integer < lowest || integer > highest) {
-    const message = `${integer} does not fit ${what}, which has ${inBytes(size)}: expected ${lowest} to ${highest}`;
-    throw invalid(message, path);
-  }
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(BigInt.asUintN(64, integer));
-  return bytes.subarray(0, size);
-}
-
-function parseInteger(scalar: MapScalar, size: number, what: string, path: string): bigint {
-  if (typeof scalar === 'number') {
-    if (Number.isSafeInteger(scalar)) return BigInt(scalar);
-    if (Number.isInteger(scalar)) {
-      throw invalid(`${scalar} is too large to be exact as a JSON number; give ${what} as a string`, path);
-    }
-  } else if (/^(-?[0-9]+|0x[0-9a-f]+)$/i.test(scalar)) {
-    return BigInt(scalar);
-  }
-  const address = size === 4 ? ' or an IPv4 address' : '';
-  throw invalid(`Expected an integer${address} as ${what}, which has ${inBytes(size)}; got ${show(scalar)}`, path);
-}
-
-function encodeBytes(scalar: MapScalar, size: number, what: string, path: string): Buffer {
-  const raw = parseBytes(scalar, size);
-  if (raw !== undefined) return raw;
-  const address = size === 16 ? ' or an IPv6 address' : size === 6 ? ' or a MAC address' : '';
-  const expected = `0x and ${size * 2} hexadecimal digits${address}`;
-  throw invalid(`Expected ${expected} as ${what}, which has ${inBytes(size)}; got ${show(scalar)}`, path);
-}
-
-function parseBytes(scalar: MapScalar, size: number): Buffer | undefined {
-  if (typeof scalar !== 'string' || scalar.length !== 2 + size * 2 || !/^0x[0-9a-f]*$/i.test(scalar)) return undefined;
-  return Buffer.from(scalar.slice(2), 'hex');
+  const values = (value as readonly MapValue[]).map((one, cpu) => {
+    const at = { path: `${place.path}.${cpu}`, what: `${place.what} for CPU ${cpu}` };
+    const raw = encodeValue(map.value, valueSize, one, at);
+    return Buffer.concat([raw, Buffer.alloc(perCpuValueSize(valueSize) - valueSize)]);
+  });
+  return Buffer.concat(values);
 }
 
 /**
@@ -150,70 +115,27 @@ function maskOf(bits: number): number {
   return bits >= 8 ? 0xff : bits <= 0 ? 0 : (0xff << (8 - bits)) & 0xff;
 }
 
-function encodePrefix(key: MapScalar, keySize: number, what: string, path: string): Buffer {
-  return canonicalPrefix(parsePrefix(key, keySize, what, path));
+function encodePrefix({ key: layout, keySize }: MapShape, key: MapValue, place: Place): Buffer {
+  const raw =
+    parseBytes(key, keySize) ?? (typeof key === 'object' ? encodeValue(layout, keySize, key, place) : undefined);
+  const prefix = raw ?? parsePrefix(key, keySize, place);
+  const longest = (keySize - 4) * 8;
+  if (prefix.length <= 4) throw invalid(`${place.what} has ${inBytes(keySize)}, too few for a prefix`, place);
+  const length = prefix.readUInt32LE();
+  if (length > longest)
+    throw invalid(`The prefix length of ${showValue(key)} is ${length}, more than ${longest}`, place);
+  return canonicalPrefix(prefix);
 }
 
-function parsePrefix(key: MapScalar, keySize: number, what: string, path: string): Buffer {
-  const raw = parseBytes(key, keySize);
-  if (raw !== undefined) return raw;
-  const [, address = '', length = ''] = /^([^/]+)\/([0-9]{1,3})$/.exec(String(key)) ?? [];
+function parsePrefix(key: MapValue, keySize: number, place: Place): Buffer {
+  const [, address = '', length = ''] = /^([^/]+)\/([0-9]{1,3})$/.exec(typeof key === 'string' ? key : '') ?? [];
   const bytes = parseAddress(address);
   if (bytes === undefined || bytes.length !== keySize - 4) {
     const family = keySize === 8 ? 'IPv4 ' : keySize === 20 ? 'IPv6 ' : '';
-    const expected = `an ${family}prefix like ${keySize === 20 ? '2001:db8::/32' : '10.0.0.0/8'}`;
-    throw invalid(`Expected ${expected} as ${what}, which has ${inBytes(keySize)}; got ${show(key)}`, path);
+    const example = keySize === 20 ? '2001:db8::/32' : '10.0.0.0/8';
+    throw unexpected(`an ${family}prefix like ${example}`, key, keySize, place);
   }
-  const longest = bytes.length * 8;
-  if (Number(length) > longest) throw invalid(`The prefix length of ${show(key)} is more than ${longest}`, path);
   const prefix = Buffer.alloc(4);
   prefix.writeUInt32LE(Number(length));
   return Buffer.concat([prefix, bytes]);
-}
-
-/** An IPv4, IPv6 or MAC address in network order. */
-function parseAddress(text: string): Buffer | undefined {
-  if (/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return Buffer.from(text.replaceAll(':', ''), 'hex');
-  return parseIpv4(text) ?? parseIpv6(text);
-}
-
-function parseIpv4(text: string): Buffer | undefined {
-  const parts = text.split('.');
-  // A leading zero would be octal to some and decimal to others.
-  const sound = parts.length === 4 && parts.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part) && Number(part) <= 255);
-  return sound ? Buffer.from(parts.map(Number)) : undefined;
-}
-
-/** All forms of RFC 4291, section 2.2; without a zone, which means nothing in a packet. */
-function parseIpv6(text: string): Buffer | undefined {
-  const halves = text.split('::');
-  if (halves.length > 2) return undefined;
-  const [head, tail] = halves.map((half, index) => parseGroups(half, index === halves.length - 1));
-  if (head === undefined || (halves.length === 2 && tail === undefined)) return undefined;
-  const zeros = 16 - head.length - (tail?.length ?? 0);
-  if (tail === undefined ? zeros !== 0 : zeros < 2) return undefined;
-  return Buffer.concat([head, Buffer.alloc(zeros), tail ?? Buffer.alloc(0)]);
-}
-
-/** Groups of 16 bits between colons, the last of them perhaps with an IPv4 address in its place. */
-function parseGroups(text: string, mayEndInIpv4: boolean): Buffer | undefined {
-  if (text === '') return Buffer.alloc(0);
-  const groups = text.split(':');
-  const bytes = groups.map((group, index) => {
-    if (/^[0-9a-f]{1,4}$/i.test(group)) return Buffer.from(group.padStart(4, '0'), 'hex');
-    return mayEndInIpv4 && index === groups.length - 1 ? parseIpv4(group) : undefined;
-  });
-  return bytes.includes(undefined) ? undefined : Buffer.concat(bytes as Buffer[]);
-}
-
-function invalid(message: string, path: string): AgentError {
-  return new AgentError('MAP_VALUE_INVALID', message, { path });
-}
-
-function inBytes(size: number): string {
-  return size === 1 ? '1 byte' : `${size} bytes`;
-}
-
-function show(scalar: MapScalar): string {
-  return JSON.stringify(scalar);
 }

@@ -1,15 +1,46 @@
 import { createHash } from 'node:crypto';
 
 /**
- * A number or its text as a payload gives it. Integers beyond 2^53, byte strings (`0x…`), IPv4, IPv6 and MAC addresses
- * come as strings.
+ * A key or value of a map as a payload gives it. Integers beyond 2^53, byte strings (`0x…`), IPv4, IPv6 and MAC addresses
+ * come as strings; structs as objects by field name, arrays as lists.
  */
-export type MapScalar = number | string;
+export type MapValue = number | string | boolean | readonly MapValue[] | { readonly [field: string]: MapValue };
 
 /** The entries that a payload wants in one map of a program (`map_args`). */
 export interface MapArgs {
   readonly name: string;
-  readonly args: readonly { readonly key: MapScalar; readonly value: MapScalar }[];
+  readonly args: readonly { readonly key: MapValue; readonly value: MapValue }[];
+}
+
+/** Options of a companion's command: `--key=value`. */
+export type CompanionArgs = Readonly<Record<string, string>>;
+
+/**
+ * The user-space program of a package, as a payload asks for it. Commands are file names in the package, '' where there is none, each with the
+ * options that the payload gives it.
+ */
+export interface Companion {
+  readonly cmdStart: string;
+  readonly startArgs: CompanionArgs;
+  /** True for one that keeps running, false for one that runs to its end at the start. */
+  readonly daemon: boolean;
+  readonly cmdStop: string;
+  readonly stopArgs: CompanionArgs;
+  /** Prints `RUNNING`. */
+  readonly cmdStatus: string;
+  readonly statusArgs: CompanionArgs;
+  /** Takes new values while it runs. */
+  readonly cmdUpdate: string;
+  readonly updateArgs: CompanionArgs;
+  readonly cmdConfig: string;
+  readonly configArgs: CompanionArgs;
+  /** CPU time that each of its processes may use up, 0 for any. */
+  readonly cpuSeconds: number;
+  /** 0 for any. */
+  readonly memoryBytes: number;
+  /** Name of the file that `rules` are written to; '' for no rules. */
+  readonly rulesFile: string;
+  readonly rules: string;
 }
 
 /** A program as a command asks for it. */
@@ -21,6 +52,8 @@ export interface Program {
   readonly artifact: string;
   /** The package repository, or '' for the agent's own. */
   readonly repoUrl: string;
+  /** SHA-256 that the artifact has to have, in lower-case hexadecimal. */
+  readonly sha256?: string;
   /** File name of the `.bpf.o` in the package. */
   readonly objectFile: string;
   readonly entryFunction: string;
@@ -31,6 +64,8 @@ export interface Program {
   readonly mapArgs: readonly MapArgs[];
   /** Maps that a new version takes over from the one it replaces, with all that is in them. */
   readonly carryMaps: readonly string[];
+  /** Absent where the payload names no command to run. */
+  readonly companion?: Companion;
   /** Where in its payload it stood (`0.bpf_programs.xdp_ingress.2`), so that a later fault can be pointed at. */
   readonly path: string;
   /** The program word for word as it came, for the snapshot. */
@@ -38,7 +73,12 @@ export interface Program {
 }
 
 /** What has to be fetched for a program: one artifact of one version in one repository. */
-export type PackageRef = Pick<Program, 'name' | 'version' | 'artifact' | 'repoUrl'>;
+export type PackageRef = Pick<Program, 'name' | 'version' | 'artifact' | 'repoUrl' | 'sha256'>;
+
+/** The package of a program, and nothing else of it. */
+export function packageOf({ name, version, artifact, repoUrl, sha256 }: PackageRef): PackageRef {
+  return { name, version, artifact, repoUrl, ...(sha256 !== undefined && { sha256 }) };
+}
 
 /**
  * Names the code that a program stands for: two programs with the same digest run the same code. It is part of the pin path,
@@ -48,9 +88,9 @@ export type PackageRef = Pick<Program, 'name' | 'version' | 'artifact' | 'repoUr
  * @returns 16 lower-case hexadecimal digits
  */
 export function contentDigest(
-  program: Pick<Program, 'name' | 'version' | 'artifact' | 'repoUrl' | 'objectFile' | 'entryFunction' | 'mapName'>,
+  program: PackageRef & Pick<Program, 'objectFile' | 'entryFunction' | 'mapName'>,
 ): string {
-  const { name, version, artifact, repoUrl, objectFile, entryFunction, mapName } = program;
-  const identity = JSON.stringify([name, version, artifact, repoUrl, objectFile, entryFunction, mapName]);
+  const { name, version, artifact, repoUrl, sha256, objectFile, entryFunction, mapName } = program;
+  const identity = JSON.stringify([name, version, artifact, repoUrl, sha256, objectFile, entryFunction, mapName]);
   return createHash('sha256').update(identity).digest('hex').slice(0, 16);
 }

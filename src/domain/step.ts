@@ -165,14 +165,17 @@ export interface CheckCompanionStep {
   readonly launch: CompanionLaunch;
 }
 
+/** Start a companion and see it settle, in place of whatever instance of it there is. */
 export interface StartCompanionStep {
   readonly op: 'start-companion';
   readonly launch: CompanionLaunch;
   /** Directory of the generation that it is the companion of. */
   readonly dir: string;
+  /** How often it was started again because it had ended. */
   readonly restarts: number;
 }
 
+/** Stop a companion and see it gone. What it was started with says how to start it again. */
 export interface StopCompanionStep {
   readonly op: 'stop-companion';
   readonly launch: CompanionLaunch;

@@ -46,7 +46,9 @@ export const acknowledgementSchema = z
     seq: z.int().describe('Sequence of the command in its stream'),
     status: z.enum(ACK_STATUSES),
     code: z.exactOptional(codeSchema).describe('Absent when applied or unchanged'),
-    message: z.exactOptional(z.string()).describe('Absent when applied or unchanged'),
+    message: z
+      .exactOptional(z.string())
+      .describe('Absent when applied or unchanged, unless something is left to be done or left out'),
     errors: z.array(faultSchema),
     programs: z.array(programOutcomeSchema),
     undone: z.exactOptional(z.boolean()).describe('After a failure: whether everything is back to what it was before'),

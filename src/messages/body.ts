@@ -4,7 +4,7 @@ import { MAX_MAP_ENTRIES } from './payload.js';
 
 export const MAX_BODY_BYTES = 1024 * 1024;
 
-/** The deepest field of a payload lies at depth 9; what is deeper is no payload. */
+/** Keys and values of map_args lie at depth 9, and structs in them may be nested; what is deeper is no payload. */
 const MAX_DEPTH = 16;
 
 /** The longest list of any payload. A longer one is refused before anything looks at its entries. */

@@ -15,10 +15,9 @@ const LISTS = [
   ['tc_egress', 'tc'],
 ] as const;
 
-const EMPTY_TEXTS = ['cmd_start', 'cmd_stop', 'cmd_status', 'cmd_config', 'cmd_update', 'rules_file', 'rules'] as const;
-const EMPTY_OBJECTS = ['start_args', 'stop_args', 'status_args', 'update_args', 'config_args'] as const;
-const FALSE_FLAGS = ['user_program_daemon', 'is_plugin'] as const;
-const ZERO_NUMBERS = ['cpu', 'memory'] as const;
+const OPTION_FIELDS = ['start_args', 'stop_args', 'status_args', 'update_args', 'config_args'] as const;
+const OPTION_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const OPTION_NAMES = 'names of 1 to 64 letters, digits, ".", "_" and "-" that begin with a letter or digit';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -79,12 +78,18 @@ function checkInterfaces(payload: unknown, hostName: string): Fault[] {
 function checkChain(programs: readonly Entry[], type: 'xdp' | 'tc'): Fault[] {
   return [
     ...repeated(keyed(programs, 'name'), ({ path, key }) => duplicateName(path, key)),
-    ...repeated(keyed(programs, 'seq_id'), ({ path, key }) =>
-      faultAt(path, 'DUPLICATE_SEQ_ID', `Expected one program per seq_id in a chain, got another with ${shown(key)}`),
-    ),
+    ...repeated(keyed(programs, 'seq_id'), ({ path, key, fields }, first) => {
+      const both = `${shown(first.fields.name)} and ${shown(fields.name)}`;
+      return faultAt(
+        path,
+        'DUPLICATE_SEQ_ID',
+        `Expected one program per seq_id in a chain, got ${shown(key)} for ${both}`,
+      );
+    }),
     ...programs.flatMap((program) => [
       ...checkType(program, type),
       ...checkSupport(program),
+      ...checkCompanion(program),
       ...checkObject(program),
       ...checkMapArgs(program),
     ]),
@@ -98,22 +103,32 @@ function checkType({ path, fields }: Entry, type: 'xdp' | 'tc'): Fault[] {
 }
 
 function checkSupport({ path, fields }: Entry): Fault[] {
-  const at = (key: string, expected: string) => unsupported([...path, key], expected, fields[key]);
+  return fields.is_plugin === true ? unsupported([...path, 'is_plugin'], 'false', true) : [];
+}
+
+/** What is given for a command that is not there. l3afd passes over it, or fails when it comes to it. */
+function checkCompanion({ path, fields }: Entry): Fault[] {
+  const needs = (field: string, why: string) => {
+    return isEmpty(fields[field]) ? [unexpected([...path, field], why, fields[field])] : [];
+  };
   return [
-    ...EMPTY_TEXTS.filter((key) => typeof fields[key] === 'string' && fields[key] !== '').flatMap((key) =>
-      at(key, '""'),
-    ),
-    ...FALSE_FLAGS.filter((key) => fields[key] === true).flatMap((key) => at(key, 'false')),
-    ...ZERO_NUMBERS.filter((key) => typeof fields[key] === 'number' && fields[key] !== 0).flatMap((key) =>
-      at(key, '0'),
-    ),
-    ...EMPTY_OBJECTS.filter((key) => Object.keys(fieldsOf(fields[key])).length > 0).flatMap((key) =>
-      at(key, 'an empty object'),
+    ...(fields.user_program_daemon === true ? needs('cmd_start', 'the program that is to keep running') : []),
+    ...(Object.keys(fieldsOf(fields.update_args)).length > 0
+      ? needs('cmd_update', 'the command that takes update_args')
+      : []),
+    ...(isEmpty(fields.rules) ? [] : needs('rules_file', 'the name of the file that rules are written to')),
+    ...OPTION_FIELDS.flatMap((field) =>
+      Object.keys(fieldsOf(fields[field]))
+        .filter((name) => !OPTION_NAME.test(name))
+        .map((name) => {
+          const message = `Expected the options in ${field} to have ${OPTION_NAMES}, got ${shown(name)}`;
+          return faultAt([...path, field], 'INVALID_FIELD', message);
+        }),
     ),
   ];
 }
 
-/** A program comes from an object file; one without is loaded by its companion, and companions are later work. */
+/** A program comes from an object file; one without is loaded by its companion, which is later work. */
 function checkObject({ path, fields }: Entry): Fault[] {
   if (isEmpty(fields.object_file)) {
     return unsupported([...path, 'object_file'], 'the object file of the program', fields.object_file);
@@ -157,19 +172,20 @@ interface Keyed {
 }
 
 /** The value of one field in every entry that has it. */
-function keyed(list: readonly Entry[], field: string): Keyed[] {
+function keyed(list: readonly Entry[], field: string): (Keyed & Entry)[] {
   return list
     .filter(({ fields }) => isScalar(fields[field]))
-    .map(({ path, fields }) => ({ path: [...path, field], key: fields[field] }));
+    .map(({ path, fields }) => ({ path: [...path, field], key: fields[field], fields }));
 }
 
 /** One fault for every key that was there before; 1 and "1" are the same key. */
-function repeated(list: readonly Keyed[], fault: (item: Keyed) => Fault): Fault[] {
-  const seen = new Set<string>();
+function repeated<Item extends Keyed>(list: readonly Item[], fault: (item: Item, first: Item) => Fault): Fault[] {
+  const seen = new Map<string, Item>();
   return list.flatMap((item) => {
     const key = String(item.key);
-    if (seen.has(key)) return [fault(item)];
-    seen.add(key);
+    const first = seen.get(key);
+    if (first !== undefined) return [fault(item, first)];
+    seen.set(key, item);
     return [];
   });
 }

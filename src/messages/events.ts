@@ -10,6 +10,7 @@ export const EVENT_KINDS = [
   'quarantined',
   'resync-required',
   'rewind',
+  'answer-altered',
 ] as const;
 
 export type EventKind = (typeof EVENT_KINDS)[number];

@@ -48,12 +48,27 @@ export function faultsOfIssues(issues: readonly z.core.$ZodIssue[], payload: unk
       faults.push(...issue.keys.slice(0, MAX_FAULTS).map((key) => unknownField(issue.path, key)));
       continue;
     }
-    const fault = unexpected(issue.path, issue.message, valueAt(payload, issue.path));
+    const { path, message } = innermost(issue);
+    const fault = unexpected(path, message, valueAt(payload, path));
     const place = fault.path ?? '';
     if (!seen.has(place)) faults.push(fault);
     seen.add(place);
   }
   return faults;
+}
+
+/** Of a union that takes things of several depths (lists and objects of itself), what is wrong lies deepest. */
+function innermost(issue: z.core.$ZodIssue): { path: Path; message: string } {
+  if (issue.code !== 'invalid_union') return issue;
+  return issue.errors
+    .flat()
+    .filter(({ path }) => path.length > 0)
+    .map((inner) => innermost(inner))
+    .map(({ path, message }) => ({ path: [...issue.path, ...path], message }))
+    .reduce<{ path: Path; message: string }>(
+      (deepest, other) => (other.path.length > deepest.path.length ? other : deepest),
+      issue,
+    );
 }
 
 function unknownField(parent: Path, key: string): Fault {

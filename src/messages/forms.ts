@@ -54,6 +54,23 @@ export const artifactName = text(
 
 export const objectFileName = optionalText(FILE_NAME, 'the plain file name of an object file');
 
+export const commandName = optionalText(FILE_NAME, 'the plain file name of a command in the package');
+
+export const rulesFileName = optionalText(FILE_NAME, 'a plain file name');
+
+const OPTION_EXPECTED = 'a number, or a text of at most 4096 characters without NUL';
+const OPTIONS_EXPECTED = `an object of at most 64 options, each ${OPTION_EXPECTED}`;
+
+/** Options for a command, `--name=value`; their names are looked at in checks.ts. An argument ends at its first NUL (execve(2)). */
+export const commandOptions = z
+  .record(
+    z.string(),
+    z.union([z.number(), z.string().regex(/^[^\0]{0,4096}$/, { error: OPTION_EXPECTED })], { error: OPTION_EXPECTED }),
+    { error: OPTIONS_EXPECTED },
+  )
+  .refine((options) => Object.keys(options).length <= 64, { error: OPTIONS_EXPECTED })
+  .nullish();
+
 export const functionName = optionalText('[A-Za-z_][A-Za-z0-9_]{0,126}', 'the name of a C function');
 
 const MAP_NAME = '[A-Za-z_][A-Za-z0-9_.]{0,62}';
@@ -78,8 +95,8 @@ export const ipv4Address = optionalText(
 );
 
 export const repositoryUrl = optionalText(
-  '(?:https?|file)://[!-~]{1,2000}',
-  'an http, https or file URL without blanks',
+  '(?:(?:https?|file)://[!-~]{1,2000}|nats://[A-Za-z0-9_-]{0,200})',
+  'an http, https or file URL without blanks, or nats://<bucket>',
 ).refine((url) => url === undefined || url === null || url === '' || URL.canParse(url), {
   error: 'a URL that parses, or ""',
 });

@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { type Command, type DeleteTarget, VERBS, type Verb } from '../domain/command.js';
 import { type DesiredState, normalize } from '../domain/desired.js';
 import { DIRECTIONS, PAYLOAD_LIST } from '../domain/hook.js';
-import type { Program } from '../domain/program.js';
+import type { Companion, CompanionArgs, Program } from '../domain/program.js';
 import { type Fault, RefusedError } from '../errors.js';
 import { parseBody } from './body.js';
 import { checkNames, checkPrograms } from './checks.js';
@@ -82,15 +82,45 @@ function toProgram(payload: ProgramPayload, path: string): Program {
     seqId: payload.seq_id,
     artifact: payload.artifact,
     repoUrl: payload.ebpf_package_repo_url ?? '',
+    ...(payload.sha256 && { sha256: payload.sha256.toLowerCase() }),
     objectFile: payload.object_file ?? '',
     entryFunction: payload.entry_function_name ?? '',
     mapName: payload.map_name ?? '',
     enabled: payload.admin_status !== 'disabled',
     carryMaps: payload.carry_maps ?? [],
     mapArgs: (payload.map_args ?? []).map(({ name, args }) => ({ name, args: args ?? [] })),
+    ...companionOf(payload),
     path,
     payload: withoutNulls(payload) as Readonly<Record<string, unknown>>,
   };
+}
+
+/** What there is to run in user space, if there is anything. */
+function companionOf(payload: ProgramPayload): Pick<Program, 'companion'> {
+  const companion: Companion = {
+    cmdStart: payload.cmd_start ?? '',
+    startArgs: optionsOf(payload.start_args),
+    daemon: payload.user_program_daemon === true,
+    cmdStop: payload.cmd_stop ?? '',
+    stopArgs: optionsOf(payload.stop_args),
+    cmdStatus: payload.cmd_status ?? '',
+    statusArgs: optionsOf(payload.status_args),
+    cmdUpdate: payload.cmd_update ?? '',
+    updateArgs: optionsOf(payload.update_args),
+    cmdConfig: payload.cmd_config ?? '',
+    configArgs: optionsOf(payload.config_args),
+    cpuSeconds: payload.cpu ?? 0,
+    memoryBytes: payload.memory ?? 0,
+    rulesFile: payload.rules_file ?? '',
+    rules: payload.rules ?? '',
+  };
+  const { cmdStart, cmdUpdate, updateArgs, cmdConfig } = companion;
+  const updates = cmdUpdate !== '' && Object.keys(updateArgs).length > 0;
+  return cmdStart !== '' || cmdConfig !== '' || updates ? { companion } : {};
+}
+
+function optionsOf(args: ProgramPayload['start_args']): CompanionArgs {
+  return Object.fromEntries(Object.entries(args ?? {}).map(([name, value]) => [name, String(value)]));
 }
 
 /** The same value without the fields that are null. */

@@ -1,6 +1,9 @@
 import { z } from 'zod';
+import type { MapValue } from '../domain/program.js';
 import {
   artifactName,
+  commandName,
+  commandOptions,
   freeText,
   functionName,
   ifaceName,
@@ -15,6 +18,7 @@ import {
   optionalText,
   programName,
   repositoryUrl,
+  rulesFileName,
   text,
   versionText,
 } from './forms.js';
@@ -35,12 +39,36 @@ export const MAX_CHAIN = 33;
 export const MAX_MAP_ENTRIES = 4096;
 
 const MAX_MAPS = 64;
+/** What fits the kernel's and every shell's idea of a time. */
+const MAX_CPU_SECONDS = 2 ** 31 - 1;
+
 const MAX_SEQ_ID = 1_000_000;
 
-const scalarExpected = 'an integer of at most 2^53 - 1, or a text of 1 to 4096 printable characters';
-const mapScalar = z.union([z.int(), z.string().regex(/^[!-~]([ -~]{0,4094}[!-~])?$/)], { error: scalarExpected });
+const MAP_VALUE = {
+  error:
+    'an integer of at most 2^53 - 1, a text of 1 to 4096 printable characters, true, false, ' +
+    'a list of such or an object of such by names of fields',
+};
+const fieldName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,126}$/);
 
-const mapEntry = z.strictObject({ key: mapScalar, value: mapScalar }, { error: 'an object {key, value}' });
+/**
+ * A key or value of a map. What it has to be depends on the map, which only the object file tells of; here it is held that it could be
+ * something: no fraction, no null.
+ */
+const mapValue: z.ZodType<MapValue> = z
+  .union(
+    [
+      z.int(),
+      z.string().regex(/^[!-~]([ -~]{0,4094}[!-~])?$/, MAP_VALUE),
+      z.boolean(),
+      z.lazy(() => z.array(mapValue).max(MAX_MAP_ENTRIES, MAP_VALUE)),
+      z.lazy(() => z.record(fieldName, mapValue, MAP_VALUE)),
+    ],
+    MAP_VALUE,
+  )
+  .meta({ id: 'MapValue', description: 'A key or value of a map; objects stand for structs, lists for arrays' });
+
+const mapEntry = z.strictObject({ key: mapValue, value: mapValue }, { error: 'an object {key, value}' });
 
 const mapArgs = z.strictObject(
   { name: mapName, args: optionalList(mapEntry, MAX_MAP_ENTRIES, 'objects {key, value}') },
@@ -56,12 +84,6 @@ const monitorMap = z.strictObject(
   { error: 'an object {name, key, aggregator}' },
 );
 
-const command = freeText.describe('Command of the companion; not supported yet unless empty');
-const args = z
-  .record(z.string(), z.unknown(), { error: 'an object' })
-  .nullish()
-  .describe('Arguments of the companion; not supported yet unless empty');
-
 export const programSchema = z
   .strictObject(
     {
@@ -70,27 +92,36 @@ export const programSchema = z
       seq_id: integer(0, MAX_SEQ_ID).describe('Position in the chain, ascending, gaps allowed'),
       artifact: artifactName.describe('The package, <repository>/<name>/<version>/<platform>/<artifact>'),
       map_name: optionalMapName.describe("The program's one-entry PROG_ARRAY that names its successor"),
-      cmd_start: command,
-      cmd_stop: command,
-      cmd_status: command,
-      cmd_config: command,
-      cmd_update: command,
+      cmd_start: commandName.describe('The companion: a program of the package that is started with this one'),
+      cmd_stop: commandName.describe('Stops the companion; SIGTERM does where there is none'),
+      cmd_status: commandName.describe('Prints RUNNING while the companion does'),
+      cmd_config: commandName.describe('Run after the start, and when config_args change'),
+      cmd_update: commandName.describe('Run with --cmd=update after the start, and when update_args change'),
       version: versionText,
-      user_program_daemon: optionalBoolean.describe('Not supported yet unless false'),
+      user_program_daemon: optionalBoolean.describe(
+        'True: cmd_start keeps running. False: it ends, and its exit status counts',
+      ),
       is_plugin: optionalBoolean.describe('Not supported unless false'),
-      cpu: optionalInteger.describe('Not supported yet unless 0'),
-      memory: optionalInteger.describe('Not supported yet unless 0'),
+      cpu: integer(0, MAX_CPU_SECONDS)
+        .nullish()
+        .describe('CPU time in seconds that each process of the companion may use up, 0 for any'),
+      memory: integer(0, Number.MAX_SAFE_INTEGER)
+        .nullish()
+        .describe('Memory in bytes that the companion may have, 0 for any'),
       admin_status: optionalText('enabled|disabled', '"enabled" or "disabled"').describe('Enabled unless given'),
       prog_type: optionalText('xdp|tc', '"xdp" or "tc"').describe('What the list says, unless given'),
-      rules_file: freeText.describe('Not supported yet unless empty'),
+      rules_file: rulesFileName.describe("Name of the file that rules are written to, in the package's folder"),
       // Rules are a file's content and so the one text with line breaks.
-      rules: z.string({ error: 'a text' }).nullish().describe('Not supported yet unless empty'),
+      rules: z
+        .string({ error: 'a text' })
+        .nullish()
+        .describe('Content of the file that the companion gets as --rules-file'),
       config_file_path: freeText,
       cfg_version: optionalInteger,
-      start_args: args,
-      stop_args: args,
-      status_args: args,
-      update_args: args,
+      start_args: commandOptions.describe('Options of cmd_start'),
+      stop_args: commandOptions.describe('Options of cmd_stop'),
+      status_args: commandOptions.describe('Options of cmd_status'),
+      update_args: commandOptions.describe('Options of cmd_update'),
       map_args: optionalList(
         mapArgs,
         MAX_MAPS,
@@ -99,9 +130,12 @@ export const programSchema = z
       carry_maps: optionalList(mapName, MAX_MAPS, 'names of maps').describe(
         'Maps that a new version takes over from the one it replaces, contents and all; not known to l3afd',
       ),
-      config_args: args,
+      config_args: commandOptions.describe('Options of cmd_config'),
       monitor_maps: optionalList(monitorMap, MAX_MAPS, 'objects {name, key, aggregator}'),
       ebpf_package_repo_url: repositoryUrl.describe("The repository, '' for the agent's own"),
+      sha256: optionalText('[0-9A-Fa-f]{64}', 'a SHA-256 digest, 64 hexadecimal digits').describe(
+        'The digest that the artifact has to have; not known to l3afd',
+      ),
       object_file: objectFileName.describe('The eBPF object in the package'),
       entry_function_name: functionName.describe("The program's function in the object"),
     },

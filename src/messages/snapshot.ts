@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { XDP_RUN_MODES } from '../domain/observed.js';
 
 /*
  * The snapshot in the names of l3afd's models (L3AFMetaData and L3AFALLHOSTDATA), which consumers of its state file
@@ -19,7 +20,7 @@ export const metaDataSchema = z
       .record(z.string(), z.unknown())
       .describe('The program as the command asked for it; a root has only names'),
     FilePath: z.string().describe('Folder in bpffs where the program, its slot and its maps are pinned'),
-    RestartCount: z.int(),
+    RestartCount: z.int().describe('How often its companion was started again because it had ended'),
     PrevMapNamePath: z.string().describe("Pin of the predecessor's slot, '' for the first"),
     MapNamePath: z.string().describe("Pin of the program's own slot, '' without one"),
     ProgID: z.int().describe("The kernel's program id, 0 while it does not run"),
@@ -29,6 +30,9 @@ export const metaDataSchema = z
     ProgMapID: z.int().describe("Map id of the program's own slot, 0 without one"),
     PrevProgMapID: z.int().describe("Map id of the predecessor's slot, 0 for the first"),
     Link: z.boolean().describe('Whether a pinned link holds this program at its hook'),
+    XdpMode: z
+      .exactOptional(z.enum(XDP_RUN_MODES))
+      .describe('Where the XDP chain that the program is part of really runs; not a field of l3afd'),
   })
   .meta({ id: 'L3AFMetaData', description: 'One program that is desired at a hook, or the root of its chain' });
 

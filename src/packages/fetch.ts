@@ -9,6 +9,8 @@ import { AgentError } from '../errors.js';
 import { openHttp } from './http.js';
 import type { FetchLimits } from './limits.js';
 import { shownUrl } from './location.js';
+import { openObject } from './object-store.js';
+import type { Transport } from './transport.js';
 
 export interface FetchedFile {
   readonly path: string;
@@ -38,12 +40,13 @@ const PASSING = new Set([
  *
  * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE (transient if the same attempt may succeed later), ARTIFACT_TOO_LARGE
  */
-export async function fetchFile(url: URL, path: string, limits: FetchLimits, stop: AbortSignal): Promise<FetchedFile> {
+export async function fetchFile(url: URL, path: string, transport: Transport): Promise<FetchedFile> {
+  const { limits, stop } = transport;
   const timeout = AbortSignal.timeout(limits.totalMs);
   const signal = AbortSignal.any([stop, timeout]);
   for (let attempt = 1; ; attempt++) {
     try {
-      return await copy(url, path, limits, signal);
+      return await copy(url, path, transport, signal);
     } catch (error) {
       if (stop.aborted) throw stopped(url, error);
       if (timeout.aborted) throw tooSlow(url, limits, error);
@@ -55,9 +58,10 @@ export async function fetchFile(url: URL, path: string, limits: FetchLimits, sto
   }
 }
 
-async function copy(url: URL, path: string, limits: FetchLimits, signal: AbortSignal): Promise<FetchedFile> {
+async function copy(url: URL, path: string, transport: Transport, signal: AbortSignal): Promise<FetchedFile> {
   signal.throwIfAborted();
-  const source = url.protocol === 'file:' ? await openFile(url) : await openHttp(url, limits, signal);
+  const source = await openSource(url, transport, signal);
+  const { limits } = transport;
   const hash = createHash('sha256');
   let size = 0;
   async function* measured(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
@@ -73,6 +77,12 @@ async function copy(url: URL, path: string, limits: FetchLimits, signal: AbortSi
   }
   await pipeline(source, measured, createWriteStream(path), { signal });
   return { path, digest: hash.digest('hex'), size };
+}
+
+function openSource(url: URL, transport: Transport, signal: AbortSignal): Promise<Readable> {
+  if (url.protocol === 'file:') return openFile(url);
+  if (url.protocol === 'nats:') return openObject(url, transport.objects, transport.limits.maxBytes, signal);
+  return openHttp(url, transport, signal);
 }
 
 async function openFile(url: URL): Promise<Readable> {

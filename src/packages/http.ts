@@ -1,20 +1,25 @@
+import { readFile } from 'node:fs/promises';
 import http from 'node:http';
 import https from 'node:https';
+import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import { AgentError } from '../errors.js';
-import type { FetchLimits } from './limits.js';
 import { requireKnownScheme, shownUrl } from './location.js';
+import { proxyFor, proxyHeaders, tunnel } from './proxy.js';
+import type { Transport } from './transport.js';
 
 /**
- * Opens a file on a web server, following redirects. node:http and not fetch, which would undo a `Content-Encoding: gzip` that
+ * Opens a file on a web server, by a proxy where the environment names one, following redirects. node:http and not fetch, which would undo a `Content-Encoding: gzip` that
  * many servers put on a `.tar.gz`: what is hashed and unpacked must be the file's own bytes.
  *
  * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE, ARTIFACT_TOO_LARGE; or what the socket says
  */
-export async function openHttp(url: URL, limits: FetchLimits, signal: AbortSignal): Promise<Readable> {
+export async function openHttp(url: URL, transport: Transport, signal: AbortSignal): Promise<Readable> {
+  const { limits } = transport;
   let place = url;
   for (let redirects = 0; redirects <= limits.maxRedirects; redirects++) {
-    const response = await get(place, limits.idleMs, signal);
+    const response = await get(place, transport, signal);
     const status = response.statusCode ?? 0;
     if (status === 200) {
       refuseTooLong(response, place, limits.maxBytes);
@@ -28,11 +33,11 @@ export async function openHttp(url: URL, limits: FetchLimits, signal: AbortSigna
   throw new AgentError('ARTIFACT_UNREACHABLE', message);
 }
 
-function get(url: URL, idleMs: number, signal: AbortSignal): Promise<http.IncomingMessage> {
+async function get(url: URL, transport: Transport, signal: AbortSignal): Promise<http.IncomingMessage> {
+  const { idleMs } = transport.limits;
+  const options = { ...(await route(url, transport, signal)), timeout: idleMs, signal };
   return new Promise((resolve, reject) => {
-    const client = url.protocol === 'https:' ? https : http;
-    const headers = { 'accept-encoding': 'identity', 'user-agent': 'l3af-agent' };
-    const request = client.get(url, { headers, timeout: idleMs, signal });
+    const request = options.protocol === 'https:' ? https.request(options) : http.request(options);
     let answer: http.IncomingMessage | undefined;
     request.on('response', (response) => {
       answer = response;
@@ -45,7 +50,39 @@ function get(url: URL, idleMs: number, signal: AbortSignal): Promise<http.Incomi
       (answer ?? request).destroy(new AgentError('ARTIFACT_UNREACHABLE', message, { transient: true }));
     });
     request.on('error', reject);
+    request.end();
   });
+}
+
+/** Whom to ask for a URL, and how: its own host, or a proxy; https through a proxy goes end to end. */
+async function route(url: URL, transport: Transport, signal: AbortSignal): Promise<https.RequestOptions> {
+  const { hostname, host, port, protocol, pathname, search, username, password } = url;
+  const headers = { 'accept-encoding': 'identity', 'user-agent': 'l3af-agent', host };
+  const auth = username === '' ? {} : { auth: `${decodeURIComponent(username)}:${decodeURIComponent(password)}` };
+  const own = { protocol, hostname: hostname.replace(/^\[|\]$/g, ''), port, path: `${pathname}${search}`, headers, ...auth };
+  const proxy = proxyFor(url, transport.env ?? process.env);
+  if (protocol === 'http:') {
+    if (proxy === undefined) return own;
+    const path = `http://${host}${own.path}`;
+    const through = { protocol: proxy.protocol, hostname: proxy.hostname, port: proxy.port };
+    return { ...own, ...through, path, headers: { ...headers, ...proxyHeaders(proxy) } };
+  }
+  const ca = transport.caFile === undefined ? {} : { ca: await authorities(transport.caFile) };
+  if (proxy === undefined) return { ...own, ...ca };
+  const socket = await tunnel(url, proxy, transport.limits.idleMs, signal);
+  // A server is named by TLS only where it has a name (RFC 6066, 3).
+  const servername = isIP(own.hostname) === 0 ? own.hostname : '';
+  return { ...own, createConnection: () => connectTls({ socket, host: own.hostname, servername, ...ca }) };
+}
+
+/** Read for each request, so that it can be renewed under a running agent. */
+async function authorities(caFile: string): Promise<Buffer> {
+  try {
+    return await readFile(caFile);
+  } catch (cause) {
+    const message = `The certificate authorities ${caFile} cannot be read: ${(cause as Error).message}`;
+    throw new AgentError('CONFIG_INVALID', message, { cause });
+  }
 }
 
 function refuseTooLong(response: http.IncomingMessage, url: URL, maxBytes: number): void {

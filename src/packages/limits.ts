@@ -38,3 +38,16 @@ export const UNPACK_LIMITS: UnpackLimits = {
 
 /** A small archive of zeros has a huge ratio and does no harm. */
 export const RATIO_FLOOR = 1024 * 1024;
+
+/** Bounds on what the cache keeps of packages that nothing asks for any more: a roll-back may want them. */
+export interface KeepLimits {
+  /** Since they were last used, in milliseconds. */
+  readonly unusedMs: number;
+  /** Of everything that is kept. What is asked for is kept however large it is. */
+  readonly maxBytes: number;
+}
+
+export const KEEP_LIMITS: KeepLimits = {
+  unusedMs: 7 * 24 * 3600 * 1000,
+  maxBytes: 2 * 1024 * 1024 * 1024,
+};

@@ -2,7 +2,7 @@ import type { PackageRef } from '../domain/program.js';
 import { AgentError } from '../errors.js';
 import { ANY_PLATFORM } from './platform.js';
 
-const SCHEMES = ['http:', 'https:', 'file:'];
+const SCHEMES = ['http:', 'https:', 'file:', 'nats:'];
 
 /**
  * Where a package may lie, best place first: `<repo>/<name>/<version>/<platform>/<artifact>`, and the same for every platform.
@@ -28,10 +28,15 @@ export function checksumUrl(artifact: URL): URL {
   return appendPath(artifact, '.sha256');
 }
 
-/** @throws AgentError UNSUPPORTED for anything but http, https and file */
+/** The place of an artifact's signatures: beside it. */
+export function signatureUrl(artifact: URL): URL {
+  return appendPath(artifact, '.sig');
+}
+
+/** @throws AgentError UNSUPPORTED for anything but http, https, file and nats */
 export function requireKnownScheme(url: URL): void {
   if (SCHEMES.includes(url.protocol)) return;
-  const message = `${shownUrl(url)} cannot be fetched: the scheme ${url.protocol}// is none of http://, https:// and file://`;
+  const message = `${shownUrl(url)} cannot be fetched: the scheme ${url.protocol}// is none of http://, https://, file:// and nats://`;
   throw new AgentError('UNSUPPORTED', message);
 }
 
@@ -53,11 +58,15 @@ function repositoryUrl(ref: PackageRef, repoUrl: string | undefined): URL {
     throw new AgentError('ARTIFACT_UNREACHABLE', message);
   }
   if (!URL.canParse(repoUrl)) {
-    const message = `The package repository of ${ref.name} is not a URL: expected http://, https:// or file://, with a path`;
+    const message = `The package repository of ${ref.name} is not a URL: expected http://, https://, file:// or nats://`;
     throw new AgentError('INVALID_FIELD', message);
   }
   const url = new URL(repoUrl);
   requireKnownScheme(url);
+  if (url.protocol === 'nats:' && (!/^[\w-]*$/.test(url.host) || url.username !== '' || url.search !== '')) {
+    const message = `The package repository of ${ref.name} is no object store: expected nats://<bucket>`;
+    throw new AgentError('INVALID_FIELD', message);
+  }
   return url;
 }
 

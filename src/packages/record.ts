@@ -13,6 +13,10 @@ export interface PackageRecord {
   readonly url: string;
   /** RFC 3339. */
   readonly fetchedAt: string;
+  /** The folder of the repository that it lay in. */
+  readonly platform: string;
+  /** In base64; empty for a package without, absent where the policy did not ask. */
+  readonly signatures?: readonly string[];
   readonly files: readonly PackageFile[];
 }
 
@@ -58,9 +62,11 @@ async function sha256Of(path: string): Promise<string> {
 
 function isRecord(value: unknown): value is PackageRecord {
   if (!isObject(value)) return false;
-  const { digest, url, fetchedAt, files } = value;
-  const whole = typeof digest === 'string' && typeof url === 'string' && typeof fetchedAt === 'string';
-  return whole && /^[0-9a-f]{64}$/.test(digest) && Array.isArray(files) && files.length > 0 && files.every(isFile);
+  const { digest, url, fetchedAt, platform, signatures, files } = value;
+  const named = typeof url === 'string' && typeof fetchedAt === 'string' && typeof platform === 'string';
+  if (!named || typeof digest !== 'string' || !/^[0-9a-f]{64}$/.test(digest)) return false;
+  if (signatures !== undefined && !(Array.isArray(signatures) && signatures.every(isText))) return false;
+  return Array.isArray(files) && files.length > 0 && files.every(isFile);
 }
 
 function isFile(value: unknown): value is PackageFile {
@@ -68,6 +74,10 @@ function isFile(value: unknown): value is PackageFile {
   const { path, size, sha256, executable } = value;
   const named = typeof path === 'string' && typeof sha256 === 'string';
   return named && typeof size === 'number' && typeof executable === 'boolean';
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string';
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -44,7 +44,7 @@ export function loadAnew(
     op: 'load',
     generation,
     dir,
-    source: { kind: 'package', package: { name, version, artifact, repoUrl }, objectFile, entryFunction, slotMap },
+    source: { kind: 'package', package: packageOf(program), objectFile, entryFunction, slotMap },
     share: (inherited?.maps ?? []).map(({ name: map }) => ({ map, pin: mapPin(inherited!.from.dir, map) })),
     // What is in live maps is changed by the commit, not before.
     fill: fillOf(program, taken),

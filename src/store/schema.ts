@@ -42,6 +42,7 @@ const program: z.ZodType<Program> = z.looseObject({
   seqId: z.number(),
   artifact: z.string(),
   repoUrl: z.string(),
+  sha256: z.string().exactOptional(),
   objectFile: z.string(),
   entryFunction: z.string(),
   mapName: z.string(),

@@ -52,6 +52,51 @@ describe('a deploy', () => {
     assert.deepEqual(chain!.programs[0]!.payload, expected);
   });
 
+  it('of a program with a companion says all that it takes to run it', () => {
+    const fields = {
+      cmd_start: 'run',
+      start_args: { ports: '80,443', rate: 7 },
+      user_program_daemon: true,
+      cmd_stop: 'halt',
+      stop_args: { how: 'soft' },
+      cmd_status: 'state',
+      status_args: { short: 'yes' },
+      cmd_update: 'set',
+      update_args: { rate: 9 },
+      cmd_config: 'conf',
+      config_args: { file: 'a b' },
+      cpu: 60,
+      memory: 1_000_000,
+      rules_file: 'my.rules',
+      rules: 'deny all\n',
+    };
+    const [chain] = deploy(onXdp(program(fields))).chains;
+
+    assert.deepEqual(chain!.programs[0]!.companion, {
+      cmdStart: 'run',
+      startArgs: { ports: '80,443', rate: '7' },
+      daemon: true,
+      cmdStop: 'halt',
+      stopArgs: { how: 'soft' },
+      cmdStatus: 'state',
+      statusArgs: { short: 'yes' },
+      cmdUpdate: 'set',
+      updateArgs: { rate: '9' },
+      cmdConfig: 'conf',
+      configArgs: { file: 'a b' },
+      cpuSeconds: 60,
+      memoryBytes: 1_000_000,
+      rulesFile: 'my.rules',
+      rules: 'deny all\n',
+    });
+  });
+
+  it('of a program with arguments for commands that it does not have has no companion', () => {
+    const [chain] = deploy(onXdp(program({ start_args: { a: 1 }, cmd_stop: 'halt', rules_file: 'x' }))).chains;
+
+    assert.equal(chain!.programs[0]!.companion, undefined);
+  });
+
   it('needs no more of a program than what loading it takes', () => {
     const [chain] = deploy(onXdp(program())).chains;
 

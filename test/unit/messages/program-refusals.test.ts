@@ -99,24 +99,38 @@ describe('a field of a program', () => {
   });
 });
 
+describe('a companion', () => {
+  for (const [what, fields, place] of [
+    ['a command that is a path', { cmd_start: '../../bin/sh' }, 'cmd_start'],
+    ['a command that looks like an option', { cmd_start: 'run', cmd_stop: '-stop' }, 'cmd_stop'],
+    ['a command with blanks', { cmd_status: 'a b' }, 'cmd_status'],
+    ['a command in a folder', { cmd_update: 'bin/update' }, 'cmd_update'],
+    ['a command above', { cmd_config: '..' }, 'cmd_config'],
+    ['a rules file elsewhere', { cmd_start: 'run', rules: 'x', rules_file: '../rules' }, 'rules_file'],
+    ['rules without a file', { cmd_start: 'run', rules: 'x' }, 'rules_file'],
+    ['a daemon without a program', { user_program_daemon: true }, 'cmd_start'],
+    ['arguments for an update that cannot be made', { update_args: { rate: 5 } }, 'cmd_update'],
+    ['options that are a list', { start_args: ['a'] }, 'start_args'],
+    ['an option that is an object', { start_args: { a: {} } }, 'start_args.a'],
+    ['an option that is cut off by NUL', { stop_args: { a: 'x\0y' } }, 'stop_args.a'],
+    ['an option with = in its name', { status_args: { 'a=b': '1' } }, 'status_args'],
+    ['an option with a dash before its name', { config_args: { '-a': '1' } }, 'config_args'],
+    ['too many options', { start_args: options(65) }, 'start_args'],
+    ['less than no CPU time', { cpu: -1 }, 'cpu'],
+    ['half a byte', { memory: 0.5 }, 'memory'],
+  ] as const) {
+    it(`cannot have ${what}`, () => {
+      const faults = refused('deploy', bytes(onXdp(program(fields))));
+
+      assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.${place}`]);
+      assert.match(faults[0]!.message, /^Expected .*, got /);
+    });
+  }
+});
+
 describe('what is not supported yet', () => {
   for (const [field, value] of [
-    ['cmd_start', 'ratelimiting'],
-    ['cmd_stop', 'x'],
-    ['cmd_status', 'x'],
-    ['cmd_config', 'x'],
-    ['cmd_update', 'x'],
-    ['rules', 'a\nb'],
-    ['rules_file', 'x'],
     ['is_plugin', true],
-    ['user_program_daemon', true],
-    ['cpu', 1],
-    ['memory', 1],
-    ['start_args', { verbose: '2' }],
-    ['stop_args', { a: 1 }],
-    ['status_args', { a: 1 }],
-    ['update_args', { a: 1 }],
-    ['config_args', { a: 1 }],
     ['object_file', ''],
     ['object_file', undefined],
   ] as const) {
@@ -135,6 +149,10 @@ describe('what is not supported yet', () => {
     assert.deepEqual(places(refused('delete', withProbes(['x']))), ['UNSUPPORTED 0.bpf_programs.probes']);
   });
 });
+
+function options(count: number): Record<string, number> {
+  return Object.fromEntries(Array.from({ length: count }, (_, index) => [`option${index}`, index]));
+}
 
 function entries(count: number): { key: number; value: number }[] {
   return Array.from({ length: count }, (_, key) => ({ key, value: 1 }));

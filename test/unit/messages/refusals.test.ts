@@ -169,7 +169,7 @@ describe('an unknown field', () => {
       JSON.stringify(onXdp(program({ start_args: 'HERE' }))).replace('"HERE"', '{"__proto__":{}}'),
     );
 
-    assert.deepEqual(places(refused('deploy', body)), [`UNSUPPORTED ${P0}.start_args`]);
+    assert.deepEqual(places(refused('deploy', body)), [`INVALID_FIELD ${P0}.start_args`]);
   });
 
   it('of an earlier payload comes with its successor', () => {
@@ -189,7 +189,7 @@ describe('an unknown field', () => {
 describe('faults', () => {
   it('are all reported, in one refusal', () => {
     const payload = onXdp(
-      program({ seq_id: 'x', cmd_start: 'y', nonsense: 1 }),
+      program({ seq_id: 'x', is_plugin: true, nonsense: 1 }),
       program({ prog_type: 'tc', version: '..' }),
     );
 
@@ -199,7 +199,7 @@ describe('faults', () => {
       `INVALID_FIELD ${P1}.prog_type`,
       `INVALID_FIELD ${P1}.version`,
       `UNKNOWN_FIELD ${P0}.nonsense`,
-      `UNSUPPORTED ${P0}.cmd_start`,
+      `UNSUPPORTED ${P0}.is_plugin`,
     ]);
   });
 

@@ -1,0 +1,30 @@
+import { mkdir, realpath, rename, writeFile } from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
+import type { CompanionLaunch } from '../domain/companion.js';
+import { AgentError } from '../errors.js';
+
+/** A package may serve several hooks, each with rules of its own. Below this folder there is one for each. */
+const FOLDER = '.rules';
+
+/**
+ * Writes a companion's rules below its package's folder.
+ *
+ * @param program the path of its `cmd_start`
+ * @returns path of the file, '' if there are no rules
+ * @throws AgentError COMPANION_FAILED if the folder is no longer within the package
+ */
+export async function writeRules(program: string, { hook, companion }: CompanionLaunch): Promise<string> {
+  const { rules, rulesFile } = companion;
+  if (rules === '' || rulesFile === '') return '';
+  const home = dirname(program);
+  const folder = join(home, FOLDER, hook.iface, hook.direction);
+  await mkdir(folder, { recursive: true });
+  // A companion can make links where the package could not.
+  if (!(await realpath(folder)).startsWith(`${await realpath(home)}${sep}`)) {
+    throw new AgentError('COMPANION_FAILED', `The rules file would lie outside its package: ${folder} is a link`);
+  }
+  const path = join(folder, rulesFile);
+  await writeFile(`${path}.new`, rules, { mode: 0o600 });
+  await rename(`${path}.new`, path);
+  return path;
+}

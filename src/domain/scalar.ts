@@ -1,0 +1,110 @@
+import { AgentError } from '../errors.js';
+import { parseAddress } from './address.js';
+import type { MapValue } from './program.js';
+
+/*
+ * Numbers, addresses and rows of bytes. Map memory is in the host's byte order, which is little endian on every platform that
+ * the agent runs on; addresses are in network order, since programs compare them with what stands in the packet.
+ */
+
+/** Where a value stands and what it is, for the message about one that does not fit. */
+export interface Place {
+  /** `0.bpf_programs.xdp_ingress.2.map_args.0.args.1.value.rate` */
+  readonly path: string;
+  /** `a value of limits` */
+  readonly what: string;
+}
+
+/** Sizes in bytes that C has integers of. */
+const INTEGER_SIZES: readonly number[] = [1, 2, 4, 8];
+
+/** A number, a text of one, an address or a row of bytes, told apart by the size alone. @throws AgentError MAP_VALUE_INVALID */
+export function encodeScalar(value: MapValue, size: number, place: Place): Buffer {
+  const address = parseSizedAddress(value, size);
+  if (address !== undefined) return address;
+  if (!INTEGER_SIZES.includes(size)) return encodeBytes(value, size, place);
+  const bits = size * 8;
+  // Signed or not is not known: both ranges are taken, negative numbers as two's complement.
+  const range = { lowest: -(2n ** BigInt(bits - 1)), highest: 2n ** BigInt(bits) - 1n };
+  return integerBytes(checkRange(parseInteger(value, size, place), range, inBytes(size), place), size);
+}
+
+/** @throws AgentError MAP_VALUE_INVALID for what is no integer */
+export function parseInteger(value: MapValue, size: number, place: Place, alternative?: string): bigint {
+  if (typeof value === 'number') {
+    if (Number.isSafeInteger(value)) return BigInt(value);
+    if (Number.isInteger(value)) {
+      throw invalid(`${value} is too large to be exact as a JSON number; give ${place.what} as a string`, place);
+    }
+  } else if (typeof value === 'string' && /^(-?[0-9]{1,64}|0x[0-9a-f]{1,64})$/i.test(value)) {
+    return BigInt(value);
+  }
+  const other = alternative ?? (size === 4 ? 'an IPv4 address' : undefined);
+  throw unexpected(`an integer${other === undefined ? '' : ` or ${other}`}`, value, size, place);
+}
+
+export interface Range {
+  readonly lowest: bigint;
+  readonly highest: bigint;
+}
+
+/** @param room how much there is: `2 bytes` */
+export function checkRange(integer: bigint, { lowest, highest }: Range, room: string, place: Place): bigint {
+  if (integer >= lowest && integer <= highest) return integer;
+  throw invalid(`${integer} does not fit ${place.what}, which has ${room}: expected ${lowest} to ${highest}`, place);
+}
+
+/** @param size 1, 2, 4 or 8 */
+export function integerBytes(integer: bigint, size: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt.asUintN(64, integer));
+  return bytes.subarray(0, size);
+}
+
+function encodeBytes(value: MapValue, size: number, place: Place): Buffer {
+  const raw = parseBytes(value, size);
+  if (raw !== undefined) return raw;
+  throw unexpected(describeBytes(size), value, size, place);
+}
+
+/** `0x` and exactly two digits per byte, in the order of memory. */
+export function parseBytes(value: MapValue, size: number): Buffer | undefined {
+  if (typeof value !== 'string' || value.length !== 2 + size * 2 || !/^0x[0-9a-f]*$/i.test(value)) return undefined;
+  return Buffer.from(value.slice(2), 'hex');
+}
+
+/** An address that has just that size. */
+export function parseSizedAddress(value: MapValue, size: number): Buffer | undefined {
+  const address = typeof value === 'string' ? parseAddress(value) : undefined;
+  return address?.length === size ? address : undefined;
+}
+
+/** What stands for so many bytes. */
+export function describeBytes(size: number): string {
+  const address = { 4: ' or an IPv4 address', 6: ' or a MAC address', 16: ' or an IPv6 address' }[size] ?? '';
+  return `0x and ${size * 2} hexadecimal digits${address}`;
+}
+
+export function unexpected(expected: string, value: MapValue, size: number, place: Place): AgentError {
+  return invalid(`Expected ${expected} as ${place.what}, which has ${inBytes(size)}; got ${showValue(value)}`, place);
+}
+
+export function invalid(message: string, { path }: Pick<Place, 'path'>): AgentError {
+  return new AgentError('MAP_VALUE_INVALID', message, { path });
+}
+
+export function inBytes(size: number): string {
+  return size === 1 ? '1 byte' : `${size} bytes`;
+}
+
+const SHOWN_CHARACTERS = 100;
+
+/** A value in a sentence, never more than a glance of a large one. */
+export function showValue(value: MapValue): string {
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === 'object') return 'an object';
+  if (typeof value === 'string' && value.length > SHOWN_CHARACTERS) {
+    return `${JSON.stringify(value.slice(0, SHOWN_CHARACTERS))}…`;
+  }
+  return JSON.stringify(value);
+}

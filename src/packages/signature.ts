@@ -1,0 +1,83 @@
+import { type KeyObject, sign, verify } from 'node:crypto';
+import type { PackageRef } from '../domain/program.js';
+import { AgentError } from '../errors.js';
+import type { TrustedKey } from './keys.js';
+
+export const SIGNATURE_POLICIES = ['off', 'if-present', 'required'] as const;
+
+/** `if-present` takes a package without signature, but none with a wrong one. */
+export type SignaturePolicy = (typeof SIGNATURE_POLICIES)[number];
+
+export interface SignatureRules {
+  readonly policy: SignaturePolicy;
+  readonly keys: readonly TrustedKey[];
+}
+
+/** What a signature vouches for. */
+export interface Statement extends Pick<PackageRef, 'name' | 'version' | 'artifact'> {
+  /** The folder of the repository: a codename, or `any`. */
+  readonly platform: string;
+  /** SHA-256 of the artifact, in lower-case hexadecimal. */
+  readonly digest: string;
+}
+
+/** Bytes of an ed25519 signature (RFC 8032, 5.1.6). */
+const SIGNATURE_BYTES = 64;
+
+/**
+ * Signs a package. What is signed is not the artifact alone but what it is: otherwise a signed old version could be put in the
+ * place of a new one, or one package in that of another.
+ *
+ * @returns base64
+ */
+export function signPackage(statement: Statement, key: KeyObject): string {
+  return sign(null, statementBytes(statement), key).toString('base64');
+}
+
+/**
+ * The signatures in a `.sig` file: one in base64 a line, or the 64 bytes of a single one.
+ *
+ * @returns in base64; undefined if the file holds something else
+ */
+export function readSignatures(content: Buffer): readonly string[] | undefined {
+  if (content.length === SIGNATURE_BYTES) return [content.toString('base64')];
+  const lines = content.toString('latin1').split('\n').map((line) => line.trim());
+  const signatures = lines.filter((line) => line !== '');
+  const whole = signatures.length > 0 && signatures.every((line) => /^[A-Za-z0-9+/]{86}==$/.test(line));
+  return whole ? signatures : undefined;
+}
+
+/** The trusted key that one of the signatures was made with, for this very statement. */
+export function signerOf(
+  statement: Statement,
+  signatures: readonly string[],
+  keys: readonly TrustedKey[],
+): TrustedKey | undefined {
+  const bytes = statementBytes(statement);
+  return keys.find(({ key }) => signatures.some((text) => verify(null, bytes, key, Buffer.from(text, 'base64'))));
+}
+
+/**
+ * Holds a package's signatures against the rules.
+ *
+ * @param signatures empty for a package without
+ * @throws AgentError SIGNATURE_MISSING, SIGNATURE_INVALID
+ */
+export function requireSignature(statement: Statement, signatures: readonly string[], rules: SignatureRules): void {
+  const { name, version } = statement;
+  if (rules.policy === 'off') return;
+  if (signatures.length === 0) {
+    if (rules.policy !== 'required') return;
+    throw new AgentError('SIGNATURE_MISSING', `${name} ${version} is not signed, and signature_policy requires it`);
+  }
+  if (signerOf(statement, signatures, rules.keys) !== undefined) return;
+  const message =
+    `The signature of ${name} ${version} for ${statement.platform} is by none of the ${rules.keys.length} trusted keys, ` +
+    'or was made for another package';
+  throw new AgentError('SIGNATURE_INVALID', message);
+}
+
+/** None of the parts can hold a line break, so that no two statements have the same bytes. */
+function statementBytes({ name, version, platform, artifact, digest }: Statement): Buffer {
+  return Buffer.from(`l3af-package-v1\n${name}\n${version}\n${platform}\n${artifact}\nsha256:${digest}\n`);
+}

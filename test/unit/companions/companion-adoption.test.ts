@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { CompanionBed, DAEMON, launchOf, pidOf, processesWith, stateOf } from '../../support/companions.js';
+import { until } from '../../support/until.js';
+
+test('a companion goes on without its agent, and the next one takes it over', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const first = await bed.open();
+  await bed.script('run', '#!/bin/sh\ni=0\nwhile :; do i=$((i+1)); echo "line $i"; sleep 0.02; done\n');
+  const launch = launchOf({ startArgs: { a: '1' } });
+  await first.start(launch, [7], 2);
+  const [before] = await first.observe();
+  await bed.hears(/^line 5$/);
+  await first.close();
+
+  const second = await bed.open();
+  assert.deepEqual(await second.observe(), [before]);
+  await bed.hears(/^line 40$/);
+  const numbers = bed.said().map((line) => Number(line.split(' ')[1]));
+  assert.deepEqual(
+    numbers,
+    numbers.map((_, index) => index + 1),
+    'each line is told once, also those of the time between',
+  );
+  await second.stop(launch);
+  assert.equal(stateOf(before!.pid!), undefined);
+});
+
+test('what ended while there was no agent is known to have ended, and its children are gone', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const first = await bed.open();
+  await bed.script('run', '#!/bin/sh\nsleep 1001 &\nwait\n');
+  await first.start(launchOf(), [], 0);
+  const pid = await pidOf(first);
+  await first.close();
+  process.kill(pid, 'SIGKILL');
+  await until('it is reaped', () => stateOf(pid) === undefined);
+
+  const second = await bed.open();
+  assert.deepEqual(
+    (await second.observe()).map(({ state }) => state),
+    ['ended'],
+  );
+  assert.deepEqual(processesWith(bed.dir), []);
+});
+
+test('another process with the recorded id is not taken for the companion, and is left alone', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const first = await bed.open();
+  await bed.script('run', DAEMON);
+  await first.start(launchOf(), [], 0);
+  const pid = await pidOf(first);
+  await first.close();
+  const [id] = await readdir(join(bed.dir, 'state'));
+  const path = join(bed.dir, 'state', id!, 'record.json');
+  const record = JSON.parse(await readFile(path, 'utf8'));
+  // The test itself stands for the stranger that has got the id.
+  await writeFile(path, JSON.stringify({ ...record, process: { pid: process.pid, startTime: '1' } }));
+
+  const second = await bed.open();
+  assert.deepEqual(
+    (await second.observe()).map(({ state }) => state),
+    ['ended'],
+  );
+  assert.equal(stateOf(pid), undefined, 'the real one is known by its environment and has gone');
+});
+
+test('what was only half-started when the agent died is ended', async (t) => {
+  const bed = await CompanionBed.create(t, { times: { settleMs: 60_000 } });
+  const first = await bed.open();
+  await bed.script('run', DAEMON);
+  // An agent that dies in the settling time never comes back to this.
+  void first.start(launchOf(), [], 0).catch(() => undefined);
+  await bed.hears(/^args/);
+
+  const second = await bed.open();
+  assert.deepEqual(await second.observe(), []);
+  assert.deepEqual(processesWith(bed.dir), []);
+});
+
+test('a record of another boot, or none that can be read, is no companion', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const first = await bed.open();
+  await bed.script('run', DAEMON);
+  await first.start(launchOf({}, 'a'), [], 0);
+  await first.start(launchOf({}, 'b'), [], 0);
+  await first.close();
+  const [one, other] = (await readdir(join(bed.dir, 'state'))).map((id) => join(bed.dir, 'state', id, 'record.json'));
+  const record = JSON.parse(await readFile(one!, 'utf8'));
+  await writeFile(one!, JSON.stringify({ ...record, bootId: 'another' }));
+  await writeFile(other!, '{"id":');
+
+  const second = await bed.open();
+  assert.deepEqual(await second.observe(), []);
+  assert.deepEqual(await readdir(join(bed.dir, 'state')), []);
+  assert.deepEqual(processesWith(bed.dir), [], 'its processes are known by their environment');
+});
+
+test('a one-shot that has run is known to have run', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const first = await bed.open();
+  await bed.script('run', '#!/bin/sh\nexit 0\n');
+  await first.start(launchOf({ daemon: false }), [9], 0);
+  await first.close();
+  const second = await bed.open();
+  assert.deepEqual(
+    (await second.observe()).map(({ state, maps }) => [state, maps]),
+    [['done', [9]]],
+  );
+});
+
+test('new update arguments run the update command and nothing else', async (t) => {
+  const bed = await CompanionBed.create(t, { times: { stopMs: 300 } });
+  const companions = await bed.open();
+  await bed.script('run', DAEMON);
+  await bed.script('set', '#!/bin/sh\necho "set: $*"\n');
+  await bed.script('halt', '#!/bin/sh\necho halt\n');
+  const launch = launchOf({ cmdUpdate: 'set', updateArgs: { rate: '5' } });
+  await companions.start(launch, [], 0);
+  const [before] = await companions.observe();
+
+  const next = launchOf({ cmdUpdate: 'set', updateArgs: { rate: '6' }, cmdStop: 'halt' });
+  await companions.update(launch, next);
+  const sets = bed.said().filter((line) => line.startsWith('set:'));
+  assert.deepEqual(
+    sets.map((line) => line.split(' ').at(-1)),
+    ['--rate=5', '--rate=6'],
+  );
+  const [after] = await companions.observe();
+  assert.equal(after?.pid, before?.pid);
+  assert.deepEqual(after?.launch, next);
+  await companions.stop(next);
+  assert.ok(bed.said().includes('halt'), 'the command that was added is known');
+});
