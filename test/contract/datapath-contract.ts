@@ -1,14 +1,20 @@
-import { afterEach, beforeEach, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
 import { hookContract } from './hooks.js';
+import { linkContract } from './links.js';
 import { loadingContract } from './loading.js';
+import { mapArgsContract } from './map-args.js';
 import { mapContract } from './maps.js';
+import { runContract } from './runs.js';
 import { assertEmpty, type Fixture } from './samples.js';
 
 /**
  * What every datapath does, whether the kernel is behind it or not. Each test has a fixture of its own, of which nothing may be
  * left at its end.
+ *
+ * @param ordersLinks whether it is one that has several TC links at a hook
  */
-export function contract(name: string, makeFixture: () => Promise<Fixture>): void {
+export function contract(name: string, makeFixture: () => Promise<Fixture>, { ordersLinks = true } = {}): void {
   describe(name, () => {
     let fixture: Fixture;
     const fixtureOf = () => fixture;
@@ -25,6 +31,10 @@ export function contract(name: string, makeFixture: () => Promise<Fixture>): voi
 
     loadingContract(fixtureOf);
     hookContract(fixtureOf);
+    test('says whether TC links are ordered', () => assert.equal(fixture.datapath.ordersLinks(), ordersLinks));
+    if (ordersLinks) linkContract(fixtureOf);
     mapContract(fixtureOf);
+    mapArgsContract(fixtureOf);
+    runContract(fixtureOf);
   });
 }

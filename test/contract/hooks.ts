@@ -81,6 +81,8 @@ export function hookContract(fixtureOf: () => Fixture): void {
         await datapath.attach(root.hook, root.program, root.link);
         assert.deepEqual(await chainAt(root), [root.dir, program.dir]);
         assert.equal((await attachedAt(root))?.programId, await programId(fixtureOf(), root));
+        const { mode } = (await attachedAt(root)) ?? {};
+        assert.equal(mode === 'native' || mode === 'generic', direction === 'xdpingress', `mode ${mode}`);
 
         await datapath.detach(root.hook, (await attachedAt(root))?.linkPin ?? '');
         assert.equal(await attachedAt(root), undefined);
@@ -100,6 +102,8 @@ export function hookContract(fixtureOf: () => Fixture): void {
 
         await datapath.retarget(first.hook, from, { program: second.program, link: second.link });
         assert.deepEqual(await chainAt(first), [second.dir]);
+        await datapath.retarget(first.hook, from, { program: second.program, link: second.link });
+        assert.deepEqual(await chainAt(first), [second.dir], 'the same once more');
 
         const back = { program: second.program, link: (await attachedAt(first))?.linkPin ?? '' };
         await datapath.retarget(first.hook, back, { program: first.program, link: first.link });
@@ -153,9 +157,10 @@ export function hookContract(fixtureOf: () => Fixture): void {
     const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
     const id = await programId(fixtureOf(), program);
 
-    await fixtureOf().datapath.discard(program.dir, id);
+    await fixtureOf().datapath.discard(program.dir);
+    await fixtureOf().datapath.proveGone({ programs: [id], maps: [], links: [] });
     assert.equal(await observed(fixtureOf(), program), undefined);
-    await fixtureOf().datapath.discard(program.dir, id);
+    await fixtureOf().datapath.discard(program.dir);
   });
 
   test('a grace period ends', () => fixtureOf().datapath.grace());

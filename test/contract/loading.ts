@@ -65,6 +65,7 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       const fill = [
         {
           name: 'drop_ports',
+          path: 'map_args.0',
           args: [
             { key: 53, value: 1 },
             { key: '0x50', value: '1' },
@@ -102,7 +103,9 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), second);
     });
 
-    const entry = (name: string, key: number | string, value: number | string) => [{ name, args: [{ key, value }] }];
+    const entry = (name: string, key: number | string, value: number | string) => [
+      { name, path: 'map_args.0', args: [{ key, value }] },
+    ];
     const REFUSED: readonly (readonly [
       string,
       Partial<LoadRequest>,

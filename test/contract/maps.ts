@@ -41,7 +41,8 @@ export function mapContract(fixtureOf: () => Fixture): void {
         ],
         remove: [u16(1)],
       };
-      const inverse = await datapath.writeMap(ports, change);
+      const inverse = await datapath.inverseOf(ports, change);
+      await datapath.writeMap(ports, change);
       assert.deepEqual(await content(), [undefined, 5, 1]);
 
       await datapath.writeMap(ports, inverse);
@@ -55,6 +56,44 @@ export function mapContract(fixtureOf: () => Fixture): void {
 
       await refused(fixtureOf().datapath.readMap(path, KEY_0), 'KERNEL', path);
       await refused(fixtureOf().datapath.writeMap(path, { set: [], remove: [] }), 'KERNEL', path);
+    });
+  });
+
+  describe('a data map whose pin somebody has removed', () => {
+    test('is found by the program that uses it, and pinned again with what is in it', async () => {
+      const { datapath } = fixtureOf();
+      const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
+      const before = await observed(fixtureOf(), program);
+      const pin = program.map('packet_count');
+      await datapath.writeMap(pin, { set: [{ key: '00000000', value: u64(7) }], remove: [] });
+      await datapath.unpublish(pin);
+
+      const { programId, unpinned, maps } = (await observed(fixtureOf(), program))!;
+      const lost = before?.maps.find(({ name }) => name === 'packet_count')?.id;
+      assert.deepEqual(unpinned, { program: false, maps: [lost] });
+      assert.ok(!maps.some(({ name }) => name === 'packet_count'));
+      await datapath.repin(program.dir, programId!, unpinned!.maps);
+
+      const after = await observed(fixtureOf(), program);
+      assert.equal(after?.unpinned, undefined);
+      assert.equal(after?.maps.find(({ name }) => name === 'packet_count')?.id, lost);
+      assert.equal(Buffer.from((await datapath.readMap(pin, KEY_0)) ?? []).toString('hex'), u64(7));
+      await discard(fixtureOf(), program);
+    });
+
+    test('is not taken for one that the program does not use', async () => {
+      const { datapath } = fixtureOf();
+      const [program, other] = [
+        await load(fixtureOf(), PORT_COUNT, 'xdpingress'),
+        await load(fixtureOf(), PORT_DROP, 'xdpingress'),
+      ];
+      const { programId } = (await observed(fixtureOf(), program))!;
+      const foreign = (await observed(fixtureOf(), other))!.maps[0]!.id;
+
+      await refused(datapath.repin(program.dir, programId!, [foreign]), 'KERNEL', program.dir);
+      await refused(datapath.repin(program.dir, 0, []), 'KERNEL', program.dir);
+
+      await discard(fixtureOf(), program, other);
     });
   });
 

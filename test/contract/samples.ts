@@ -28,7 +28,9 @@ export interface Sample {
 export const XDP_ROOT: Sample = { object: 'xdp_root', entryFunction: 'xdp_root', slotMap: 'xdp_root_array' };
 export const PORT_COUNT: Sample = { object: 'port_count', entryFunction: 'xdp_port_count', slotMap: 'port_count_next' };
 export const PORT_DROP: Sample = { object: 'port_drop', entryFunction: 'xdp_port_drop', slotMap: 'port_drop_next' };
+export const POLICY: Sample = { object: 'policy', entryFunction: 'xdp_policy', slotMap: 'policy_next' };
 export const TC_COUNT: Sample = { object: 'tc_count', entryFunction: 'tc_count', slotMap: 'tc_count_next' };
+export const TC_TAIL: Sample = { object: 'tc_tail', entryFunction: 'tc_tail', slotMap: '' };
 export const BROKEN: Sample = { object: 'broken', entryFunction: 'xdp_broken', slotMap: 'broken_next' };
 
 export function tcRoot(direction: 'ingress' | 'egress'): Sample {
@@ -108,9 +110,11 @@ export async function programId(fixture: Fixture, loaded: Loaded): Promise<numbe
 }
 
 export async function discard(fixture: Fixture, ...generations: Loaded[]): Promise<void> {
-  for (const generation of generations) {
-    await fixture.datapath.discard(generation.dir, (await observed(fixture, generation))?.programId);
-  }
+  const ids = await Promise.all(
+    generations.map(async (generation) => (await observed(fixture, generation))?.programId),
+  );
+  for (const { dir } of generations) await fixture.datapath.discard(dir);
+  await fixture.datapath.proveGone({ programs: ids.filter((id) => id !== undefined), maps: [], links: [] });
 }
 
 /** That a call is refused with a code, with words in message or detail that a person can act on. */

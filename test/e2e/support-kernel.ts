@@ -81,8 +81,10 @@ export async function readKernel(bpffs: string): Promise<KernelState> {
   const maps = found
     .filter(({ kind }) => kind === 'map')
     .map(({ pin, shown: { id, type } }) => ({ pin, id, type: String(type) }));
-  const slotIds = [...new Set(maps.filter(({ type }) => type === 'prog_array').map(({ id }) => id))];
-  const dumps = await batch<RawEntry[]>(slotIds.map((id) => `map dump id ${id}`));
+  // Not by their ids, which would make the kernel keep one that somebody unpins just now: see ../support/kernel-ids.ts.
+  const slotPins = new Map(maps.filter(({ type }) => type === 'prog_array').map(({ id, pin }) => [id, pin]));
+  const slotIds = [...slotPins.keys()];
+  const dumps = await batch<RawEntry[]>([...slotPins.values()].map((pin) => `map dump pinned ${join(bpffs, pin)}`));
   return {
     entries: all.map(({ path }) => path).toSorted(),
     programs: found

@@ -101,7 +101,7 @@ test('a slot is not shared, and neither is what is not there', async () => {
 test('a shared map is as it was when the load fails after it was filled', async () => {
   const first = await load(kernel, PORT_DROP, 'xdpingress');
   const share = [{ map: 'drop_ports', pin: first.map('drop_ports') }];
-  const fill = [{ name: 'drop_ports', args: [{ key: 53, value: 1 }] }];
+  const fill = [{ name: 'drop_ports', path: 'map_args.0', args: [{ key: 53, value: 1 }] }];
 
   const taken = requestFor(kernel, PORT_DROP, 'xdpingress', { share, fill, dir: first.dir });
   await refused(kernel.datapath.load(taken), 'KERNEL', 'EEXIST');

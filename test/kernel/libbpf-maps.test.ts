@@ -40,7 +40,9 @@ describe('a per-CPU map', () => {
       const map = await makeMap(type, 4, 12, 8);
       const value = '0102030405060708090a0b0c';
 
-      const inverse = await kernel.datapath.writeMap(map.pin, { set: [{ key: A, value }], remove: [] });
+      const change = { set: [{ key: A, value }], remove: [] };
+      const inverse = await kernel.datapath.inverseOf(map.pin, change);
+      await kernel.datapath.writeMap(map.pin, change);
 
       const possible =
         (await json<{ values: unknown[] }[]>('bpftool', '-j', 'map', 'dump', 'pinned', map.pin))[0]?.values.length ?? 0;
@@ -59,7 +61,9 @@ describe('a per-CPU map', () => {
     for (let at = 0; at < before.length; at += 8) before.writeUInt32LE(at + 1, at);
     await kernel.datapath.writeMap(map.pin, { set: [{ key: A, value: before.toString('hex') }], remove: [] });
 
-    const inverse = await kernel.datapath.writeMap(map.pin, { set: [{ key: A, value: u64(99) }], remove: [] });
+    const change = { set: [{ key: A, value: u64(99) }], remove: [] };
+    const inverse = await kernel.datapath.inverseOf(map.pin, change);
+    await kernel.datapath.writeMap(map.pin, change);
     await kernel.datapath.writeMap(map.pin, inverse);
 
     assert.deepEqual(Buffer.from((await kernel.datapath.readMap(map.pin, KEYS[0]!)) ?? []), before);

@@ -23,7 +23,9 @@ test('taking back a prefix that was added within another leaves only the other',
   await datapath.writeMap(pin, { set: entry('10.0.0.0/8', 1), remove: [] });
 
   // A lookup of the new prefix answers for the one that covers it.
-  const inverse = await datapath.writeMap(pin, { set: entry('10.1.0.0/16', 2), remove: [] });
+  const change = { set: entry('10.1.0.0/16', 2), remove: [] };
+  const inverse = await datapath.inverseOf(pin, change);
+  await datapath.writeMap(pin, change);
   await datapath.writeMap(pin, inverse);
 
   const { stdout } = await run('bpftool', ['--json', 'map', 'dump', 'pinned', pin]);

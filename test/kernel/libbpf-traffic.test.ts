@@ -20,7 +20,7 @@ for (const xdp of ['native', 'generic'] as const) {
 
     test('packets pass a chain from the root to the tail, and a program in it drops what it is told to', async () => {
       const { datapath } = kernel;
-      const fill = [{ name: 'drop_ports', args: [{ key: PORT, value: 1 }] }];
+      const fill = [{ name: 'drop_ports', path: 'map_args.0', args: [{ key: PORT, value: 1 }] }];
       const [root, drop, count] = [
         await load(kernel, XDP_ROOT, 'xdpingress'),
         await load(kernel, PORT_DROP, 'xdpingress', { fill }),

@@ -105,6 +105,7 @@ describe('every program', () => {
     ['port_drop', 'xdp_port_drop', 'port_drop_next', 'xdp'],
     ['port_drop_v2', 'xdp_port_drop', 'port_drop_next', 'xdp'],
     ['rate_limit', 'xdp_rate_limit', 'rate_limit_next', 'xdp'],
+    ['policy', 'xdp_policy', 'policy_next', 'xdp'],
     ['dscp_mark', 'tc_dscp_mark', 'dscp_mark_next', 'tc'],
     ['tc_count', 'tc_count', 'tc_count_next', 'tc'],
   ] as const;

@@ -17,14 +17,15 @@ const TC_ACT_UNSPEC = 0xffff_ffff;
 
 const SLOT = ['prog_array', 4, 4, 1] as const;
 const COUNTER = ['array', 4, 8, 1] as const;
-const MARKER_MAPS = {
-  mark_next: SLOT,
+const MARKER_DATA_MAPS = {
   mark_id: ['array', 4, 4, 1],
   mark_order: COUNTER,
   mark_seen: COUNTER,
   mark_packets: COUNTER,
   mark_paths: ['lru_hash', 8, 8, 256],
 } as const;
+const MARKER_MAPS = { ...MARKER_DATA_MAPS, mark_next: SLOT } as const;
+const MARKER_PAIR_MAPS = { ...MARKER_MAPS, mark_next_too: SLOT } as const;
 
 /** Object to its programs and maps: type, key size, value size, entries. */
 const CONTENTS = {
@@ -78,6 +79,26 @@ const CONTENTS = {
   },
   xdp_mark: { type: 'xdp', programs: ['xdp_mark'], maps: MARKER_MAPS },
   tc_mark: { type: 'classifier', programs: ['tc_mark'], maps: MARKER_MAPS },
+  tc_tail: { type: 'classifier', programs: ['tc_tail', 'tc_tail_ok'], maps: MARKER_DATA_MAPS },
+  xdp_mark_pair: { type: 'xdp', programs: ['xdp_mark', 'xdp_mark_too'], maps: MARKER_PAIR_MAPS },
+  tc_mark_pair: { type: 'classifier', programs: ['tc_mark', 'tc_mark_too'], maps: MARKER_PAIR_MAPS },
+  policy: {
+    type: 'xdp',
+    programs: ['xdp_policy'],
+    maps: {
+      policy_next: SLOT,
+      policy_rules: ['hash', 8, 56, 4],
+      policy_prefixes: ['lpm_trie', 8, 4, 16],
+      policy_budgets: ['array', 4, 16, 4],
+      policy_marks: ['lru_hash', 2, 8, 64],
+      policy_cpu_array: ['percpu_array', 4, 8, 8],
+      policy_cpu_hash: ['percpu_hash', 2, 8, 8],
+      policy_cpu_lru: ['lru_percpu_hash', 2, 8, 8],
+      policy_seen: COUNTER,
+      policy_matched: COUNTER,
+      policy_last: COUNTER,
+    },
+  },
   broken: { type: 'xdp', programs: ['xdp_broken'], maps: { broken_next: SLOT } },
 } as const;
 

@@ -3,7 +3,7 @@ import { isIPv6 } from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { encodeMapArgs, isArrayKind, isPerCpuKind, type MapShape, perCpuValueSize } from '../../src/domain/mapvalue.js';
-import type { MapScalar } from '../../src/domain/program.js';
+import type { MapValue } from '../../src/domain/program.js';
 import { AgentError } from '../../src/errors.js';
 
 const HASH = 1;
@@ -17,12 +17,12 @@ function map(shape: Partial<MapShape> = {}): MapShape {
 }
 
 /** Bytes of a value in a map whose values have that size. */
-function value(size: number, scalar: MapScalar): string | undefined {
+function value(size: number, scalar: MapValue): string | undefined {
   const args = { name: 'limits', args: [{ key: 0, value: scalar }] };
   return encodeMapArgs(map({ valueSize: size }), args, 'map_args.0')[0]?.value;
 }
 
-function key(shape: Partial<MapShape>, scalar: MapScalar): string | undefined {
+function key(shape: Partial<MapShape>, scalar: MapValue): string | undefined {
   return encodeMapArgs(map(shape), { name: 'limits', args: [{ key: scalar, value: 0 }] }, 'map_args.0')[0]?.key;
 }
 
@@ -36,7 +36,7 @@ function refused(encode: () => unknown, path: string, message: RegExp): void {
 }
 
 describe('integers', () => {
-  const CASES: readonly (readonly [number, MapScalar, string])[] = [
+  const CASES: readonly (readonly [number, MapValue, string])[] = [
     [1, 255, 'ff'],
     [2, 53, '3500'],
     [4, 1_000_000, '40420f00'],
@@ -71,7 +71,7 @@ describe('integers', () => {
     );
   });
 
-  const REFUSED: readonly (readonly [number, MapScalar, RegExp])[] = [
+  const REFUSED: readonly (readonly [number, MapValue, RegExp])[] = [
     [1, 256, /256 does not fit a value of limits, which has 1 byte: expected -128 to 255/],
     [2, 65536, /expected -32768 to 65535/],
     [2, -32769, /expected -32768 to 65535/],
