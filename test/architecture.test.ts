@@ -23,7 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   store: ['errors', 'domain'],
   bus: ['errors', 'domain', 'messages'],
   telemetry: ['errors', 'domain'],
-  client: ['errors', 'domain', 'messages', 'bus/access'],
+  client: ['errors', 'domain', 'messages', 'bus/access', 'bus/connection'],
   ctl: ['errors', 'domain', 'messages', 'client'],
 };
 

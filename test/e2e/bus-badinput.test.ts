@@ -33,7 +33,7 @@ const REFUSED: readonly [what: string, verb: string, payload: unknown, code: str
   ['one name twice', 'deploy', onXdp(portCount, { ...portCount, seq_id: 9 }), 'DUPLICATE_NAME', `${XDP}.1.name`],
   ['one place twice', 'deploy', onXdp(portCount, { ...portDrop, seq_id: 1 }), 'DUPLICATE_SEQ_ID', `${XDP}.1.seq_id`],
   ['a probe', 'deploy', entry({ bpf_programs: { probes: [portCount] } }), 'UNSUPPORTED', '0.bpf_programs.probes'],
-  ['a companion', 'add', onXdp({ ...portCount, cmd_start: 'run' }), 'UNSUPPORTED', `${XDP}.0.cmd_start`],
+  ['a plug-in', 'add', onXdp({ ...portCount, is_plugin: true }), 'UNSUPPORTED', `${XDP}.0.is_plugin`],
 ];
 
 test('each kind of bad command is rejected with its code and its place, and the next command is served', async (t) => {

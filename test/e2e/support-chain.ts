@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Direction } from '../../src/domain/hook.js';
 import { type PackageName, type PayloadProgram, payloadProgram } from '../support/packages.js';
@@ -90,6 +91,17 @@ export async function assertPacketsPass(stage: Stage, chain: Chain, direction: D
 /** Path of a map of a program in a chain, whatever its public name. */
 export function mapOf(stage: Stage, member: Member, map: string): string {
   return join(stage.bpffs, member.dir, 'maps', map);
+}
+
+/**
+ * The same for a program in version 1.0 that is loaded once at a hook, without a look at the chain. (Programs of both TC hooks share their
+ * public names.)
+ */
+export async function loadedMap(stage: Stage, direction: Direction, name: string, map: string): Promise<string> {
+  const loads = join(stage.bpffs, 'progs', stage.bed.iface, name, '1_0');
+  const [load, ...others] = (await readdir(loads)).filter((generation) => generation.startsWith(`${direction}-`));
+  assert.ok(load !== undefined && others.length === 0, `${name} should be loaded once at ${direction}`);
+  return join(loads, load, 'maps', map);
 }
 
 async function counts(stage: Stage, members: readonly Member[], map: string): Promise<number[]> {

@@ -37,6 +37,7 @@ export interface StageOptions {
   readonly env?: AgentProcessOptions['env'];
 }
 
+const OUR_NETNS = '/proc/self/ns/net';
 const SEND_RATE = 20_000;
 const PATIENCE_MS = 30_000;
 
@@ -48,7 +49,6 @@ export class Stage {
   readonly host: string;
   readonly bed: Testbed;
   readonly repository: string;
-  readonly agent: AgentProcess;
   readonly fleet: FleetClient;
   /** For stock clients: nothing but core NATS. */
   readonly nats: NatsConnection;
@@ -56,6 +56,7 @@ export class Stage {
   readonly #bpffs: MountedBpffs;
   readonly #dir: string;
   readonly #agentOptions: AgentProcessOptions;
+  #agent: AgentProcess;
   readonly #traffic: Traffic[] = [];
   /** Kernel ids of everything that was ever seen in the bpffs. */
   readonly #seen = { prog: new Set<number>(), map: new Set<number>(), link: new Set<number>() };
@@ -64,7 +65,7 @@ export class Stage {
     this.host = parts.agentOptions.hostName;
     this.bed = parts.bed;
     this.repository = parts.repository;
-    this.agent = new AgentProcess(parts.agentOptions);
+    this.#agent = new AgentProcess(parts.agentOptions);
     this.fleet = parts.fleet;
     this.nats = parts.nats;
     this.#server = parts.server;
@@ -106,6 +107,10 @@ export class Stage {
     return stage;
   }
 
+  get agent(): AgentProcess {
+    return this.#agent;
+  }
+
   get stateDir(): string {
     return this.#agentOptions.stateDir;
   }
@@ -117,6 +122,13 @@ export class Stage {
   /** Another process for the same host, to be started when the first one is down. */
   successor(flags: readonly string[]): AgentProcess {
     return new AgentProcess({ ...this.#agentOptions, flags });
+  }
+
+  /** Has the agent stop in order and another one start in its place. @param env settings that differ from the stage's */
+  async restart(env: Readonly<Record<string, string>> = {}): Promise<void> {
+    await this.#agent.dispose();
+    this.#agent = new AgentProcess({ ...this.#agentOptions, env: { ...this.#agentOptions.env, ...env } });
+    await this.#agent.start();
   }
 
   /** A payload of one entry for each interface; the stage's own unless named. */
@@ -168,10 +180,15 @@ export class Stage {
     await sendPackets({ netns, address, port, rate: SEND_RATE, count });
   }
 
-  /** The same without end, until it is stopped or the stage is closed. @param rate packets per second */
-  async startTraffic(port: number, rate: number): Promise<Traffic> {
-    const { netns, address } = this.bed;
-    const traffic = new Traffic({ netns, address, port, rate });
+  /**
+   * The same without end, until it is stopped or the stage is closed; out of our interface for `egress`.
+   *
+   * @param rate packets per second
+   */
+  async startTraffic(port: number, rate: number, direction: Direction = 'xdpingress'): Promise<Traffic> {
+    const { netns, address, peerAddress } = this.bed;
+    const ends = direction === 'egress' ? { netns: OUR_NETNS, address: peerAddress } : { netns, address };
+    const traffic = new Traffic({ ...ends, port, rate });
     await traffic.start();
     this.#traffic.push(traffic);
     return traffic;
@@ -180,7 +197,7 @@ export class Stage {
   /** Sends UDP packets out of our interface. */
   async transmit(count: number, port: number): Promise<void> {
     const { peerAddress: address } = this.bed;
-    await sendPackets({ netns: '/proc/self/ns/net', address, port, rate: SEND_RATE, count });
+    await sendPackets({ netns: OUR_NETNS, address, port, rate: SEND_RATE, count });
   }
 
   /** Of all objects that were ever seen, those that the kernel has beyond the ones in `state`. */

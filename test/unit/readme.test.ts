@@ -82,7 +82,7 @@ describe('the commands that people copy', () => {
       invocationsIn('README.md').map(({ program, subcommand }) => `${program} ${subcommand}`),
     );
 
-    for (const verb of ['deploy', 'add', 'delete', 'plan', 'status', 'programs', 'acks']) {
+    for (const verb of ['deploy', 'add', 'delete', 'plan', 'show', 'status', 'programs', 'acks']) {
       assert.ok(subcommands.has(`l3afctl ${verb}`), `README.md does not show l3afctl ${verb}`);
     }
     assert.ok(subcommands.has('l3af-agent run') && subcommands.has('l3af-agent check'));
