@@ -122,6 +122,12 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       ['a slot that is not there', { slotMap: 'no_slot' }, 'SLOT_INVALID', 'no_slot'],
       ['a slot that is no PROG_ARRAY', { slotMap: 'drop_ports' }, 'SLOT_INVALID', 'drop_ports'],
       ['arguments for a map that is not there', { fill: entry('ports', 1, 1) }, 'MAP_NOT_FOUND', 'ports'],
+      [
+        'a map to share that the object does not have',
+        { share: [{ map: 'ports', pin: '/nonexistent' }] },
+        'MAP_NOT_FOUND',
+        'ports',
+      ],
       ['a value that is too large', { fill: entry('drop_ports', 53, 256) }, 'MAP_VALUE_INVALID', 'drop_ports', '256'],
       ['a key that is too large', { fill: entry('drop_ports', 65_536, 1) }, 'MAP_VALUE_INVALID', 'drop_ports', '65536'],
       ['a key beyond an array', { fill: entry('seen_count', 1, 1) }, 'MAP_VALUE_INVALID', 'seen_count'],

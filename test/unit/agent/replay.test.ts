@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Delivery } from '../../../src/bus/delivery.js';
 import type { Command } from '../../../src/domain/command.js';
-import { programsAt } from '../../../src/domain/desired.js';
+import { type DesiredState, programsAt } from '../../../src/domain/desired.js';
 import type { Hook } from '../../../src/domain/hook.js';
-import { type ReplayState, replay } from '../../../src/replay.js';
+import type { Reading } from '../../../src/reading.js';
+import { beginReplay, type Replay, type ReplayState } from '../../../src/replay.js';
 import { desiredAt, program } from '../../support/chains.js';
 
 const hook: Hook = { iface: 'eth1', direction: 'xdpingress' };
@@ -28,15 +29,24 @@ const deploy = (...names: string[]): Command => ({
 const add = (name: string, seqId: number): Command => ({ verb: 'add', ...desiredAt(hook, program(name, seqId)) });
 const remove = (name: string): Command => ({ verb: 'delete', targets: [{ hook, names: [name] }] });
 
+function replay(
+  readings: readonly { readonly delivery: Delivery; readonly reading: Reading }[],
+  accept: (desired: DesiredState) => void = () => {},
+): Replay {
+  const replaying = beginReplay(NOTHING_KNOWN, 0, accept);
+  for (const { delivery, reading } of readings) replaying.take(delivery, reading);
+  return replaying.result();
+}
+
 describe('replay', () => {
   it('folds a backlog into the state in which running it one by one would end', () => {
     const readings = [read(1, deploy('a', 'b')), read(2, add('c', 3)), read(3, remove('a'))];
-    const result = replay(readings, NOTHING_KNOWN, 0, () => {});
+    const result = replay(readings);
     assert.deepEqual(
       programsAt(result.desired!, hook).map(({ name }) => name),
       ['b', 'c'],
     );
-    assert.equal(result.representative, 2);
+    assert.equal(result.last?.entry.delivery.seq, 3);
   });
 
   it('rejects what could not be read and what does not fit, and folds the rest', () => {
@@ -48,12 +58,12 @@ describe('replay', () => {
         error: new Error(),
       },
     };
-    const result = replay([read(1, deploy('a')), unreadable, read(3, add('b', 1))], NOTHING_KNOWN, 0, () => {});
+    const result = replay([read(1, deploy('a')), unreadable, read(3, add('b', 1))]);
     assert.deepEqual(
       result.entries.map(({ what }) => what),
       ['folded', 'rejected', 'rejected'],
     );
-    assert.equal(result.representative, 0);
+    assert.equal(result.last?.entry.delivery.seq, 1);
   });
 
   it('refuses a delta over a generation that is missing, and what builds on it, until the next deploy', () => {
@@ -64,7 +74,7 @@ describe('replay', () => {
       read(4, deploy('z'), { gen: 5 }),
       read(5, add('y', 2), { gen: 6, prevGen: 5 }),
     ];
-    const result = replay(readings, NOTHING_KNOWN, 0, () => {});
+    const result = replay(readings);
     assert.deepEqual(
       result.entries.map(({ what }) => what),
       ['folded', 'refused', 'refused', 'folded', 'folded'],
@@ -73,7 +83,7 @@ describe('replay', () => {
   });
 
   it('does not fold a command whose outcome cannot be', () => {
-    const result = replay([read(1, deploy('a')), read(2, add('b', 2))], NOTHING_KNOWN, 0, ({ chains }) => {
+    const result = replay([read(1, deploy('a')), read(2, add('b', 2))], ({ chains }) => {
       if (chains[0]!.programs.length > 1) throw new Error('too many');
     });
     assert.deepEqual(
