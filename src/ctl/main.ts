@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CommanderError } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { EXIT, type ExitCode, exitCodeOf } from './exit.js';
 import { buildProgram } from './program.js';
 import type { Terminal } from './session.js';
@@ -20,7 +20,7 @@ const terminal: Terminal = {
 const program = buildProgram(packageVersion(), terminal, (code) => {
   process.exitCode = code;
 });
-for (const command of [program, ...program.commands]) command.exitOverride();
+for (const command of withSubcommands(program)) command.exitOverride();
 
 // A reader that has seen enough (`l3afctl acks | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -39,6 +39,10 @@ function report(error: unknown): ExitCode {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
   terminal.error(`l3afctl: ${harmless(error instanceof Error ? error.message : String(error))}\n`);
   return exitCodeOf(error);
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
 function packageVersion(): string {

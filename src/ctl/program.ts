@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { addCommands } from './commands.js';
 import { addCommonOptions } from './options.js';
+import { addPackageCommands } from './package.js';
 import { addQuestions } from './questions.js';
 import type { Exit, Terminal } from './session.js';
 
@@ -13,6 +14,7 @@ Examples:
   $ l3afctl status                                  every agent that answers
   $ l3afctl show --host web1 --stats 2s             what packets pass, and how many do
   $ l3afctl acks --host web1 --limit 5
+  $ l3afctl package build build/port-drop port-drop 2.0 --repo /srv/l3af
 
 Exit codes:
   0  applied or unchanged (without --wait: stored)      3  no answer in time
@@ -34,6 +36,8 @@ export function buildProgram(version: string, terminal: Terminal, exit: Exit): C
   addCommands(program, terminal, exit);
   program.commandsGroup('Looking at hosts:');
   addQuestions(program, terminal, exit);
+  program.commandsGroup('Packages:');
+  addPackageCommands(program, terminal, exit);
   for (const command of program.commands) command.addHelpText('after', ELSEWHERE);
   return program;
 }

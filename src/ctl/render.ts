@@ -109,16 +109,20 @@ const STATUS_COLUMNS = [
 export function renderStatus(list: readonly ReplyOf<'status'>[], style: Style): string[] {
   const rows = list
     .toSorted((a, b) => (a.host < b.host ? -1 : 1))
-    .map(({ host, version, ready, hooks, queued, gen, last_command: last }) => [
+    .map(({ host, version, ready, hooks, probes, queued, gen, last_command: last }) => [
       host,
       version,
       ready ? 'ready' : 'starting',
-      `${sum(hooks.map(({ running }) => running))}/${sum(hooks.map(({ desired }) => desired))}`,
+      runningOf([...hooks, ...(probes === undefined ? [] : [probes])]),
       String(queued),
       String(gen ?? '-'),
       last === undefined ? '-' : `${last.verb} ${last.status} ${last.finished_at}`,
     ]);
   return table(STATUS_COLUMNS, rows, style);
+}
+
+function runningOf(places: readonly { readonly running: number; readonly desired: number }[]): string {
+  return `${sum(places.map(({ running }) => running))}/${sum(places.map(({ desired }) => desired))}`;
 }
 
 const RUNNING_COLUMNS = [
@@ -164,7 +168,7 @@ const PLAN_MARKS: Readonly<Record<string, readonly ['green' | 'yellow' | 'red' |
 export function renderPlan(plan: ReplyOf<'plan'>, style: Style): string[] {
   if (!plan.changes) return [`No changes: ${plan.host} is as the payload asks.`];
   const cells = plan.outcomes.map(({ iface, direction, name, version, result }) => [
-    `${iface}/${direction}`,
+    direction === '' ? 'probes' : `${iface}/${direction}`,
     `${name} ${version}`,
     result,
   ]);

@@ -1,26 +1,35 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, utimes } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { PackageRef } from '../domain/program.js';
-import { AgentError } from '../errors.js';
+import { collectUnused } from './collect.js';
 import { replaceFile, syncFolder } from './durable.js';
-import { type FetchedFile, fetchFile } from './fetch.js';
-import { FETCH_LIMITS, type FetchLimits, UNPACK_LIMITS, type UnpackLimits } from './limits.js';
+import {
+  FETCH_LIMITS,
+  type FetchLimits,
+  KEEP_LIMITS,
+  type KeepLimits,
+  UNPACK_LIMITS,
+  type UnpackLimits,
+} from './limits.js';
 import { locate } from './locate.js';
-import { candidateUrls, shownUrl } from './location.js';
+import { obtainPackage } from './obtain.js';
 import { holdsFiles, type PackageRecord, readRecord } from './record.js';
-import { requireArchiveName, unpack } from './unpack.js';
-import { verifyArtifact } from './verify.js';
+import { requireSignature, type SignatureRules } from './signature.js';
+import type { Transport } from './transport.js';
 
-export interface PackageCacheOptions {
+export interface PackageCacheOptions extends Pick<Transport, 'caFile' | 'env' | 'objects' | 'onFetched'> {
   /** A folder of the cache's own; nobody else may use it. */
   readonly dir: string;
   /** The repository for packages that name none. */
   readonly repoUrl: string | undefined;
   /** See {@link file://./platform.ts}. */
   readonly platform: string;
+  /** Off unless given. */
+  readonly signatures?: SignatureRules;
   readonly fetch?: Partial<FetchLimits>;
   readonly unpack?: Partial<UnpackLimits>;
+  readonly keep?: Partial<KeepLimits>;
 }
 
 /**
@@ -32,8 +41,10 @@ export interface PackageCacheOptions {
  */
 export class PackageCache {
   readonly #options: PackageCacheOptions;
-  readonly #fetchLimits: FetchLimits;
+  readonly #signatures: SignatureRules;
+  readonly #transport: Transport;
   readonly #unpackLimits: UnpackLimits;
+  readonly #keepLimits: KeepLimits;
   readonly #stop = new AbortController();
   /** By key. Two requests for one package share one download. */
   readonly #pending = new Map<string, Promise<PackageRecord>>();
@@ -42,8 +53,19 @@ export class PackageCache {
 
   constructor(options: PackageCacheOptions) {
     this.#options = options;
-    this.#fetchLimits = { ...FETCH_LIMITS, ...options.fetch };
+    const { caFile, env, objects, onFetched } = options;
+    this.#signatures = options.signatures ?? { policy: 'off', keys: [] };
+    const limits = { ...FETCH_LIMITS, ...options.fetch };
+    this.#transport = {
+      limits,
+      stop: this.#stop.signal,
+      caFile,
+      ...(env !== undefined && { env }),
+      objects,
+      onFetched,
+    };
     this.#unpackLimits = { ...UNPACK_LIMITS, ...options.unpack };
+    this.#keepLimits = { ...KEEP_LIMITS, ...options.keep };
   }
 
   /** Makes the folders and removes what a crash left half-made. */
@@ -62,14 +84,19 @@ export class PackageCache {
 
   /**
    * The folder of an unpacked package. What is cached is used without asking the repository, also for a version named `latest`;
-   * a cached package that was altered or is incomplete is fetched again.
+   * a cached package that was altered, is incomplete, or is not signed as the rules now want it, is fetched again.
    *
    * @returns absolute path; the content lies there as the archive has it
-   * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE, ARTIFACT_TOO_LARGE, ARTIFACT_INVALID, DIGEST_MISMATCH;
-   *   UNSUPPORTED or INVALID_FIELD for a reference that makes no URL
+   * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE, ARTIFACT_TOO_LARGE, ARTIFACT_INVALID, DIGEST_MISMATCH,
+   *   SIGNATURE_MISSING, SIGNATURE_INVALID; UNSUPPORTED or INVALID_FIELD for a reference that makes no URL
    */
   async ensure(ref: PackageRef): Promise<string> {
     return this.#folder(await this.#obtain(ref));
+  }
+
+  /** What is known of a package: digest, files and where it came from; fetching it if need be. Throws what ensure() throws. */
+  inspect(ref: PackageRef): Promise<PackageRecord> {
+    return this.#obtain(ref);
   }
 
   /**
@@ -83,20 +110,14 @@ export class PackageCache {
     return join(this.#folder(record), locate(ref, objectFile, record.files));
   }
 
-  /** Removes every package that is neither named nor being fetched. */
-  async collect(keep: readonly PackageRef[]): Promise<void> {
-    await this.#exclusively(async () => {
-      const kept = new Set([...keep.map((ref) => this.#key(ref)), ...this.#pending.keys()]);
-      const digests = new Set<string>();
-      for (const name of await readdir(this.#path('refs'))) {
-        const path = this.#path('refs', name);
-        const record = kept.has(name.replace(/\.json$/, '')) ? await readRecord(path) : undefined;
-        if (record === undefined) await rm(path, { recursive: true, force: true });
-        else digests.add(record.digest);
-      }
-      for (const digest of await readdir(this.#path('sha256'))) {
-        if (!digests.has(digest)) await rm(this.#path('sha256', digest), { recursive: true, force: true });
-      }
+  /**
+   * Removes packages that are neither named nor being fetched, and have not been used for long; the longest unused ones sooner where
+   * all of them together are too large.
+   */
+  async collect(asked: readonly PackageRef[]): Promise<void> {
+    await this.#exclusively(() => {
+      const inUse = new Set([...asked.map((ref) => this.#key(ref)), ...this.#pending.keys()]);
+      return collectUnused(this.#options.dir, inUse, this.#keepLimits);
     });
   }
 
@@ -111,17 +132,24 @@ export class PackageCache {
 
   async #provide(ref: PackageRef, recordPath: string): Promise<PackageRecord> {
     const record = await readRecord(recordPath);
-    if (record !== undefined && (await holdsFiles(this.#folder(record), record.files))) return record;
-
-    requireArchiveName(ref.artifact);
-    const urls = candidateUrls(ref, this.#repoUrl(ref), this.#options.platform);
+    if (
+      record !== undefined &&
+      this.#isTrusted(ref, record) &&
+      (await holdsFiles(this.#folder(record), record.files))
+    ) {
+      const now = new Date();
+      await utimes(recordPath, now, now);
+      return record;
+    }
     const work = await mkdtemp(this.#path('tmp', 'fetch-'));
     try {
-      const { url, artifact } = await this.#fetchFirst(urls, join(work, 'artifact'));
-      await verifyArtifact(artifact, url, this.#fetchLimits, this.#stop.signal);
-      const files = await unpack(ref.artifact, artifact, join(work, 'content'), this.#unpackLimits);
-      const { digest } = artifact;
-      const fetched = { digest, url: shownUrl(url), fetchedAt: new Date().toISOString(), files };
+      const fetched = await obtainPackage(ref, work, {
+        repoUrl: this.#repoUrl(ref),
+        platform: this.#options.platform,
+        signatures: this.#signatures,
+        transport: this.#transport,
+        unpackLimits: this.#unpackLimits,
+      });
       await this.#exclusively(() => this.#install(work, fetched, recordPath));
       return fetched;
     } finally {
@@ -129,18 +157,17 @@ export class PackageCache {
     }
   }
 
-  async #fetchFirst(urls: readonly URL[], path: string): Promise<{ url: URL; artifact: FetchedFile }> {
-    let missing: unknown;
-    for (const url of urls) {
-      try {
-        return { url, artifact: await fetchFile(url, path, this.#fetchLimits, this.#stop.signal) };
-      } catch (error) {
-        if (!(error instanceof AgentError) || error.code !== 'ARTIFACT_NOT_FOUND') throw error;
-        missing = error;
-      }
+  /** By the rules of now, which may be stricter than those it was fetched under. What the rules did not ask for then is not known. */
+  #isTrusted(ref: PackageRef, { digest, platform, signatures }: PackageRecord): boolean {
+    if (this.#signatures.policy === 'off') return true;
+    if (signatures === undefined) return false;
+    try {
+      requireSignature({ ...ref, platform, digest }, signatures, this.#signatures);
+      return true;
+    } catch {
+      // Fetching it again tells what is wrong, unless a new signature lies there by now.
+      return false;
     }
-    const message = `No such package: there is nothing at ${urls.map(shownUrl).join(' or ')}`;
-    throw new AgentError('ARTIFACT_NOT_FOUND', message, { cause: missing });
   }
 
   /** The folder first and the record last: a crash in between leaves a folder without a record, which collect() removes. */
@@ -167,7 +194,8 @@ export class PackageCache {
   }
 
   #key(ref: PackageRef): string {
-    const identity = [this.#repoUrl(ref) ?? '', ref.name, ref.version, this.#options.platform, ref.artifact];
+    const { name, version, artifact, sha256 = '' } = ref;
+    const identity = [this.#repoUrl(ref) ?? '', name, version, this.#options.platform, artifact, sha256];
     return createHash('sha256').update(JSON.stringify(identity)).digest('hex');
   }
 

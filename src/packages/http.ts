@@ -59,7 +59,14 @@ async function route(url: URL, transport: Transport, signal: AbortSignal): Promi
   const { hostname, host, port, protocol, pathname, search, username, password } = url;
   const headers = { 'accept-encoding': 'identity', 'user-agent': 'l3af-agent', host };
   const auth = username === '' ? {} : { auth: `${decodeURIComponent(username)}:${decodeURIComponent(password)}` };
-  const own = { protocol, hostname: hostname.replace(/^\[|\]$/g, ''), port, path: `${pathname}${search}`, headers, ...auth };
+  const own = {
+    protocol,
+    hostname: hostname.replace(/^\[|\]$/g, ''),
+    port,
+    path: `${pathname}${search}`,
+    headers,
+    ...auth,
+  };
   const proxy = proxyFor(url, transport.env ?? process.env);
   if (protocol === 'http:') {
     if (proxy === undefined) return own;

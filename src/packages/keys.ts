@@ -33,7 +33,9 @@ export function generateKeys(): KeyPair {
  * @throws AgentError CONFIG_INVALID for a file that cannot be read or holds no key
  */
 export async function readTrustedKeys(given: readonly string[]): Promise<readonly TrustedKey[]> {
-  const keys = await Promise.all(given.map((text) => (PUBLIC_KEY.test(text) ? [trustedKey(text, text)] : keysIn(text))));
+  const keys = await Promise.all(
+    given.map((text) => (PUBLIC_KEY.test(text) ? [trustedKey(text, text)] : keysIn(text))),
+  );
   return keys.flat();
 }
 
@@ -46,7 +48,10 @@ export async function readPrivateKey(path: string): Promise<KeyObject> {
   } catch {
     // Told below: OpenSSL's own words ("DECODER routines::unsupported") help nobody.
   }
-  throw new AgentError('CONFIG_INVALID', `${path} holds no ed25519 private key in PEM; l3afctl package keygen makes one`);
+  throw new AgentError(
+    'CONFIG_INVALID',
+    `${path} holds no ed25519 private key in PEM; l3afctl package keygen makes one`,
+  );
 }
 
 /** The public half of a key, in base64. */
@@ -79,6 +84,8 @@ async function readKeyFile(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {
-    throw new AgentError('CONFIG_INVALID', `The key file ${path} cannot be read: ${(cause as Error).message}`, { cause });
+    throw new AgentError('CONFIG_INVALID', `The key file ${path} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 }

@@ -4,13 +4,20 @@ import { ANY_PLATFORM } from './platform.js';
 
 const SCHEMES = ['http:', 'https:', 'file:', 'nats:'];
 
+/** A place where a package may lie. */
+export interface Candidate {
+  readonly url: URL;
+  /** The folder of the repository. */
+  readonly platform: string;
+}
+
 /**
  * Where a package may lie, best place first: `<repo>/<name>/<version>/<platform>/<artifact>`, and the same for every platform.
  *
  * @param repoUrl the repository that applies to the package; undefined or '' if none is configured
  * @throws AgentError ARTIFACT_UNREACHABLE without a repository, UNSUPPORTED for a scheme, INVALID_FIELD for parts that make no URL
  */
-export function candidateUrls(ref: PackageRef, repoUrl: string | undefined, platform: string): readonly URL[] {
+export function candidates(ref: PackageRef, repoUrl: string | undefined, platform: string): readonly Candidate[] {
   const repo = repositoryUrl(ref, repoUrl);
   return [...new Set([platform, ANY_PLATFORM])].map((folder) => {
     const segments = [
@@ -19,7 +26,7 @@ export function candidateUrls(ref: PackageRef, repoUrl: string | undefined, plat
       segment('platform', folder),
       segment('artifact', ref.artifact),
     ];
-    return appendPath(repo, `/${segments.join('/')}`);
+    return { url: appendPath(repo, `/${segments.join('/')}`), platform: folder };
   });
 }
 

@@ -41,7 +41,10 @@ export function signPackage(statement: Statement, key: KeyObject): string {
  */
 export function readSignatures(content: Buffer): readonly string[] | undefined {
   if (content.length === SIGNATURE_BYTES) return [content.toString('base64')];
-  const lines = content.toString('latin1').split('\n').map((line) => line.trim());
+  const lines = content
+    .toString('latin1')
+    .split('\n')
+    .map((line) => line.trim());
   const signatures = lines.filter((line) => line !== '');
   const whole = signatures.length > 0 && signatures.every((line) => /^[A-Za-z0-9+/]{86}==$/.test(line));
   return whole ? signatures : undefined;

@@ -37,7 +37,11 @@ export async function verifyDigest(
  * @returns empty where there are none
  * @throws AgentError SIGNATURE_INVALID for a file that is no signature, and what fetching throws
  */
-export async function fetchSignatures(artifact: FetchedFile, url: URL, transport: Transport): Promise<readonly string[]> {
+export async function fetchSignatures(
+  artifact: FetchedFile,
+  url: URL,
+  transport: Transport,
+): Promise<readonly string[]> {
   const place = signatureUrl(url);
   const content = await fetchBeside(place, `${artifact.path}.sig`, transport);
   if (content === undefined) return [];
@@ -59,12 +63,7 @@ async function fetchBeside(place: URL, path: string, transport: Transport): Prom
   }
 }
 
-async function announcedDigest(
-  place: URL,
-  url: URL,
-  path: string,
-  transport: Transport,
-): Promise<string | undefined> {
+async function announcedDigest(place: URL, url: URL, path: string, transport: Transport): Promise<string | undefined> {
   const checksums = await fetchBeside(place, path, transport);
   if (checksums === undefined) return undefined;
   const name = decodeURIComponent(basename(url.pathname));

@@ -20,9 +20,17 @@ export async function* readZip(path: string, meter: Meter): AsyncGenerator<Archi
   const zip = await openPromise(path, { strictFileNames: true });
   for await (const entry of zip.eachEntry()) {
     const described = describe(entry);
+    await requireOneName(zip, entry);
     yield described;
     if (described.type === 'file') yield* contentOf(zip, entry, meter);
   }
+}
+
+/** Readers differ in which of an entry's two headers they go by; what they say must be the same for all. */
+async function requireOneName(zip: ZipFile, entry: Entry): Promise<void> {
+  const { fileName } = await zip.readLocalFileHeaderPromise(entry);
+  if (fileName.equals(entry.fileNameRaw)) return;
+  throw invalid(`${JSON.stringify(entry.fileName)} has another name in its local header`);
 }
 
 function describe(entry: Entry): ArchiveEntry {

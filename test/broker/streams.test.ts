@@ -17,14 +17,7 @@ test('on an empty server, every stream and bucket is created; a second start cha
   const facts = await ensureStreams(bus, subjects, log);
 
   assert.deepEqual(facts, { hostsTtlMs: 60_000 });
-  assert.deepEqual(names.toSorted(), [
-    'KV_L3AF_HOSTS',
-    'KV_L3AF_STATE',
-    'L3AF_ACK',
-    'L3AF_CMD',
-    'L3AF_EVT',
-    'OBJ_L3AF_PACKAGES',
-  ]);
+  assert.deepEqual(names.toSorted(), ['KV_L3AF_HOSTS', 'KV_L3AF_STATE', 'L3AF_ACK', 'L3AF_CMD', 'L3AF_EVT']);
   const after = await Promise.all(names.map((name) => bus.jsm.streams.info(name)));
   assert.deepEqual(
     after.map(({ config, created }) => ({ config, created })),

@@ -257,7 +257,7 @@ test('where an archive has two top folders, neither is searched', async (t) => {
 });
 
 test('collecting removes what is not kept, and nothing that something kept shares', async (t) => {
-  const { dir, server, cache } = await openCache(t);
+  const { dir, server, cache } = await openCache(t, { keep: { unusedMs: 0 } });
   const other = tarGz([{ path: 'other.o', content: 'other' }]);
   server.answer(PATH, ARCHIVE);
   server.answer(PATH.replace('latest', '1.0'), ARCHIVE);
@@ -277,7 +277,7 @@ test('collecting removes what is not kept, and nothing that something kept share
 });
 
 test('collecting spares a package that somebody is asking for', async (t) => {
-  const { server, cache } = await openCache(t);
+  const { server, cache } = await openCache(t, { keep: { unusedMs: 0 } });
   server.answer(PATH, ARCHIVE);
   await cache.ensure(REF);
   const asking = cache.ensure(REF);

@@ -22,7 +22,7 @@ async function fetchTo(
   stop = NEVER,
 ): Promise<FetchedFile> {
   const path = join(await scratchFolder(t), 'fetched');
-  return fetchFile(new URL(url), path, { ...FETCH_LIMITS, backoffMs: 1, ...limits }, stop);
+  return fetchFile(new URL(url), path, { limits: { ...FETCH_LIMITS, backoffMs: 1, ...limits }, stop, env: {} });
 }
 
 /** Answers the first requests with the given listeners, and further ones with the last. */

@@ -46,6 +46,12 @@ const TARS: readonly Hostile[] = [
   ['a tar that is not compressed', tar([GOOD]), /incorrect header check/],
   ['a tar that is compressed twice', gzipSync(tarGz([GOOD])), /compressed twice/],
   ['an object file by another name', Buffer.from('\x7fELF and so on'), /incorrect header check/],
+  ['garbage behind the gzip stream', Buffer.concat([tarGz([GOOD]), Buffer.from('garbage')]), /incorrect header check/],
+  ['a sparse file in pax', tarGz([paxHeader('GNU.sparse.major', '1'), { path: 'a', type: 'S' }]), /sparse file/],
+  ['a pax size beyond the end', tarGz([paxHeader('size', '1000000'), GOOD]), /Truncated input/],
+  ['a name as a folder and a file', tarGz([{ path: 'a/', type: '5' }, { path: 'a' }]), /both a file and a folder/],
+  ['a path of 2000 bytes', tarGz([{ path: 'L', type: 'L', content: `${'d/'.repeat(1000)}x\0` }, GOOD]), /is too long/],
+  ['an escape sequence in a name', tarGz([{ path: 'a\u001b[2J' }]), /control characters/],
   ['a web page, compressed', gzipSync(`<html>${'not a package '.repeat(100)}</html>`), /checksum failure/],
 ];
 
@@ -71,6 +77,12 @@ const ZIPS: readonly Hostile[] = [
   ['no files', zip([]), /it holds no files/],
   ['a truncated end', zip([GOOD]).subarray(0, -10), /not a zip file, or file is truncated/],
   ['a missing start', zip([GOOD]).subarray(100), /unexpected EOF/],
+  ['another name in its local header', otherLocalName(), /local header/],
+  ['an escape sequence in a name', zip([{ path: 'a\u001b[2J' }]), /control characters/],
+  ['a file through a link', zip([{ path: 'a', content: '/tmp', mode: 0o120777 }, { path: 'a/x' }]), /symbolic link/],
+  ['a set-group-id bit', zip([{ path: 'a', mode: 0o102755 }]), /set-group-id/],
+  ['a file that was a folder', zip([{ path: 'a/b' }, { path: 'a' }]), /both a file and a folder/],
+  ['a name of 256 bytes', zip([{ path: LONG_NAME }]), /is too long/],
   ['a tar archive inside', tarGz([GOOD]), /not a zip file/],
 ];
 
@@ -101,5 +113,12 @@ function notUtf8(): Buffer {
 function notUnix(entry: ZipEntry): Buffer {
   const bytes = zip([entry]);
   bytes[bytes.indexOf('PK\x01\x02') + 5] = 0;
+  return bytes;
+}
+
+/** What one reader takes for one file, another takes for another. */
+function otherLocalName(): Buffer {
+  const bytes = zip([{ path: 'good.o', content: 'x' }]);
+  bytes.write('evil.o', bytes.indexOf('good.o'));
   return bytes;
 }

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AgentError } from '../../../src/errors.js';
-import { candidateUrls, checksumUrl, shownUrl } from '../../../src/packages/location.js';
+import { candidates, checksumUrl, shownUrl } from '../../../src/packages/location.js';
 
 const REF = { name: 'ratelimiting', version: '1.0', artifact: 'l3af_ratelimiting.tar.gz', repoUrl: '' };
 
+function urlsFor(...place: Parameters<typeof candidates>): URL[] {
+  return candidates(...place).map(({ url }) => url);
+}
+
 test('a package is looked for under its platform first and then under any', () => {
-  const urls = candidateUrls(REF, 'https://repo.example/l3af/', 'bookworm').map(String);
+  const urls = urlsFor(REF, 'https://repo.example/l3af/', 'bookworm').map(String);
   assert.deepEqual(urls, [
     'https://repo.example/l3af/ratelimiting/1.0/bookworm/l3af_ratelimiting.tar.gz',
     'https://repo.example/l3af/ratelimiting/1.0/any/l3af_ratelimiting.tar.gz',
@@ -14,16 +18,16 @@ test('a package is looked for under its platform first and then under any', () =
 });
 
 test('a host of platform any asks once', () => {
-  assert.equal(candidateUrls(REF, 'file:///repo', 'any').length, 1);
+  assert.equal(urlsFor(REF, 'file:///repo', 'any').length, 1);
 });
 
 test('every part is encoded, so that none can reach into the query or another path', () => {
-  const [url] = candidateUrls({ ...REF, name: 'a?b#c', version: '%2e%2e' }, 'http://repo.example', 'any');
+  const [url] = urlsFor({ ...REF, name: 'a?b#c', version: '%2e%2e' }, 'http://repo.example', 'any');
   assert.equal(url?.href, 'http://repo.example/a%3Fb%23c/%252e%252e/any/l3af_ratelimiting.tar.gz');
 });
 
 test('the checksum file lies beside the artifact, and an access token in the query stays', () => {
-  const [url] = candidateUrls(REF, 'https://repo.example/l3af?token=secret', 'any');
+  const [url] = urlsFor(REF, 'https://repo.example/l3af?token=secret', 'any');
   assert.ok(url);
   const expected = 'https://repo.example/l3af/ratelimiting/1.0/any/l3af_ratelimiting.tar.gz.sha256?token=secret';
   assert.equal(checksumUrl(url).href, expected);
@@ -37,7 +41,7 @@ for (const value of ['', '.', '..', 'a/b', 'a\\b', 'a\0b', 'a\nb', '\ud800']) {
   for (const field of ['name', 'version', 'artifact'] as const) {
     test(`${JSON.stringify(value)} is refused as ${field}`, () => {
       assert.throws(
-        () => candidateUrls({ ...REF, [field]: value }, 'http://repo.example', 'any'),
+        () => urlsFor({ ...REF, [field]: value }, 'http://repo.example', 'any'),
         (error) => error instanceof AgentError && error.code === 'INVALID_FIELD' && error.message.includes(field),
       );
     });
@@ -47,7 +51,7 @@ for (const value of ['', '.', '..', 'a/b', 'a\\b', 'a\0b', 'a\nb', '\ud800']) {
 test('without a repository the message names both places where one can be set', () => {
   for (const repo of [undefined, '']) {
     assert.throws(
-      () => candidateUrls(REF, repo, 'any'),
+      () => urlsFor(REF, repo, 'any'),
       (error) =>
         error instanceof AgentError &&
         error.code === 'ARTIFACT_UNREACHABLE' &&
@@ -58,6 +62,6 @@ test('without a repository the message names both places where one can be set', 
 });
 
 test('other schemes are refused by name, and so is what is no URL', () => {
-  assert.throws(() => candidateUrls(REF, 'ftp://repo.example', 'any'), /the scheme ftp:\/\/ is none of/);
-  assert.throws(() => candidateUrls(REF, 'repo.example/l3af', 'any'), /is not a URL/);
+  assert.throws(() => urlsFor(REF, 'ftp://repo.example', 'any'), /the scheme ftp:\/\/ is none of/);
+  assert.throws(() => urlsFor(REF, 'repo.example/l3af', 'any'), /is not a URL/);
 });

@@ -1,0 +1,133 @@
+import { createHash } from 'node:crypto';
+import type { Msg, NatsConnection } from 'nats';
+import { AgentError } from '../errors.js';
+import { isTransient } from './nats-errors.js';
+
+/** What of a {@link file://./connect.ts Bus} reading takes. */
+export interface ObjectReader {
+  readonly nc: NatsConnection;
+  readonly connection: { guard<T>(exchange: Promise<T>): Promise<T> };
+  readonly jsApiPrefix: string;
+}
+
+/** One reading, from the first request to the last. */
+interface Reading extends ObjectReader {
+  readonly bucket: string;
+  /** Rejects when the reading is given up. */
+  readonly givenUp: Promise<never>;
+}
+
+export interface OpenedObject {
+  /** In bytes. */
+  readonly size: number;
+  /** Fails, transient, when the object is replaced meanwhile or arrives damaged. */
+  readonly content: AsyncIterable<Uint8Array>;
+}
+
+/** What the store keeps of an object (ADR-20 of NATS). */
+interface ObjectInfo {
+  readonly nuid: string;
+  readonly size: number;
+  readonly digest: string;
+  readonly deleted?: boolean;
+}
+
+/** Of the answer to `STREAM.INFO` (ADR-2 of NATS) what matters here. */
+interface StreamInfo {
+  readonly config?: { readonly allow_direct?: boolean };
+  readonly error?: { readonly code?: number; readonly description?: string };
+}
+
+const TIMEOUT_MS = 10_000;
+
+/**
+ * Opens an object of an object store. It is read chunk by chunk with direct gets: no consumer is left behind, the reader sets the pace,
+ * and it takes few permissions: `STREAM.INFO.OBJ_<bucket>`, `DIRECT.GET.OBJ_<bucket>` and what lies beneath that.
+ *
+ * @returns undefined where there is no such object, or no such bucket
+ * @throws AgentError ARTIFACT_UNREACHABLE, transient while the broker or the store is away
+ */
+export async function openStoredObject(
+  reader: ObjectReader,
+  bucket: string,
+  name: string,
+  signal: AbortSignal,
+): Promise<OpenedObject | undefined> {
+  const reading = { ...reader, bucket, givenUp: aborted(signal) };
+  if (!(await isThere(reading))) return undefined;
+  const answer = await get(reading, `.$O.${bucket}.M.${base64Url(Buffer.from(name))}`, '');
+  const info = answer === undefined ? undefined : (answer.json() as ObjectInfo);
+  if (info === undefined || info.deleted === true) return undefined;
+  return { size: info.size, content: chunksOf(reading, info) };
+}
+
+/** Asked first, since a direct get of a stream that does not exist is not answered at all. */
+async function isThere(reading: Reading): Promise<boolean> {
+  const answer = await exchanged(reading, `STREAM.INFO.OBJ_${reading.bucket}`, '');
+  const { error, config } = answer.json() as StreamInfo;
+  if (error?.code === 404) return false;
+  if (error !== undefined) throw unreachable(reading.bucket, error.description ?? '', error.code === 503);
+  if (config?.allow_direct === true) return true;
+  throw unreachable(reading.bucket, 'it does not allow direct gets', false);
+}
+
+async function* chunksOf(reading: Reading, info: ObjectInfo): AsyncGenerator<Uint8Array> {
+  const { bucket } = reading;
+  const hash = createHash('sha256');
+  let received = 0;
+  let last = 0;
+  while (received < info.size) {
+    const wanted = { seq: last + 1, next_by_subj: `$O.${bucket}.C.${info.nuid}` };
+    const chunk = await get(reading, '', JSON.stringify(wanted));
+    const seq = Number(chunk?.headers?.get('Nats-Sequence'));
+    if (chunk === undefined || !(seq > last)) throw damaged(bucket, 'was replaced while it was read');
+    last = seq;
+    received += chunk.data.length;
+    hash.update(chunk.data);
+    yield chunk.data;
+  }
+  if (info.digest !== `SHA-256=${base64Url(hash.digest())}`) throw damaged(bucket, 'has another digest than it should');
+}
+
+/** @returns undefined for "no such message" */
+async function get(reading: Reading, subject: string, body: string): Promise<Msg | undefined> {
+  const answer = await exchanged(reading, `DIRECT.GET.OBJ_${reading.bucket}${subject}`, body);
+  const code = answer.headers?.code ?? 0;
+  if (code === 404) return undefined;
+  if (code === 0) return answer;
+  throw unreachable(reading.bucket, `the server answered ${code} ${answer.headers?.description ?? ''}`.trim(), false);
+}
+
+async function exchanged(reading: Reading, subject: string, body: string): Promise<Msg> {
+  const { nc, connection, jsApiPrefix, bucket, givenUp } = reading;
+  try {
+    const exchange = connection.guard(nc.request(`${jsApiPrefix}.${subject}`, body, { timeout: TIMEOUT_MS }));
+    return await Promise.race([exchange, givenUp]);
+  } catch (error) {
+    throw unreachable(bucket, (error as Error).message, isTransient(error), error);
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  const promise = new Promise<never>((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+  // Between two requests nobody waits for it.
+  promise.catch(() => {});
+  return promise;
+}
+
+function damaged(bucket: string, what: string): AgentError {
+  return unreachable(bucket, `an object ${what}`, true);
+}
+
+function unreachable(bucket: string, reason: string, transient: boolean, cause?: unknown): AgentError {
+  const message = `The object store ${bucket} cannot be read: ${reason}`;
+  return new AgentError('ARTIFACT_UNREACHABLE', message, { cause, transient });
+}
+
+/** With padding, as clients write it. */
+function base64Url(bytes: Buffer): string {
+  return bytes.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+}

@@ -1,0 +1,271 @@
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { ObjectBucket, type StoredEntry } from '../client/object-bucket.js';
+import { AgentError } from '../errors.js';
+import { buildArchive } from '../packages/build.js';
+import { PackageCache } from '../packages/cache.js';
+import { generateKeys, readPrivateKey, readTrustedKeys } from '../packages/keys.js';
+import { bucketOf } from '../packages/object-store.js';
+import {
+  BESIDE,
+  digestOf,
+  type PackageId,
+  packageAt,
+  packagesIn,
+  pathOf,
+  signStored,
+  storeArchive,
+} from '../packages/repository.js';
+import type { PackageFile } from '../packages/unpack.js';
+import { type CommonOptions, connectOptions } from './options.js';
+import { progressLine } from './progress.js';
+
+export interface PackageOptions extends CommonOptions {
+  readonly repo: string;
+}
+
+export interface BuildOptions extends PackageOptions {
+  readonly platform: string;
+  readonly artifact?: string;
+  readonly key?: string;
+}
+
+export interface VerifyOptions extends PackageOptions {
+  readonly trust?: string;
+  readonly repoTlsCa?: string;
+}
+
+export interface Built {
+  readonly path: string;
+  readonly files: number;
+  readonly bytes: number;
+  readonly digest: string;
+  readonly signed: boolean;
+}
+
+export interface Listed extends PackageId {
+  readonly bytes: number;
+  readonly signed: boolean;
+}
+
+export interface Verified {
+  readonly digest: string;
+  readonly signature: 'signed by a trusted key' | 'signature not looked at';
+  readonly files: readonly PackageFile[];
+}
+
+/** @throws AgentError, as all here */
+export async function buildPackage(
+  folder: string,
+  name: string,
+  version: string,
+  options: BuildOptions,
+): Promise<Built> {
+  const repository = folderOf(options.repo);
+  const path = [name, version, options.platform, options.artifact ?? `${name}.tar.gz`].join('/');
+  const id = requirePackage(path);
+  if (!id.artifact.endsWith('.tar.gz')) throw wrong(`Expected --artifact to end in .tar.gz, got ${id.artifact}`);
+  const key = options.key === undefined ? undefined : await readPrivateKey(options.key);
+  return withScratch(async (scratch) => {
+    const archive = join(scratch, id.artifact);
+    await buildArchive(folder, name, archive);
+    const { files } = await looked(id, pathToFileURL(await staged(id, archive, scratch)).href, scratch, {});
+    const digest = await storeArchive(archive, id, repository);
+    if (key !== undefined) await signStored(id, repository, key);
+    const { size: bytes } = await stat(archive);
+    return { path: join(repository, path), files: files.length, bytes, digest, signed: key !== undefined };
+  });
+}
+
+export async function signPackages(selectors: readonly string[], repo: string, keyFile: string): Promise<string[]> {
+  const repository = folderOf(repo);
+  const key = await readPrivateKey(keyFile);
+  const chosen = await choose(selectors, repository);
+  for (const id of chosen) await signStored(id, repository, key);
+  return chosen.map(pathOf);
+}
+
+export async function verifyPackage(path: string, options: VerifyOptions): Promise<Verified> {
+  const id = requirePackage(path);
+  const trusted = options.trust?.split(',').map((entry) => entry.trim());
+  return withScratch(async (scratch) => {
+    const verify = (bucket?: ObjectBucket) => looked(id, urlOf(options.repo), scratch, { ...options, trusted, bucket });
+    return options.repo.startsWith('nats://') ? withBucket(options.repo, options, verify) : verify();
+  });
+}
+
+export async function listPackages(repo: string, options: CommonOptions): Promise<Listed[]> {
+  if (repo.startsWith('nats://')) {
+    const entries = await withBucket(repo, options, (bucket) => bucket.list());
+    return listedOf(new Map(entries.map(({ name, size }) => [name, size])));
+  }
+  const repository = folderOf(repo);
+  const sizes = new Map<string, number>();
+  for (const path of (await packagesIn(repository)).map(pathOf)) {
+    for (const file of [path, `${path}${BESIDE.signatures}`]) {
+      const found = await stat(join(repository, file)).catch(() => undefined);
+      if (found !== undefined) sizes.set(file, found.size);
+    }
+  }
+  return listedOf(sizes);
+}
+
+/** The artifact goes last: an agent that finds it finds what lies beside it. One that is there already stays, its signatures do not. */
+export async function pushPackages(
+  selectors: readonly string[],
+  repo: string,
+  to: string,
+  options: CommonOptions,
+): Promise<{ path: string; result: 'stored' | 'unchanged' }[]> {
+  const repository = folderOf(repo);
+  const chosen = await choose(selectors, repository);
+  return withBucket(to, options, async (bucket) => {
+    const there = new Map((await bucket.list()).map((entry) => [entry.name, entry]));
+    const pushed: { path: string; result: 'stored' | 'unchanged' }[] = [];
+    for (const path of chosen.map(pathOf)) {
+      await requireSame(path, repository, there.get(path));
+      let stored = false;
+      for (const file of [`${path}${BESIDE.digest}`, `${path}${BESIDE.signatures}`, path]) {
+        stored = (await pushFile(file, repository, there.get(file), bucket)) || stored;
+      }
+      pushed.push({ path, result: stored ? 'stored' : 'unchanged' });
+    }
+    return pushed;
+  });
+}
+
+export async function makeKeys(file: string) {
+  const { privateKey, publicKey } = generateKeys();
+  const publicKeyFile = `${file}.pub`;
+  try {
+    await writeFile(file, privateKey, { flag: 'wx', mode: 0o600 });
+    await writeFile(publicKeyFile, `${publicKey}\n`, { flag: 'wx' });
+  } catch (cause) {
+    throw wrong(`The keys cannot be written: ${(cause as Error).message}`, cause);
+  }
+  return { privateKey: file, publicKeyFile, publicKey };
+}
+
+interface Looking {
+  readonly trusted?: readonly string[] | undefined;
+  readonly repoTlsCa?: string;
+  readonly bucket?: ObjectBucket | undefined;
+}
+
+/** What the agents' own package cache makes of a package. */
+async function looked(id: PackageId, repoUrl: string, scratch: string, options: Looking): Promise<Verified> {
+  const { trusted, bucket } = options;
+  const keys = await readTrustedKeys(trusted ?? []);
+  const cache = new PackageCache({
+    dir: join(scratch, 'cache'),
+    repoUrl,
+    platform: id.platform,
+    caFile: options.repoTlsCa,
+    signatures: { policy: trusted === undefined ? 'off' : 'required', keys },
+    objects: bucket && { open: (_bucket, name, signal) => bucket.open(name, signal) },
+  });
+  await cache.open();
+  const { digest, files } = await cache.inspect({ ...id, repoUrl: '' });
+  const signature = trusted === undefined ? 'signature not looked at' : 'signed by a trusted key';
+  return { digest, signature, files };
+}
+
+/** The archive in a repository of its own, so that it can be looked at before it is anywhere else. */
+async function staged(id: PackageId, archive: string, scratch: string): Promise<string> {
+  const repository = join(scratch, 'staged');
+  await storeArchive(archive, id, repository);
+  return repository;
+}
+
+async function choose(selectors: readonly string[], repository: string): Promise<PackageId[]> {
+  const all = await packagesIn(repository);
+  for (const selector of selectors) {
+    if (all.some((id) => isChosen(id, selector))) continue;
+    throw new AgentError('ARTIFACT_NOT_FOUND', `There is no package ${selector} in ${repository}`);
+  }
+  return all.filter((id) => selectors.some((selector) => isChosen(id, selector)));
+}
+
+function isChosen(id: PackageId, selector: string): boolean {
+  return `${pathOf(id)}/`.startsWith(`${selector.replace(/\/+$/, '')}/`);
+}
+
+async function requireSame(path: string, repository: string, there: StoredEntry | undefined): Promise<void> {
+  if (there === undefined || there.digest === (await digestOf(join(repository, path)))) return;
+  const message = `${path} is in the object store already, with other content; agents keep what they have of a version, so choose a new one`;
+  throw new AgentError('ARTIFACT_INVALID', message);
+}
+
+/** @returns whether it had to be stored */
+async function pushFile(
+  file: string,
+  repository: string,
+  there: StoredEntry | undefined,
+  bucket: ObjectBucket,
+): Promise<boolean> {
+  const place = join(repository, file);
+  const found = await stat(place).catch(() => undefined);
+  if (found === undefined || there?.digest === (await digestOf(place))) return false;
+  const progress = progressLine(file, found.size, process.stderr);
+  try {
+    await bucket.put(file, place, (bytes) => progress.advance(bytes));
+    return true;
+  } finally {
+    progress.end();
+  }
+}
+
+function listedOf(sizes: ReadonlyMap<string, number>): Listed[] {
+  return [...sizes]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([path, bytes]) => {
+      const id = packageAt(path);
+      return id === undefined ? [] : [{ ...id, bytes, signed: sizes.has(`${path}${BESIDE.signatures}`) }];
+    });
+}
+
+function requirePackage(path: string): PackageId {
+  const id = packageAt(path);
+  if (id !== undefined) return id;
+  throw wrong(`Expected <name>/<version>/<platform>/<artifact>, an archive that agents take, got ${path}`);
+}
+
+/** A repository that can be written to: a folder, or its file:// URL. */
+function folderOf(repo: string): string {
+  if (repo.startsWith('file://') && URL.canParse(repo)) return fileURLToPath(repo);
+  if (!repo.includes('://')) return resolve(repo);
+  throw wrong(`Expected --repo to be a folder, got ${repo}`);
+}
+
+function urlOf(repo: string): string {
+  return repo.includes('://') ? repo : pathToFileURL(resolve(repo)).href;
+}
+
+async function withBucket<T>(
+  url: string,
+  options: CommonOptions,
+  work: (bucket: ObjectBucket) => Promise<T>,
+): Promise<T> {
+  if (!/^nats:\/\/[\w-]*$/.test(url)) throw wrong(`Expected an object store as nats://<bucket>, got ${url}`);
+  const bucket = await ObjectBucket.connect(connectOptions(options), bucketOf(new URL(url)));
+  try {
+    return await work(bucket);
+  } finally {
+    await bucket.close();
+  }
+}
+
+async function withScratch<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), 'l3afctl-package-'));
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function wrong(message: string, cause?: unknown): AgentError {
+  return new AgentError('CONFIG_INVALID', message, { cause });
+}

@@ -1,0 +1,156 @@
+import { type Command, Option } from 'commander';
+import { STREAMS } from '../messages/subjects.js';
+import { EXIT } from './exit.js';
+import type { CommonOptions } from './options.js';
+import {
+  type BuildOptions,
+  buildPackage,
+  listPackages,
+  makeKeys,
+  type PackageOptions,
+  pushPackages,
+  signPackages,
+  type VerifyOptions,
+  verifyPackage,
+} from './package-work.js';
+import { type Exit, print, type Terminal } from './session.js';
+import { table } from './table.js';
+
+const BUCKET = `nats://${STREAMS.packages}`;
+
+/** `package build|sign|verify|list|push|keygen`: packages and the repositories that hold them. */
+export function addPackageCommands(program: Command, terminal: Terminal, exit: Exit): void {
+  const group = program
+    .command('package')
+    .summary('build, sign, verify and publish packages')
+    .description(
+      'Packages and their repositories: folders with <name>/<version>/<platform>/<artifact> beneath, and object stores on the bus.',
+    );
+  const done = () => exit(EXIT.done);
+
+  group
+    .command('build')
+    .description('Packs a folder into a repository, with its digest and, given a key, its signature beside it.')
+    .argument('<folder>', 'what to pack; the same content always gives the same package')
+    .argument('<name>', 'of the program')
+    .argument('<version>', 'of the program; what a version holds never changes')
+    .addOption(repository('folder of the repository'))
+    .option('--platform <name>', 'codename of the distribution it is for', 'any')
+    .option('--artifact <file>', 'file name of the archive (default: <name>.tar.gz)')
+    .option('--key <file>', 'private key to sign with')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ l3afctl package build build/ratelimiting ratelimiting 1.2 --repo /srv/l3af --key release.key',
+    )
+    .action(async (folder: string, name: string, version: string, _options, command: Command) => {
+      const options: BuildOptions = command.optsWithGlobals();
+      const built = await buildPackage(folder, name, version, options);
+      print(built, options, terminal, ({ path, files, bytes, digest, signed }) => [
+        `${path}: ${files} files, ${bytes} bytes${signed ? ', signed' : ''}`,
+        `sha256:${digest}`,
+      ]);
+      done();
+    });
+
+  group
+    .command('sign')
+    .description('Adds a signature to packages of a repository in a folder.')
+    .argument('<package...>', '<name>/<version>/<platform>/<artifact>, or the beginning of that')
+    .addOption(repository('folder of the repository'))
+    .requiredOption('--key <file>', 'private key')
+    .action(async (selectors: string[], _options, command: Command) => {
+      const options: BuildOptions & { readonly key: string } = command.optsWithGlobals();
+      const signed = await signPackages(selectors, options.repo, options.key);
+      print(signed, options, terminal, (paths) => paths.map((path) => `${path}: signed`));
+      done();
+    });
+
+  group
+    .command('verify')
+    .description('Fetches a package and looks at it as an agent would: digest, signature, and what the archive holds.')
+    .argument('<package>', '<name>/<version>/<platform>/<artifact>')
+    .addOption(repository('URL or folder of the repository'))
+    .option('--trust <keys>', 'public keys or files with such, joined by commas; the package must be signed by one')
+    .addOption(
+      new Option('--repo-tls-ca <file>', 'certificates that an https repository is verified with').env(
+        'L3AF_REPO_TLS_CA',
+      ),
+    )
+    .action(async (path: string, _options, command: Command) => {
+      const options: VerifyOptions = command.optsWithGlobals();
+      const verified = await verifyPackage(path, options);
+      print(verified, options, terminal, ({ digest, signature, files }) => [
+        `sha256:${digest}, ${signature}`,
+        ...files.map(
+          ({ path: file, size, executable }) => `  ${file}  ${size} bytes${executable ? ', executable' : ''}`,
+        ),
+      ]);
+      done();
+    });
+
+  group
+    .command('list')
+    .description('Lists the packages of a repository.')
+    .addOption(repository('folder of the repository, or nats://<bucket>'))
+    .action(async (_options, command: Command) => {
+      const options: PackageOptions = command.optsWithGlobals();
+      const columns = [
+        { title: 'NAME' },
+        { title: 'VERSION' },
+        { title: 'PLATFORM' },
+        { title: 'ARTIFACT' },
+        { title: 'BYTES', align: 'right' as const },
+        { title: 'SIGNED' },
+      ];
+      print(await listPackages(options.repo, options), options, terminal, (packages, style) =>
+        table(
+          columns,
+          packages.map((one) => [
+            one.name,
+            one.version,
+            one.platform,
+            one.artifact,
+            String(one.bytes),
+            one.signed ? 'yes' : 'no',
+          ]),
+          style,
+        ),
+      );
+      done();
+    });
+
+  group
+    .command('push')
+    .description(
+      'Copies packages from a repository in a folder to an object store on the bus, which is made if it is absent.',
+    )
+    .argument('<package...>', '<name>/<version>/<platform>/<artifact>, or the beginning of that')
+    .addOption(repository('folder of the repository'))
+    .option('--to <bucket>', 'the object store', BUCKET)
+    .addHelpText('after', '\nExample:\n  $ l3afctl package push ratelimiting/1.2 --repo /srv/l3af')
+    .action(async (selectors: string[], _options, command: Command) => {
+      const options: PackageOptions & { readonly to: string } = command.optsWithGlobals();
+      const pushed = await pushPackages(selectors, options.repo, options.to, options);
+      print(pushed, options, terminal, (all) => all.map(({ path, result }) => `${path}: ${result}`));
+      done();
+    });
+
+  group
+    .command('keygen')
+    .description(
+      'Makes a key pair to sign packages with: <file> is the private key, <file>.pub what agents are told to trust.',
+    )
+    .argument('<file>', 'must not exist')
+    .action(async (file: string, _options, command: Command) => {
+      const options: CommonOptions = command.optsWithGlobals();
+      print(await makeKeys(file), options, terminal, ({ privateKey, publicKeyFile, publicKey }) => [
+        `${privateKey}: private key, for you alone`,
+        `${publicKeyFile}: public key, for trusted_keys: ${publicKey}`,
+      ]);
+      done();
+    });
+}
+
+function repository(description: string): Option {
+  return new Option('--repo <place>', description).env('L3AF_REPO_URL').makeOptionMandatory();
+}

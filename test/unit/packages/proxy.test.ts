@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage, request, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { type FetchedFile, fetchFile } from '../../../src/packages/fetch.js';
+import { FETCH_LIMITS } from '../../../src/packages/limits.js';
+import { proxyFor } from '../../../src/packages/proxy.js';
+import { startPackageServer } from './package-server.js';
+import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
+
+interface Way {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly caFile?: string;
+}
+
+async function fetchBy(t: TestContext, url: string, { env = {}, caFile }: Way): Promise<FetchedFile> {
+  const path = join(await scratchFolder(t), 'fetched');
+  const limits = { ...FETCH_LIMITS, tries: 1, idleMs: 5000 };
+  return fetchFile(new URL(url), path, { limits, stop: new AbortController().signal, env, caFile });
+}
+
+async function listen(t: TestContext, server: Server): Promise<number> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => sockets.add(socket));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** A proxy that notes what it is asked for, and with which authorization. */
+async function startProxy(t: TestContext, refusal?: number) {
+  const asked: string[] = [];
+  const note = ({ method, url, headers }: IncomingMessage) =>
+    asked.push([method, url, headers['proxy-authorization']].filter(Boolean).join(' '));
+  const proxy = createServer((incoming, outgoing) => {
+    note(incoming);
+    request(incoming.url ?? '', (answer) => answer.pipe(outgoing)).end();
+  });
+  proxy.on('connect', (incoming: IncomingMessage, socket: Socket) => {
+    note(incoming);
+    if (refusal === undefined) joined(socket, Number(incoming.url?.split(':')[1]));
+    else socket.end(`HTTP/1.1 ${refusal} No\r\n\r\n`);
+  });
+  return { address: `127.0.0.1:${await listen(t, proxy)}`, asked };
+}
+
+function joined(socket: Socket, port: number): void {
+  const target = connect(port, '127.0.0.1', () => {
+    socket.write('HTTP/1.1 200 Yes\r\n\r\n');
+    target.pipe(socket).pipe(target);
+  });
+  for (const end of [target, socket]) end.on('error', () => {});
+}
+
+/** A web server for `localhost` with a certificate of an authority of its own. */
+async function startTlsServer(t: TestContext, content: string) {
+  const dir = await scratchFolder(t);
+  const [keyFile, caFile] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile];
+  execFileSync('openssl', ['req', '-x509', ...key, '-out', caFile, '-days', '2', ...subject], { stdio: 'pipe' });
+  const options = { key: await readFile(keyFile), cert: await readFile(caFile) };
+  const port = await listen(
+    t,
+    createTlsServer(options, (_request, response) => response.end(content)),
+  );
+  return { url: `https://localhost:${port}/a`, caFile, port };
+}
+
+test('http goes through the proxy that the environment names, with its user', async (t) => {
+  const server = await startPackageServer(t);
+  server.answer('/a?b=c', 'content');
+  const proxy = await startProxy(t);
+  const env = { HTTP_PROXY: `http://user:word@${proxy.address}` };
+  assert.equal((await fetchBy(t, `${server.url}/a?b=c`, { env })).digest, sha256('content'));
+  assert.deepEqual(proxy.asked, [`GET ${server.url}/a?b=c Basic ${Buffer.from('user:word').toString('base64')}`]);
+});
+
+test('what NO_PROXY lists is fetched without', async (t) => {
+  const server = await startPackageServer(t);
+  server.answer('/a', 'content');
+  const env = { HTTP_PROXY: 'http://127.0.0.1:9', NO_PROXY: 'example.org,127.0.0.1' };
+  assert.equal((await fetchBy(t, `${server.url}/a`, { env })).digest, sha256('content'));
+});
+
+test('https is verified with the own authority, end to end through a proxy too', async (t) => {
+  const server = await startTlsServer(t, 'secure');
+  const proxy = await startProxy(t);
+  const { caFile } = server;
+  assert.equal((await fetchBy(t, server.url, { caFile })).digest, sha256('secure'));
+  const env = { HTTPS_PROXY: proxy.address };
+  assert.equal((await fetchBy(t, server.url, { caFile, env })).digest, sha256('secure'));
+  assert.deepEqual(proxy.asked, [`CONNECT localhost:${server.port}`]);
+});
+
+test('a certificate of an unknown authority or for another name is refused for good, by a proxy too', async (t) => {
+  const server = await startTlsServer(t, 'secure');
+  const env = { HTTPS_PROXY: (await startProxy(t)).address };
+  const { caFile } = server;
+  const elsewhere = server.url.replace('localhost', '127.0.0.1');
+  for (const way of [{}, { env }]) {
+    const unknown = await rejectsWith(fetchBy(t, server.url, way), 'ARTIFACT_UNREACHABLE', /SELF_SIGNED/);
+    const misnamed = await rejectsWith(fetchBy(t, elsewhere, { ...way, caFile }), 'ARTIFACT_UNREACHABLE', /ALTNAME/);
+    assert.deepEqual([unknown.transient, misnamed.transient], [false, false]);
+  }
+});
+
+test('an authority that cannot be read is a fault of the configuration', async (t) => {
+  const server = await startTlsServer(t, 'secure');
+  const refused = fetchBy(t, server.url, { caFile: `${server.caFile}-absent` });
+  await rejectsWith(refused, 'CONFIG_INVALID', /authorities .* cannot be read/);
+});
+
+test('a proxy that refuses is named, and one that fails may do better later', async (t) => {
+  for (const [status, transient] of [[403, false] as const, [502, true] as const]) {
+    const env = { HTTPS_PROXY: (await startProxy(t, status)).address };
+    const refused = fetchBy(t, 'https://localhost:1/a', { env });
+    const error = await rejectsWith(refused, 'ARTIFACT_UNREACHABLE', new RegExp(`proxy .* refuses .*HTTP ${status}`));
+    assert.equal(error.transient, transient);
+  }
+});
+
+const CHOICES: readonly [url: string, env: Record<string, string>, proxy: string | undefined][] = [
+  ['http://a.example/', { HTTP_PROXY: 'p:1', HTTPS_PROXY: 'q:2' }, 'http://p:1/'],
+  ['https://a.example/', { HTTP_PROXY: 'p:1', HTTPS_PROXY: 'q:2' }, 'http://q:2/'],
+  ['https://a.example/', { HTTPS_PROXY: 'q:2', https_proxy: 'r:3' }, 'http://r:3/'],
+  ['https://a.example/', { HTTPS_PROXY: 'https://q:2' }, 'https://q:2/'],
+  ['https://a.example/', { HTTPS_PROXY: '' }, undefined],
+  ['https://a.example/', { HTTPS_PROXY: 'q:2', NO_PROXY: '*' }, undefined],
+  ['https://a.example/', { HTTPS_PROXY: 'q:2', NO_PROXY: 'b.example, .example' }, undefined],
+  ['https://a.example/', { HTTPS_PROXY: 'q:2', no_proxy: 'A.EXAMPLE:443' }, undefined],
+  ['https://a.example/', { HTTPS_PROXY: 'q:2', NO_PROXY: 'a.example:8443' }, 'http://q:2/'],
+  ['https://aexample/', { HTTPS_PROXY: 'q:2', NO_PROXY: 'example' }, 'http://q:2/'],
+  ['https://[::1]/', { HTTPS_PROXY: 'q:2', NO_PROXY: '::1' }, undefined],
+];
+
+for (const [url, env, expected] of CHOICES) {
+  test(`${url} with ${JSON.stringify(env)} goes ${expected === undefined ? 'straight' : `by ${expected}`}`, () => {
+    assert.equal(proxyFor(new URL(url), env)?.href, expected);
+  });
+}
+
+test('a proxy that is no address is refused by the name of its variable', () => {
+  assert.throws(() => proxyFor(new URL('https://a.example/'), { HTTPS_PROXY: 'socks5://p:1' }), /HTTPS_PROXY is no/);
+});
