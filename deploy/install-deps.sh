@@ -67,6 +67,7 @@ missing_packages() {
 		need libbpf-dev header bpf/bpf_helpers.h
 		need linux-libc-dev header linux/bpf.h
 		need bpftool command bpftool
+		need prometheus command promtool
 	fi
 	echo "$missing"
 }
@@ -99,10 +100,24 @@ check_node() {
 install() {
 	export DEBIAN_FRONTEND=noninteractive
 	echo "Installing: $1"
+	keep_services_down
 	# Unquoted on purpose: one word for each package.
 	# shellcheck disable=SC2086
 	{ apt-get update -qq && apt-get install -qq --no-install-recommends $1; } ||
 		fail "apt-get could not install $1: see its messages above."
+	# The tests start a Prometheus of their own; one that came for them alone is not to run from the next boot on.
+	case " $1 " in *' prometheus '*) update-rc.d prometheus disable >/dev/null 2>&1 || true ;; esac
+}
+
+# Has packages start none of their services while this script runs (invoke-rc.d(8): 101 is "forbidden by policy"). A policy
+# that the machine has already is left as it is.
+keep_services_down() {
+	policy=/usr/sbin/policy-rc.d
+	[ ! -e "$policy" ] || return 0
+	trap 'rm -f "$policy"' EXIT
+	trap 'exit 1' HUP INT TERM
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
 }
 
 fail() {

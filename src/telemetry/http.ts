@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIPv6 } from 'node:net';
 import { AgentError } from '../errors.js';
+import { CONTENT_TYPE, type Format, formatFor } from './openmetrics.js';
 
 /** Goes out as JSON; 200 while healthy, 503 otherwise. */
 export interface Health {
@@ -13,7 +14,7 @@ export interface TelemetryServerOptions {
   readonly host: string;
   /** 0 for a free one. */
   readonly port: number;
-  readonly metrics: { readonly contentType: string; text(): Promise<string> };
+  readonly metrics: { text(format: Format): Promise<string> };
   readonly health: () => Health;
   readonly log: { error(fields: object, message: string): void };
 }
@@ -86,7 +87,7 @@ export class TelemetryServer {
     request.resume();
     let answer: Answer;
     try {
-      answer = await this.#answer(request.method ?? '', request.url ?? '');
+      answer = await this.#answer(request.method ?? '', request.url ?? '', request.headers.accept);
     } catch (err) {
       this.#options.log.error({ err, url: request.url }, 'telemetry request failed');
       answer = plain(500, 'The agent could not collect this; its log says why.');
@@ -100,14 +101,17 @@ export class TelemetryServer {
     response.end(request.method === 'HEAD' ? undefined : answer.body);
   }
 
-  async #answer(method: string, url: string): Promise<Answer> {
+  async #answer(method: string, url: string, accept: string | undefined): Promise<Answer> {
     const { metrics, health } = this.#options;
     const [path] = url.split('?', 1);
     if (path !== '/metrics' && path !== '/healthz') return plain(404, 'Nothing here; try /metrics or /healthz.');
     if (!METHODS.includes(method)) {
       return { ...plain(405, `${path} is read-only; use GET.`), allow: METHODS.join(', ') };
     }
-    if (path === '/metrics') return { status: 200, type: metrics.contentType, body: await metrics.text() };
+    if (path === '/metrics') {
+      const format = formatFor(accept);
+      return { status: 200, type: CONTENT_TYPE[format], body: await metrics.text(format) };
+    }
     const state = health();
     return { status: state.healthy ? 200 : 503, type: 'application/json', body: `${JSON.stringify(state)}\n` };
   }

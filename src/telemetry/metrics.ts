@@ -1,5 +1,8 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, Registry } from 'prom-client';
 import { VERBS } from '../domain/command.js';
+import type { CompanionCondition } from '../domain/restarts.js';
+import { type COMPANION, l3afdMetrics, monitorMapGauge, ownMetrics, type PROGRAM } from './families.js';
+import { type Format, inFormat } from './openmetrics.js';
 
 /** Whose series it is. All values are labels as l3afd names them; `''` for a probe's interface, direction and address. */
 export interface ProgramLabels {
@@ -20,9 +23,19 @@ export interface RunningProgram extends ProgramLabels {
 /** What was read from one map of a program for one `monitor_maps` entry. */
 export interface MonitorSample extends ProgramLabels {
   readonly map: string;
-  readonly key: number | string;
+  readonly key: string;
+  /** Which number of the value; '' for all of it. */
+  readonly field: string;
   readonly aggregator: string;
+  /** Further labels. */
+  readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
+}
+
+/** What the kernel has counted of a program since it was loaded. */
+export interface ProgramRuns extends ProgramLabels {
+  readonly count: number;
+  readonly seconds: number;
 }
 
 /** An element of `L3AFALLHOSTDATA.AllStats`. */
@@ -34,15 +47,11 @@ export interface Stat {
   readonly Type: 0 | 1;
 }
 
+export interface CompanionStatus extends ProgramLabels {
+  readonly condition: CompanionCondition;
+}
+
 export type ReconcileResult = 'unchanged' | 'repaired' | 'failed';
-
-const PROGRAM = ['host', 'ebpf_program', 'direction', 'interface_name', 'ipv4_address'] as const;
-const RUNNING = [...PROGRAM, 'version'] as const;
-const MONITOR = [...PROGRAM, 'map_name'] as const;
-
-/** From one flipped slot to a package fetched over a slow line. */
-const APPLY_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-const WAIT_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300];
 
 /**
  * Everything that is counted. l3afd's metrics keep their names, types and labels, so that its dashboards work unchanged; with
@@ -54,6 +63,9 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #l3afd = l3afdMetrics(this.#registry);
   readonly #own = ownMetrics(this.#registry);
+  #monitorMap = monitorMapGauge(this.#registry, []);
+  /** Names of the labels that {@link MonitorSample.labels} have brought. */
+  #monitorLabels = '';
   /** Since when each running program runs, in seconds since 1970, by its labels and version. */
   #startTimes = new Map<string, number>();
 
@@ -110,11 +122,50 @@ export class Metrics {
 
   /** What the monitored maps say now, whole: series that are not named end. */
   setMonitored(samples: readonly MonitorSample[]): void {
-    this.#l3afd.monitorMap.reset();
-    for (const sample of samples) {
-      const mapName = `${sample.map}_${sample.key}_${sample.aggregator}`;
-      this.#l3afd.monitorMap.set({ ...this.#labels(sample), map_name: mapName }, sample.value);
+    this.#monitorMap.reset();
+    const labels = [...new Set(samples.flatMap((sample) => Object.keys(sample.labels)))].toSorted();
+    if (labels.join() !== this.#monitorLabels) {
+      this.#monitorLabels = labels.join();
+      this.#registry.removeSingleMetric('l3afd_BPFMonitorMap');
+      this.#monitorMap = monitorMapGauge(this.#registry, labels);
     }
+    for (const sample of samples) {
+      const { map, key, field, aggregator } = sample;
+      const name = [map, key, ...(field === '' ? [] : [field]), aggregator].join('_');
+      this.#monitorMap.set({ ...sample.labels, ...this.#labels(sample), map_name: name }, sample.value);
+    }
+  }
+
+  /** All keys of a map were to be read, and it had more than are read. */
+  monitorTruncated(): void {
+    this.#own.monitorTruncations.inc();
+  }
+
+  /** What the kernel counts now, whole: series that are not named end. */
+  setProgramRuns(programs: readonly ProgramRuns[]): void {
+    const { programRuns, programRunSeconds } = this.#own;
+    programRuns.reset();
+    programRunSeconds.reset();
+    for (const program of programs) {
+      programRuns.inc(this.#labels(program), program.count);
+      programRunSeconds.inc(this.#labels(program), program.seconds);
+    }
+  }
+
+  /** To be handed on as it is. */
+  readonly artifactFetched = ({ bytes, seconds }: { readonly bytes: number; readonly seconds: number }): void => {
+    this.#own.artifacts.inc();
+    this.#own.artifactBytes.inc(bytes);
+    this.#own.artifactSeconds.observe(seconds);
+  };
+
+  eventDropped(): void {
+    this.#own.eventsDropped.inc();
+  }
+
+  /** @param step what a repair does: `load`, `attach` … */
+  repairing(step: string): void {
+    this.#own.repairSteps.inc({ step });
   }
 
   /**
@@ -142,6 +193,22 @@ export class Metrics {
     if (result !== 'failed') this.#own.lastReconcile.set(this.#now() / 1000);
   }
 
+  /** A companion that did not run as it should was started again. */
+  companionRestarted(companion: ProgramLabels): void {
+    this.#own.companionRestarts.inc(companionLabels(companion));
+  }
+
+  /** The companions that should run, whole: series of those that are not named end, restarts apart. */
+  setCompanions(companions: readonly CompanionStatus[]): void {
+    this.#own.companionRunning.reset();
+    this.#own.companionGivenUp.reset();
+    for (const companion of companions) {
+      const labels = companionLabels(companion);
+      this.#own.companionRunning.set(labels, companion.condition === 'running' ? 1 : 0);
+      this.#own.companionGivenUp.set(labels, companion.condition === 'given-up' ? 1 : 0);
+    }
+  }
+
   /** A command came that had come before. */
   redelivered(): void {
     this.#own.redeliveries.inc();
@@ -156,34 +223,20 @@ export class Metrics {
     this.#own.outboxPending.set(messages);
   }
 
-  /** Of {@link text}, for the HTTP header. */
-  get contentType(): string {
-    return this.#registry.contentType;
-  }
-
-  /** Everything in the text format of Prometheus. */
-  text(): Promise<string> {
-    return this.#registry.metrics();
+  /** Everything, as Prometheus reads it. */
+  async text(format: Format = 'prometheus'): Promise<string> {
+    return inFormat(await this.#registry.metrics(), format);
   }
 
   /** l3afd's metrics, as a snapshot of the state carries them: labels by name. */
   async allStats(): Promise<Stat[]> {
-    const perMetric = await Promise.all(
-      Object.values(this.#l3afd).map(async (metric) => {
-        const { name, values } = await metric.get();
-        return values.map(({ labels, value }): Stat => {
-          const Labels = Object.entries(labels).map(([Name, Value]) => ({ Name, Value: String(Value) }));
-          const Type = metric instanceof Counter ? 0 : 1;
-          return {
-            MetricName: name,
-            Labels: Labels.toSorted((a, b) => (a.Name < b.Name ? -1 : 1)),
-            Value: value,
-            Type,
-          };
-        });
-      }),
-    );
-    return perMetric.flat();
+    const all = [...Object.values(this.#l3afd), this.#monitorMap];
+    return (await Promise.all(all.map((metric) => metric.get()))).flatMap(statsOf);
+  }
+
+  /** Everything in the same form; of a histogram its counters. */
+  async everything(): Promise<Stat[]> {
+    return (await this.#registry.getMetricsAsJSON()).flatMap(statsOf);
   }
 
   #labels({ program, direction, iface, address }: ProgramLabels): Record<(typeof PROGRAM)[number], string> {
@@ -191,45 +244,29 @@ export class Metrics {
   }
 }
 
-/** Names, types and labels of l3afd 2.x, `stats/metrics.go`. */
-function l3afdMetrics(registry: Registry) {
-  const registers = [registry];
-  const counter = (name: string, help: string) => new Counter({ name, help, labelNames: PROGRAM, registers });
-  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
-    new Gauge({ name, help, labelNames, registers });
-  return {
-    started: counter('l3afd_BPFStartCount', 'Starts of eBPF programs'),
-    stopped: counter('l3afd_BPFStopCount', 'Stops of eBPF programs'),
-    updated: counter('l3afd_BPFUpdateCount', 'Updates of eBPF programs'),
-    updateFailed: counter('l3afd_BPFUpdateFailedCount', 'Updates of eBPF programs that failed'),
-    deployFailed: counter('l3afd_BPFDeployFailedCount', 'Deployments of eBPF programs that failed'),
-    running: gauge('l3afd_BPFRunning', '1 for each eBPF program that runs', RUNNING),
-    startTime: gauge('l3afd_BPFStartTime', 'Start of the eBPF program, in seconds since 1970', PROGRAM),
-    monitorMap: gauge('l3afd_BPFMonitorMap', 'Value of a monitored map: scalar, max-rate or avg', MONITOR),
-  };
+function statsOf({ name, type, values }: MetricObject): Stat[] {
+  return values.map(({ labels, value, metricName }): Stat => {
+    const Labels = Object.entries(labels).map(([Name, Value]) => ({ Name, Value: String(Value) }));
+    return {
+      MetricName: metricName ?? name,
+      Labels: Labels.toSorted((a, b) => (a.Name < b.Name ? -1 : 1)),
+      Value: value,
+      // prom-client gives a metric's type by its name, whatever its declarations say.
+      Type: String(type) === 'gauge' ? 1 : 0,
+    };
+  });
 }
 
-function ownMetrics(registry: Registry) {
-  const registers = [registry];
-  const own = (name: string, help: string) => ({ name: `l3af_agent_${name}`, help, registers });
-  return {
-    commands: new Counter({ ...own('commands_total', 'Commands answered'), labelNames: ['verb', 'result'] }),
-    applyDuration: new Histogram({
-      ...own('apply_duration_seconds', 'Time from the beginning of the work on a command to its answer'),
-      labelNames: ['verb'],
-      buckets: APPLY_SECONDS,
-    }),
-    queueDepth: new Gauge(own('queue_depth', 'Commands that wait in the queue')),
-    queueWait: new Histogram({
-      ...own('queue_wait_seconds', 'Time that commands waited in the queue'),
-      buckets: WAIT_SECONDS,
-    }),
-    reconciles: new Counter({ ...own('reconcile_total', 'Periodic reconciliations'), labelNames: ['result'] }),
-    lastReconcile: new Gauge(
-      own('last_reconcile_success_timestamp_seconds', 'Last reconciliation that left the host as desired'),
-    ),
-    redeliveries: new Counter(own('redeliveries_total', 'Commands that were delivered again')),
-    brokerConnected: new Gauge(own('broker_connected', '1 while there is a connection to the NATS servers')),
-    outboxPending: new Gauge(own('outbox_pending', 'Acknowledgements not yet confirmed by their stream')),
-  };
+interface MetricObject {
+  readonly name: string;
+  readonly type: unknown;
+  readonly values: readonly {
+    readonly labels: Readonly<Record<string, unknown>>;
+    readonly value: number;
+    readonly metricName?: string | undefined;
+  }[];
+}
+
+function companionLabels({ program, direction, iface }: ProgramLabels): Record<(typeof COMPANION)[number], string> {
+  return { ebpf_program: program, direction, interface_name: iface };
 }

@@ -6,6 +6,7 @@ import { AgentProcess } from '../support/agent-process.js';
 import { buildRepository, payloadProgram, standardPackages } from '../support/packages.js';
 import { createTestbed, mountBpffs } from '../support/testbed.js';
 import { linesPerFolder } from './lines.js';
+import { readingCost } from './readings.js';
 
 /*
  * How long a command takes from publish to acknowledgement, as a controller sees it: over a real broker, on a real kernel, with the
@@ -69,6 +70,7 @@ try {
   await bpffs.unmount();
   await rm(dir, { recursive: true });
 }
+console.log(`Processor time to read 1,000 values of monitored maps: ${(await readingCost()).toFixed(2)} ms\n`);
 console.log('Lines of code\n');
 console.table(await linesPerFolder());
 

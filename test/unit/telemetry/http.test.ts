@@ -40,6 +40,25 @@ describe('the telemetry server', () => {
     assert.match(await response.text(), /^l3af_agent_queue_depth 0$/m);
   });
 
+  it('serves OpenMetrics to whoever prefers it, as Prometheus does', async () => {
+    const accept =
+      'application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1';
+    const response = await fetch(`${url}/metrics`, { headers: { accept } });
+
+    assert.equal(response.headers.get('content-type'), 'application/openmetrics-text; version=1.0.0; charset=utf-8');
+    assert.match(await response.text(), /\n# EOF\n$/);
+
+    for (const other of [
+      'text/plain',
+      '*/*',
+      'application/openmetrics-text;q=0.2,text/plain',
+      'application/openmetrics-text;q=0',
+    ]) {
+      const page = await fetch(`${url}/metrics`, { headers: { accept: other } });
+      assert.match(page.headers.get('content-type') ?? '', /^text\/plain/, other);
+    }
+  });
+
   it('answers 200 while the agent is healthy and 503 when it is not, with the reasons', async () => {
     const well = await fetch(`${url}/healthz`);
     assert.equal(well.status, 200);

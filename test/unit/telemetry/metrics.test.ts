@@ -91,12 +91,14 @@ describe("l3afd's metrics", () => {
 
   it('shows monitored maps as <map>_<key>_<aggregator>, and only those read last', async () => {
     metrics.setMonitored([
-      { ...RATELIMIT, map: 'rl_drop_count_map', key: 0, aggregator: 'scalar', value: 12 },
-      { ...MIRROR, map: 'mirrored', key: 1, aggregator: 'max-rate', value: 0.5 },
+      { ...RATELIMIT, map: 'rl_drop_count_map', key: '0', field: '', labels: {}, aggregator: 'scalar', value: 12 },
+      { ...MIRROR, map: 'mirrored', key: '1', field: '', labels: {}, aggregator: 'max-rate', value: 0.5 },
     ]);
     assert.equal((await linesOf('l3afd_BPFMonitorMap')).length, 2);
 
-    metrics.setMonitored([{ ...RATELIMIT, map: 'rl_drop_count_map', key: 0, aggregator: 'scalar', value: 13 }]);
+    metrics.setMonitored([
+      { ...RATELIMIT, map: 'rl_drop_count_map', key: '0', field: '', labels: {}, aggregator: 'scalar', value: 13 },
+    ]);
     assert.deepEqual(await linesOf('l3afd_BPFMonitorMap'), [
       `l3afd_BPFMonitorMap{host="web1",${SERIES},map_name="rl_drop_count_map_0_scalar"} 13`,
     ]);

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { discard, type Fixture, load, POLICY } from './samples.js';
+
+export function readingContract(fixtureOf: () => Fixture): void {
+  describe('many maps in one pass', () => {
+    test('are read by key, by all keys, and with a value for each CPU', async () => {
+      const { datapath } = fixtureOf();
+      const program = await load(fixtureOf(), POLICY, 'xdpingress', {
+        fill: [
+          { name: 'policy_marks', args: [53, 80].map((key) => ({ key, value: '0x0100000000000000' })), path: 'a' },
+          { name: 'policy_cpu_hash', args: [{ key: 7, value: { weight: 9, bias: -1 } }], path: 'b' },
+        ],
+      });
+      const { hooks } = await datapath.observe();
+      const maps = hooks.flatMap(({ generations }) => generations).find(({ dir }) => dir === program.dir)!.maps;
+      const idOf = (name: string) => maps.find((map) => map.name === name)!.id;
+      const read = (name: string) => ({ pin: program.map(name), mapId: idOf(name) });
+      const [dns, http, none] = ['0035', '0050', '0001'].map((key) => Buffer.from(key, 'hex'));
+
+      const [some, all, first, perCpu, stranger, nothing] = await datapath.readMaps([
+        { ...read('policy_marks'), keys: [dns!, none!] },
+        { ...read('policy_marks'), keys: { atMost: 2 } },
+        { ...read('policy_marks'), keys: { atMost: 1 } },
+        { ...read('policy_cpu_hash'), keys: { atMost: 2 } },
+        { ...read('policy_marks'), mapId: idOf('policy_cpu_hash'), keys: [dns!] },
+        { pin: `${program.dir}/maps/none`, mapId: 1, keys: [dns!] },
+      ]);
+
+      const hex = (bytes: readonly Uint8Array[]) => bytes.map((one) => Buffer.from(one).toString('hex'));
+      assert.deepEqual(hex(some!.values), ['0100000000000000', '0000000000000000']);
+      assert.deepEqual(hex(all!.keys).toSorted(), hex([dns!, http!]));
+      assert.deepEqual([some!.more, all!.more, first!.more, first!.keys.length], [false, false, true, 1]);
+      assert.deepEqual(hex(perCpu!.keys), ['0700']);
+      assert.equal(perCpu!.stride, 8);
+      assert.match(hex(perCpu!.values)[0]!, /^(09000000ff000000)+$/);
+      assert.deepEqual([stranger, nothing], [undefined, undefined]);
+      await discard(fixtureOf(), program);
+    });
+  });
+}
