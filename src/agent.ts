@@ -10,12 +10,13 @@ import {
 import type { Lane } from './apply/lane.js';
 import type { Backlog, Delivery, DeliveryHead, Disposition, StreamPosition } from './bus/delivery.js';
 import { catchUp } from './catch-up.js';
+import { companionsNamedBy } from './companion-watch.js';
 import { type Envelope, type Refusal, refusalOf } from './domain/admission.js';
 import type { Verb } from './domain/command.js';
 import { type Continuity, continuityOfMessage, continuityOfStream } from './domain/continuity.js';
 import { type DesiredState, NOTHING_DESIRED } from './domain/desired.js';
 import { fold } from './domain/fold.js';
-import type { Observed } from './domain/observed.js';
+import { isBare, type Observed } from './domain/observed.js';
 import { type Fault, RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
@@ -210,7 +211,8 @@ export class Agent {
     if (absent.length > 0) return done(answerFailed(receipt, new RefusedError(absent as [Fault, ...Fault[]])));
 
     log.info({ attempt }, 'applying command');
-    const report = await host.apply(journal.desired, desired, log, deadlineOf(envelope, serverNow));
+    const named = companionsNamedBy(command);
+    const report = await host.apply(journal.desired, desired, log, deadlineOf(envelope, serverNow), named);
     const answer = answerReported(receipt, command, report);
     if (report.status === 'failed') return done(answer);
     const { gen } = envelope;
@@ -228,10 +230,10 @@ export class Agent {
   }
 
   /** What a delta builds on. With no record of what is desired, only a host that runs nothing of ours is known to desire nothing. */
-  #basis(verb: Verb, { hooks }: Observed): DesiredState {
+  #basis(verb: Verb, observed: Observed): DesiredState {
     const { desired } = this.#options.journal;
     if (desired !== null || verb === 'deploy') return desired ?? NOTHING_DESIRED;
-    if (hooks.every(({ generations }) => generations.length === 0)) return NOTHING_DESIRED;
+    if (isBare(observed)) return NOTHING_DESIRED;
     const message =
       'Programs run here, but there is no record of what is desired; send a deploy with the whole desired state';
     throw new RefusedError([{ code: 'RESYNC_REQUIRED', message }]);

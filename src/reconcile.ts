@@ -1,11 +1,12 @@
 import { apply, type Failure, type Observer, runAll, type Tools } from './apply/executor.js';
 import { type CompanionLaunch, companionKey } from './domain/companion.js';
-import { type DesiredState, programsAt } from './domain/desired.js';
-import { type Hook, sameHook } from './domain/hook.js';
-import { type Generation, hookAt, type Observed, standingChain } from './domain/observed.js';
-import { contentDigest, type Program } from './domain/program.js';
+import { type DesiredState, probesOf, programsAt } from './domain/desired.js';
+import { type Hook, NO_HOOK, type NoHook, sameHook } from './domain/hook.js';
+import { type Generation, hookAt, type Observed, observedProbes, standingChain } from './domain/observed.js';
+import { contentDigest, type PackageRef, type Program } from './domain/program.js';
 import type { Plan, ProgramOutcome, Step } from './domain/step.js';
 import { AgentError, type Fault, faultsOf } from './errors.js';
+import type { Revival } from './plan/companions.js';
 import type { PlanContext } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
 import { findingsOf, nameFindings } from './plan/findings.js';
@@ -53,6 +54,8 @@ export interface ReconcileRequest {
   readonly chainsOnly?: boolean;
   /** Companions to leave alone, as `companionKey` gives them. */
   readonly exceptCompanions?: ReadonlySet<string>;
+  /** Companions to be started again though nothing was asked of them, by `companionKey`. */
+  readonly revivals?: ReadonlyMap<string, Revival>;
 }
 
 /** One pass: observe, plan, apply, observe again, report. Never throws for what a command may cause. */
@@ -78,7 +81,7 @@ export async function reconcile(
 
   const slotName = slotNames([request.desired, ...(request.before === null ? [] : [request.before])], context);
   const old = new Set(planned.cleanup.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
-  const fresh = new Set(planned.prepare.flatMap((step) => (step.op === 'load' ? [step.dir] : [])));
+  const fresh = new Set(planned.prepare.flatMap((step) => ('dir' in step ? [step.dir] : [])));
   let renamed: readonly Step[] = [];
   const result = await apply(planned, tools, observer, async (undoing) => {
     // Where nothing is done, names go by what was looked at: somebody may have cut the chain since, which is for the next pass.
@@ -145,7 +148,12 @@ function failureReport(
     if (program?.name === outcome.name && sameHook(culprit!.hook, outcome.hook)) {
       return [{ ...outcome, result: 'failed', programId: undefined, message }];
     }
-    const standing = standingChain(hookAt(after, outcome.hook)).find(({ name }) => name === outcome.name);
+    const { hook, name } = outcome;
+    const probes = observedProbes(after).findLast((probe) => probe.name === name);
+    if (hook.direction === '') {
+      return probes === undefined ? [] : [{ ...outcome, result: 'unchanged', programId: probes.probes[0]?.programId }];
+    }
+    const standing = standingChain(hookAt(after, hook)).find((generation) => generation.name === name);
     return standing === undefined ? [] : [{ ...outcome, result: 'unchanged', programId: standing.programId }];
   });
   return {
@@ -154,7 +162,7 @@ function failureReport(
     found: [],
     reasons: [],
     cause: failure.error,
-    ...(culprit !== undefined && { culprit: companionKey({ hook: culprit.hook, package: culprit.program }) }),
+    ...culpritKey(culprit),
     faults: [{ ...first, message, ...pathOf(first, culprit?.program), ...pathOfStep(failure.step, desired) }, ...rest],
     undone,
     leftovers,
@@ -164,7 +172,9 @@ function failureReport(
 }
 
 /** The program that a step was done for. */
-function culpritOf(step: Step, desired: DesiredState): { hook: Hook; program: Program } | undefined {
+function culpritOf(step: Step, desired: DesiredState): Culprit | undefined {
+  const probe = probesOf(desired).find((program) => isProbeOf(step, program));
+  if (probe !== undefined) return { hook: NO_HOOK, program: probe };
   for (const { hook, programs } of desired.chains) {
     for (const program of programs) {
       if (step.op === 'load' && sameHook(step.generation.hook, hook) && step.generation.name === program.name) {
@@ -174,15 +184,31 @@ function culpritOf(step: Step, desired: DesiredState): { hook: Hook; program: Pr
       if (launch !== undefined && sameHook(launch.hook, hook) && launch.package.name === program.name) {
         return { hook, program };
       }
-      if (
-        step.op === 'fetch' &&
-        (['name', 'version', 'artifact', 'repoUrl'] as const).every((k) => step.package[k] === program[k])
-      ) {
+      if (step.op === 'fetch' && isPackageOf(step.package, program)) {
         return { hook, program };
       }
     }
   }
   return undefined;
+}
+
+function culpritKey(culprit: Culprit | undefined): { culprit?: string } {
+  if (culprit === undefined || culprit.hook.direction === '') return {};
+  return { culprit: companionKey({ hook: culprit.hook, package: culprit.program }) };
+}
+
+interface Culprit {
+  readonly hook: Hook | NoHook;
+  readonly program: Program;
+}
+
+function isProbeOf(step: Step, program: Program): boolean {
+  if (step.op === 'load-probes') return step.probes.name === program.name;
+  return step.op === 'fetch' && isPackageOf(step.package, program);
+}
+
+function isPackageOf(ref: PackageRef, program: Program): boolean {
+  return (['name', 'version', 'artifact', 'repoUrl', 'sha256'] as const).every((k) => ref[k] === program[k]);
 }
 
 /** The companion that a step is about; of one that is stopped, the program is not to blame. */
@@ -219,7 +245,10 @@ function pathOfStep(step: Step, desired: DesiredState): { path?: string } {
 }
 
 function programIdOf(outcome: ProgramOutcome, observed: Observed): number | undefined {
-  return hookAt(observed, outcome.hook).generations.find(({ dir }) => dir === outcome.dir)?.programId;
+  const { hook, dir } = outcome;
+  // One of several stands for them all.
+  if (hook.direction === '') return observedProbes(observed).find((one) => one.dir === dir)?.probes[0]?.programId;
+  return hookAt(observed, hook).generations.find((generation) => generation.dir === dir)?.programId;
 }
 
 /** The name of a generation's slot map: it is part of what was asked for, while the kernel keeps 15 characters only. */

@@ -1,7 +1,15 @@
+import type { WatchedCompanion } from './companion-watch.js';
 import { companionKey, type ObservedCompanion } from './domain/companion.js';
-import { type DesiredState, programsAt } from './domain/desired.js';
+import { type DesiredState, probesOf, programsAt } from './domain/desired.js';
 import type { Direction, Hook } from './domain/hook.js';
-import { type Attachment, type Generation, hookAt, type Observed, standingChain } from './domain/observed.js';
+import {
+  type Attachment,
+  type Generation,
+  hookAt,
+  type Observed,
+  observedProbes,
+  standingChain,
+} from './domain/observed.js';
 import { publicMapPath, ROOT_NAMES } from './domain/pins.js';
 import { contentDigest, type Program } from './domain/program.js';
 import type { L3AFALLHOSTDATA, L3AFMetaData } from './messages/snapshot.js';
@@ -13,8 +21,12 @@ export interface SnapshotInput {
   readonly desired: DesiredState | null;
   readonly observed: Observed;
   readonly companions: readonly ObservedCompanion[];
+  /** What is known of those that are watched over. */
+  readonly watched: readonly WatchedCompanion[];
   readonly context: PlanContext;
   readonly stats: readonly Stat[];
+  /** What was read last of the monitored maps of a program. */
+  readonly monitored: (hook: Hook, program: string) => L3AFMetaData['MetricsBpfMaps'];
 }
 
 /** One element of a chain: what was asked for, what runs of it, and its own slot's map name. */
@@ -49,13 +61,14 @@ export function snapshotOf(input: SnapshotInput): L3AFALLHOSTDATA {
     IngressXDPBpfs: chainsOf('xdpingress'),
     IngressTCBpfs: chainsOf('ingress'),
     EgressTCBpfs: chainsOf('egress'),
-    ProbesBpfs: [],
+    ProbesBpfs: probesOf(input.desired).map((probe) => probeDataOf(probe, observed)),
     Ifaces: Object.fromEntries([...hooks.values()].map(({ iface }) => [iface, iface])),
     AllStats: stats.map((stat) => ({ ...stat, Labels: [...stat.Labels] })),
   };
 }
 
-function chainOf(hook: Hook, { desired, observed, companions, context }: SnapshotInput): L3AFMetaData[] {
+function chainOf(hook: Hook, input: SnapshotInput): L3AFMetaData[] {
+  const { desired, observed, context, monitored } = input;
   const at = hookAt(observed, hook);
   const standing = standingChain(at);
   const held = at.attachments.filter(({ attached }) => attached);
@@ -63,12 +76,31 @@ function chainOf(hook: Hook, { desired, observed, companions, context }: Snapsho
   let previous: Element | undefined;
   return elements.map((element) => {
     const { generation, name } = element;
-    const key = companionKey({ hook, package: { name } });
-    const restarts = companions.find(({ launch }) => companionKey(launch) === key)?.restarts ?? 0;
-    const data = { ...metaDataOf(element, previous, held, context), RestartCount: restarts };
+    const MetricsBpfMaps = monitored(hook, name);
+    const data = {
+      ...metaDataOf(element, previous, held, context),
+      ...companionDataOf(hook, name, input),
+      MetricsBpfMaps,
+    };
     if (generation !== undefined) previous = element;
     return data;
   });
+}
+
+/** As of the last look at it; of one that was started since, as it is found. */
+function companionDataOf(
+  hook: Hook,
+  name: string,
+  { companions, watched }: SnapshotInput,
+): Pick<L3AFMetaData, 'RestartCount' | 'CompanionState'> {
+  const key = companionKey({ hook, package: { name } });
+  const found = companions.find(({ launch }) => companionKey(launch) === key);
+  const known = watched.find((companion) => companionKey(companion) === key);
+  const state = known !== undefined && known.condition !== 'running' ? known.condition : found?.state;
+  return {
+    RestartCount: known?.restarts ?? found?.restarts ?? 0,
+    ...(state !== undefined && { CompanionState: state }),
+  };
 }
 
 function rootOf(hook: Hook, standing: readonly Generation[], { roots }: PlanContext): Element[] {
@@ -99,7 +131,7 @@ function metaDataOf(
   previous: Element | undefined,
   attachments: readonly Attachment[],
   { bpffs }: PlanContext,
-): Omit<L3AFMetaData, 'RestartCount'> {
+): Omit<L3AFMetaData, 'RestartCount' | 'CompanionState' | 'MetricsBpfMaps'> {
   const { generation, program, mapArgs, entryFunction } = element;
   const [mode] = attachments.flatMap((attachment) => attachment.mode ?? []);
   const maps = (generation?.maps ?? []).map((map) => map.name);
@@ -110,7 +142,6 @@ function metaDataOf(
     MapNamePath: generation === undefined ? '' : slotPathOf(element, bpffs),
     ProgID: generation?.programId ?? 0,
     BpfMaps: maps.filter((map) => mapArgs.includes(map)),
-    MetricsBpfMaps: {},
     ProgMapCollection: { Programs: generation === undefined ? [] : [entryFunction], Maps: maps },
     ProgMapID: generation?.slot?.mapId ?? 0,
     PrevProgMapID: previous?.generation?.slot?.mapId ?? 0,
@@ -121,4 +152,27 @@ function metaDataOf(
 
 function slotPathOf({ hook, name, version, slotMap }: Element, bpffs: string): string {
   return slotMap === '' ? '' : publicMapPath(bpffs, { hook, name, version }, slotMap);
+}
+
+/** A probe has no place in a chain; the first of its programs stands for all. */
+function probeDataOf(probe: Program, observed: Observed): L3AFMetaData {
+  const digest = contentDigest(probe);
+  const found = observedProbes(observed).find((one) => one.name === probe.name && one.digest === digest);
+  const running = probe.enabled ? found : undefined;
+  const maps = (running?.maps ?? []).map(({ name }) => name);
+  const mapArgs = probe.mapArgs.map(({ name }) => name);
+  return {
+    Program: { ...probe.payload },
+    FilePath: running?.dir ?? '',
+    RestartCount: 0,
+    PrevMapNamePath: '',
+    MapNamePath: '',
+    ProgID: running?.probes[0]?.programId ?? 0,
+    BpfMaps: maps.filter((map) => mapArgs.includes(map)),
+    MetricsBpfMaps: {},
+    ProgMapCollection: { Programs: (running?.probes ?? []).map((one) => one.function), Maps: maps },
+    ProgMapID: 0,
+    PrevProgMapID: 0,
+    Link: running?.probes.some(({ linkId }) => linkId !== undefined) === true,
+  };
 }

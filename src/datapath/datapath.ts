@@ -1,6 +1,7 @@
 import type { Hook } from '../domain/hook.js';
 import type { Observed } from '../domain/observed.js';
-import type { Fill, Place } from '../domain/step.js';
+import type { MonitoredMap } from '../domain/program.js';
+import type { Fill, Place, ProbesTreatment } from '../domain/step.js';
 
 /**
  * The kernel as the agent sees it: few verbs, each addressed by pin path. `libbpf/` drives the real one, `memory.ts` imitates it
@@ -15,14 +16,28 @@ export interface Datapath {
   observe(): Promise<Observed>;
 
   /**
-   * Opens the object, loads the entry program and only that, and pins it with its slot and maps. After a failure nothing of
-   * the directory exists.
+   * Opens the object, loads the entry program and the probes beside it and nothing else, attaches the probes, and pins all of it with
+   * slot and maps. After a failure nothing of the directory exists.
    *
-   * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill` or `share`), SLOT_INVALID (`slotMap`
+   * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill`, `share` or `monitors`), SLOT_INVALID (`slotMap`
    *   absent or not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`,
-   *   LOAD_FAILED
+   *   LOAD_FAILED, ATTACH_FAILED (of a probe)
    */
   load(request: LoadRequest): Promise<void>;
+
+  /**
+   * Opens the object, loads its probes (or the one that `entryFunction` names), attaches each to what its section names, and pins them
+   * with their maps. After a failure nothing of the directory exists.
+   *
+   * @throws AgentError as {@link load} does; ATTACH_FAILED where the kernel cannot have such probes, or has not got what one is for
+   */
+  loadProbes(request: LoadProbesRequest): Promise<void>;
+
+  /**
+   * Gives the probes that were loaded beside a program to another generation's directory, in one step; they go on meanwhile. Idempotent
+   * where they are there already.
+   */
+  moveProbes(fromDir: string, toDir: string): Promise<void>;
 
   /** Writes key 0 of a slot, or empties it: one atomic step for packets. */
   setSlot(slotPin: string, programPin: string | null): Promise<void>;
@@ -53,6 +68,13 @@ export interface Datapath {
 
   /** The value under a key, raw; undefined if there is none. Per-CPU maps give one value per possible CPU, concatenated. */
   readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined>;
+
+  /**
+   * Reads many maps in one pass, each opened once. Nothing is held open in between: what is open would keep a map in the kernel.
+   *
+   * @returns for each read what was found; undefined where another map or none is pinned now
+   */
+  readMaps(reads: readonly MapRead[]): Promise<readonly (MapReading | undefined)[]>;
 
   /**
    * What the kernel has counted of each pinned program, by its pin, since the program was loaded; without those that are gone. It counts
@@ -98,6 +120,25 @@ export interface Datapath {
   close(): Promise<void>;
 }
 
+/** What to read of one map. */
+export interface MapRead {
+  readonly pin: string;
+  /** Id of the map that is meant. */
+  readonly mapId: number;
+  /** Raw keys; or all that there are, up to so many. */
+  readonly keys: readonly Uint8Array[] | { readonly atMost: number };
+}
+
+export interface MapReading {
+  readonly keys: readonly Uint8Array[];
+  /** Under each key what {@link Datapath.readMap} would give; all zero where there is nothing under it. */
+  readonly values: readonly Uint8Array[];
+  /** From one CPU's value to the next, in bytes. */
+  readonly stride: number;
+  /** Whether there are more keys. */
+  readonly more: boolean;
+}
+
 /** How XDP is asked to attach: in the driver, in the stack, or in the driver if it can. */
 export type XdpMode = 'auto' | 'native' | 'generic';
 
@@ -134,6 +175,16 @@ export interface LoadRequest {
   readonly share: readonly { readonly map: string; readonly pin: string }[];
   /** Entries to write before the program is pinned. */
   readonly fill: readonly Fill[];
+  /** `attach` unless said. */
+  readonly probes?: ProbesTreatment;
+  /** What will be read of the program's maps, and must be there. */
+  readonly monitors?: readonly MonitoredMap[];
+}
+
+export interface LoadProbesRequest extends Pick<LoadRequest, 'dir' | 'objectPath' | 'share' | 'fill' | 'monitors'> {
+  /** '' for all. */
+  readonly entryFunction: string;
+  readonly treatment: Exclude<ProbesTreatment, 'leave'>;
 }
 
 /** Keys and values are raw bytes in hexadecimal. */

@@ -1,8 +1,11 @@
 import { availableParallelism } from 'node:os';
-import { isArrayKind, isPerCpuKind, type MapShape, perCpuValueSize } from '../domain/mapvalue.js';
+import { encodeMapArgs, isArrayKind, isPerCpuKind, type MapShape, perCpuValueSize } from '../domain/mapvalue.js';
+import { checkMonitors } from '../domain/monitor.js';
 import type { MapInfo } from '../domain/observed.js';
+import { mapSegment } from '../domain/pins.js';
+import type { Fill } from '../domain/step.js';
 import { AgentError } from '../errors.js';
-import type { MapChange } from './datapath.js';
+import type { LoadRequest, MapChange, MapRead, MapReading } from './datapath.js';
 
 /** A map of the datapath without a kernel. */
 export interface MemoryMap {
@@ -16,9 +19,71 @@ export function infoOf({ id, declared }: MemoryMap): MapInfo {
   return { ...shapeOf(declared), id };
 }
 
+/** The data maps that are pinned below each directory. */
+export function mapsByDir(pins: ReadonlyMap<string, object>): ReadonlyMap<string, readonly MapInfo[]> {
+  const byDir = new Map<string, MapInfo[]>();
+  for (const [path, map] of pins) {
+    const [end, start] = [path.lastIndexOf('/'), path.lastIndexOf('/maps/')];
+    if (start === -1 || start + '/maps'.length !== end) continue;
+    const dir = path.slice(0, start);
+    const maps = byDir.get(dir) ?? [];
+    byDir.set(dir, maps);
+    maps.push({ ...infoOf(map as MemoryMap), name: path.slice(end + 1) });
+  }
+  return byDir;
+}
+
 /** What is declared, and for how many CPUs there are values. */
 export function shapeOf(declared: MapShape): MapShape {
   return isPerCpuKind(declared.type) ? { ...declared, cpus: availableParallelism() } : declared;
+}
+
+/**
+ * The data maps that a load comes to: those that it takes over, and new ones with what is written to them.
+ *
+ * @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID
+ */
+export function makeMaps(
+  declared: readonly MapShape[],
+  { share, fill, monitors }: Pick<LoadRequest, 'share' | 'fill' | 'monitors'>,
+  taken: (pin: string) => MemoryMap,
+  nextId: () => number,
+): MemoryMap[] {
+  const missing = share.find(({ map }) => !declared.some(({ name }) => mapSegment(name) === mapSegment(map)));
+  if (missing !== undefined) throw new AgentError('MAP_NOT_FOUND', `The object has no map ${missing.map} to share`);
+  const maps = declared.map((shape): MemoryMap => {
+    const source = share.find(({ map }) => mapSegment(map) === mapSegment(shape.name));
+    return source === undefined ? { id: nextId(), declared: shape, entries: new Map() } : taken(source.pin);
+  });
+  const changes = fill.map((args) => fillingOf(maps, args));
+  checkMonitors(declared.map(shapeOf), monitors, '');
+  for (const { map, set } of changes) changeMap(map, { set, remove: [] });
+  return maps;
+}
+
+/** What a load writes into one of the maps that it makes. @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID */
+function fillingOf(maps: readonly MemoryMap[], args: Fill): { map: MemoryMap; set: MapChange['set'] } {
+  const map = maps.find(({ declared }) => declared.name === args.name);
+  if (map === undefined) {
+    const there = maps.map(({ declared }) => declared.name).join(', ') || 'none';
+    const message = `The object has no map ${args.name}; it has ${there}`;
+    throw new AgentError('MAP_NOT_FOUND', message, { path: `${args.path}.name` });
+  }
+  return { map, set: encodeMapArgs(shapeOf(map.declared), args, args.path) };
+}
+
+/** See `Datapath.readMaps`. Here an array has only what was written to it. */
+export function readingOf({ declared, entries }: MemoryMap, wanted: MapRead['keys']): MapReading {
+  const { type, valueSize } = declared;
+  const stride = isPerCpuKind(type) ? perCpuValueSize(valueSize) : valueSize;
+  const size = isPerCpuKind(type) ? stride * availableParallelism() : stride;
+  const keys =
+    'atMost' in wanted ? [...entries.keys()].slice(0, wanted.atMost).map((key) => Buffer.from(key, 'hex')) : wanted;
+  const values = keys.map((key) => {
+    const value = entries.get(Buffer.from(key).toString('hex'));
+    return value === undefined ? Buffer.alloc(size) : Buffer.from(value, 'hex');
+  });
+  return { keys, values, stride, more: 'atMost' in wanted && entries.size > wanted.atMost };
 }
 
 /** Applies a change, all or nothing. @throws AgentError MAP_VALUE_INVALID */

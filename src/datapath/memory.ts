@@ -1,14 +1,24 @@
 import { type Hook, hookKey, programKind, sameHook } from '../domain/hook.js';
-import { encodeMapArgs } from '../domain/mapvalue.js';
+import type { MapShape } from '../domain/mapvalue.js';
 import type { Attachment, Generation, MapInfo, Observed, ObservedHook } from '../domain/observed.js';
-import { ifaceOfSegment, mapPin, mapSegment, parseGenerationName, programPin, slotPin } from '../domain/pins.js';
+import { ifaceOfSegment, mapPin, parseGenerationName, programPin, slotPin } from '../domain/pins.js';
 import type { Place } from '../domain/step.js';
 import { AgentError } from '../errors.js';
-import type { Datapath, KernelIds, LinkRef, LoadRequest, MapChange, RunStats, XdpMode } from './datapath.js';
-import { changeMap, infoOf, inverseOfChange, type MemoryMap, shapeOf } from './memory-map.js';
-import { openObjectFile } from './object.js';
-
-const BPF_MAP_TYPE_PROG_ARRAY = 3;
+import type {
+  Datapath,
+  KernelIds,
+  LinkRef,
+  LoadProbesRequest,
+  LoadRequest,
+  MapChange,
+  MapRead,
+  MapReading,
+  RunStats,
+  XdpMode,
+} from './datapath.js';
+import { changeMap, inverseOfChange, type MemoryMap, makeMaps, mapsByDir, readingOf } from './memory-map.js';
+import { chooseProbes, MemoryProbes, probeFunctions } from './memory-probes.js';
+import { openObjectFile, PROG_ARRAY, slotOf } from './object.js';
 
 interface MemoryProgram {
   readonly id: number;
@@ -42,6 +52,7 @@ export class MemoryDatapath implements Datapath {
   readonly #pins = new Map<string, MemoryProgram | MemoryMap | MemoryLink>();
   /** In the order in which packets meet them. */
   readonly #links: MemoryLink[] = [];
+  readonly #probes = new MemoryProbes(() => this.#nextId());
   #lastId = 0;
 
   constructor(options: MemoryDatapathOptions) {
@@ -56,13 +67,13 @@ export class MemoryDatapath implements Datapath {
       return known;
     };
     const publicMaps = new Map<string, number>();
-    const mapsByDir = this.#mapsByDir();
+    const mapsOf = mapsByDir(this.#pins);
     const paths = new Map<MemoryLink, string>();
     for (const [path, object] of this.#pins) {
       const inside = this.#segments(path);
       if (inside[0] === 'progs' && inside.at(-1) === 'prog') {
         const dir = path.slice(0, -'/prog'.length);
-        const generation = this.#generation(dir, mapsByDir.get(dir) ?? []);
+        const generation = this.#generation(dir, mapsOf.get(dir) ?? []);
         if (generation !== undefined)
           at(generation.hook).generations = [...at(generation.hook).generations, generation];
       } else if ('programId' in object) {
@@ -76,44 +87,37 @@ export class MemoryDatapath implements Datapath {
       if (path === undefined) continue;
       at(link.hook).attachments = [...at(link.hook).attachments, this.#attachment(path, link)];
     }
-    return { hooks: [...hooks.values()], interfaces: new Map(this.#options.interfaces), publicMaps };
+    const probes = this.#probes.generations(`${this.#options.bpffs}/progs/probes`, mapsOf);
+    const interfaces = new Map(this.#options.interfaces);
+    return { hooks: [...hooks.values()], interfaces, publicMaps, ...(probes.length > 0 && { probes }) };
   }
 
   async load(request: LoadRequest): Promise<void> {
-    const { hook, dir, objectPath, entryFunction, slotMap, share, fill } = request;
+    const { hook, dir, objectPath, entryFunction, slotMap, probes: treatment = 'attach' } = request;
     const object = await openObjectFile(objectPath);
-    if (!object.programs.includes(entryFunction)) {
-      const there = object.programs.join(', ') || 'none';
-      throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has no function ${entryFunction}; it has ${there}`);
-    }
-    const slot = object.maps.find(({ name }) => name === slotMap);
-    if (slotMap !== '' && (slot?.type !== BPF_MAP_TYPE_PROG_ARRAY || slot.maxEntries !== 1)) {
-      throw new AgentError('SLOT_INVALID', `${slotMap} is not a PROG_ARRAY with one entry in this object`);
-    }
-    const missing = share.find(({ map }) => !object.maps.some(({ name }) => mapSegment(name) === mapSegment(map)));
-    if (missing !== undefined) throw new AgentError('MAP_NOT_FOUND', `The object has no map ${missing.map} to share`);
-    const maps = object.maps
-      .filter(({ name, type }) => name !== slotMap && type !== BPF_MAP_TYPE_PROG_ARRAY)
-      .map((declared): MemoryMap => {
-        const source = share.find(({ map }) => mapSegment(map) === mapSegment(declared.name));
-        if (source !== undefined) return this.#map(source.pin);
-        return { id: this.#nextId(), declared, entries: new Map() };
-      });
-    const changes = fill.map((args) => {
-      const map = maps.find(({ declared }) => declared.name === args.name);
-      if (map === undefined) {
-        const there = maps.map(({ declared }) => declared.name).join(', ') || 'none';
-        const message = `The object has no map ${args.name}; it has ${there}`;
-        throw new AgentError('MAP_NOT_FOUND', message, { path: `${args.path}.name` });
-      }
-      return { map, set: encodeMapArgs(shapeOf(map.declared), args, args.path) };
-    });
-    for (const { map, set } of changes) changeMap(map, { set, remove: [] });
+    const slot = slotOf(object, entryFunction, slotMap);
+    const functions = treatment === 'leave' ? [] : probeFunctions(object).filter((name) => name !== entryFunction);
+    const declared = object.maps.filter(({ name, type }) => name !== slotMap && type !== PROG_ARRAY);
+    const maps = this.#makeMaps(declared, request);
     this.#pins.set(programPin(dir), { id: this.#nextId(), hook, maps });
     if (slot !== undefined) {
       this.#pins.set(slotPin(dir), { id: this.#nextId(), declared: slot, entries: new Map() });
     }
     for (const map of maps) this.#pins.set(mapPin(dir, map.declared.name), map);
+    if (treatment === 'attach') this.#probes.attach(dir, functions);
+  }
+
+  async loadProbes(request: LoadProbesRequest): Promise<void> {
+    const { dir, objectPath, entryFunction, treatment } = request;
+    const object = await openObjectFile(objectPath);
+    const functions = chooseProbes(object, entryFunction);
+    const maps = this.#makeMaps(object.maps, request);
+    for (const map of maps) this.#pins.set(mapPin(dir, map.declared.name), map);
+    if (treatment === 'attach') this.#probes.attach(dir, functions);
+  }
+
+  async moveProbes(from: string, to: string): Promise<void> {
+    this.#probes.move(from, to);
   }
 
   async setSlot(slot: string, program: string | null): Promise<void> {
@@ -174,6 +178,13 @@ export class MemoryDatapath implements Datapath {
     return value === undefined ? undefined : Buffer.from(value, 'hex');
   }
 
+  async readMaps(reads: readonly MapRead[]): Promise<readonly (MapReading | undefined)[]> {
+    return reads.map((read) => {
+      const map = this.#pins.get(read.pin);
+      return map?.id === read.mapId && 'entries' in map ? readingOf(map, read.keys) : undefined;
+    });
+  }
+
   /** Nothing runs, so nothing is counted. */
   async runStats(programPins: readonly string[]): Promise<ReadonlyMap<string, RunStats>> {
     return new Map(programPins.filter((pin) => this.#pins.has(pin)).map((pin) => [pin, { count: 0, timeNs: 0 }]));
@@ -203,11 +214,11 @@ export class MemoryDatapath implements Datapath {
   }
 
   /** What is pinned nowhere is gone. */
-  async proveGone({ programs, maps, links }: KernelIds): Promise<void> {
-    const ids = new Set([...programs, ...maps, ...links]);
+  async proveGone(gone: KernelIds): Promise<void> {
+    const ids = new Set([...gone.programs, ...gone.maps, ...gone.links]);
     const left = [...this.#pins].filter(([, { id }]) => ids.has(id));
-    if (left.length === 0) return;
-    const words = left.map(([path, { id }]) => `${id} is held by the pin ${path}`);
+    const words = [...left.map(([path, { id }]) => `${id} is held by the pin ${path}`), ...this.#probes.held(gone)];
+    if (words.length === 0) return;
     throw new AgentError('LEFTOVER', words.join('; '));
   }
 
@@ -215,23 +226,10 @@ export class MemoryDatapath implements Datapath {
     for (const path of [...this.#pins.keys()]) {
       if (path.startsWith(`${dir}/`)) this.#pins.delete(path);
     }
+    this.#probes.discard(dir);
   }
 
   async close(): Promise<void> {}
-
-  /** The data maps of each generation. */
-  #mapsByDir(): ReadonlyMap<string, readonly MapInfo[]> {
-    const byDir = new Map<string, MapInfo[]>();
-    for (const [path, map] of this.#pins) {
-      const [end, start] = [path.lastIndexOf('/'), path.lastIndexOf('/maps/')];
-      if (start === -1 || start + '/maps'.length !== end) continue;
-      const dir = path.slice(0, start);
-      const maps = byDir.get(dir) ?? [];
-      byDir.set(dir, maps);
-      maps.push({ ...infoOf(map as MemoryMap), name: path.slice(end + 1) });
-    }
-    return byDir;
-  }
 
   #generation(dir: string, maps: readonly MapInfo[]): Generation | undefined {
     const [, iface, name, versionSegment, last] = this.#segments(dir);
@@ -251,6 +249,7 @@ export class MemoryDatapath implements Datapath {
       programId: program.id,
       slot: slot === undefined ? undefined : { mapId: slot.id, next: next === undefined ? null : Number(next) },
       maps,
+      ...(this.#probes.at(dir).length > 0 && { probes: this.#probes.at(dir) }),
       ...(lost.length > 0 && { unpinned: { program: false, maps: lost } }),
     };
   }
@@ -283,6 +282,11 @@ export class MemoryDatapath implements Datapath {
     const object = this.#pins.get(pin);
     if (object === undefined || !('maps' in object)) throw new AgentError('KERNEL', `No program is pinned at ${pin}`);
     return object;
+  }
+
+  #makeMaps(declared: readonly MapShape[], request: Parameters<typeof makeMaps>[1]): MemoryMap[] {
+    const taken = (pin: string) => this.#map(pin);
+    return makeMaps(declared, request, taken, () => this.#nextId());
   }
 
   #nextId(): number {

@@ -8,6 +8,8 @@ import { layoutsIn } from './btf-layout.js';
 export interface ObjectFile {
   /** Names of the program functions. */
   readonly programs: readonly string[];
+  /** Of each of these, the name of the section that it is in. */
+  readonly sections: ReadonlyMap<string, string>;
   readonly maps: readonly MapShape[];
 }
 
@@ -45,11 +47,33 @@ export async function openObjectFile(path: string): Promise<ObjectFile> {
 export function readObjectFile(bytes: Buffer): ObjectFile {
   try {
     const sections = readSections(bytes);
-    return { programs: readPrograms(sections), maps: readMaps(sections) };
+    const programs = readPrograms(sections);
+    return { programs: [...programs.keys()], sections: programs, maps: readMaps(sections) };
   } catch (cause) {
     if (cause instanceof AgentError) throw cause;
     throw new AgentError('OBJECT_INVALID', 'The object file is cut short or damaged', { cause });
   }
+}
+
+/** `BPF_MAP_TYPE_PROG_ARRAY` of include/uapi/linux/bpf.h. */
+export const PROG_ARRAY = 3;
+
+/**
+ * The slot of a program that an object has to have.
+ *
+ * @param slotMap '' for a program without slot
+ * @throws AgentError ENTRY_FUNCTION_NOT_FOUND, SLOT_INVALID
+ */
+export function slotOf({ programs, maps }: ObjectFile, entryFunction: string, slotMap: string): MapShape | undefined {
+  if (!programs.includes(entryFunction)) {
+    const there = programs.join(', ') || 'none';
+    throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has no function ${entryFunction}; it has ${there}`);
+  }
+  const slot = maps.find(({ name }) => name === slotMap);
+  if (slotMap !== '' && (slot?.type !== PROG_ARRAY || slot.maxEntries !== 1)) {
+    throw new AgentError('SLOT_INVALID', `${slotMap} is not a PROG_ARRAY with one entry in this object`);
+  }
+  return slot;
 }
 
 function readSections(bytes: Buffer): Section[] {
@@ -79,19 +103,20 @@ function readSections(bytes: Buffer): Section[] {
 }
 
 /** Functions in executable sections other than `.text`, which holds subprograms. */
-function readPrograms(sections: readonly Section[]): string[] {
-  const code = new Set(
-    sections.filter(({ flags, name }) => (flags & SHF_EXECINSTR) !== 0 && name !== '.text').map(({ index }) => index),
+function readPrograms(sections: readonly Section[]): Map<string, string> {
+  const code = new Map(
+    sections
+      .filter(({ flags, name }) => (flags & SHF_EXECINSTR) !== 0 && name !== '.text')
+      .map(({ index, name }) => [index, name]),
   );
   const symbols = sections.find(({ type }) => type === SHT_SYMTAB);
-  if (symbols === undefined) return [];
+  if (symbols === undefined) return new Map();
   const names = sections[symbols.link]!.data;
-  const programs: string[] = [];
+  const programs = new Map<string, string>();
   for (let at = 0; at + 24 <= symbols.data.length; at += 24) {
     const isFunction = (symbols.data[at + 4]! & 0xf) === STT_FUNC;
-    if (isFunction && code.has(symbols.data.readUInt16LE(at + 6))) {
-      programs.push(cString(names, symbols.data.readUInt32LE(at)));
-    }
+    const section = code.get(symbols.data.readUInt16LE(at + 6));
+    if (isFunction && section !== undefined) programs.set(cString(names, symbols.data.readUInt32LE(at)), section);
   }
   return programs;
 }

@@ -22,6 +22,8 @@ export interface AddCommand extends DesiredState {
 export interface DeleteCommand {
   readonly verb: 'delete';
   readonly targets: readonly DeleteTarget[];
+  /** Names of probes; absent for none. */
+  readonly probes?: readonly string[];
 }
 
 export interface DeleteTarget {

@@ -9,6 +9,9 @@ export interface CompanionLaunch {
   readonly companion: Companion;
 }
 
+/** How companions may be: as they are found, or what the watch over them makes of those that do not run. */
+export const COMPANION_STATES = ['running', 'done', 'ended', 'waiting', 'given-up'] as const;
+
 /** A companion as it is found. */
 export interface ObservedCompanion {
   readonly launch: CompanionLaunch;
@@ -57,7 +60,7 @@ export function wantsConfig(a: CompanionLaunch, b: CompanionLaunch): boolean {
 
 function startIdentity({ hook, package: ref, companion }: CompanionLaunch): string {
   const { cmdStart, startArgs, daemon, cpuSeconds, memoryBytes, rulesFile, rules } = companion;
-  const code = [hookKey(hook), ref.name, ref.version, ref.artifact, ref.repoUrl, cmdStart, daemon];
+  const code = [hookKey(hook), ref.name, ref.version, ref.artifact, ref.repoUrl, ref.sha256, cmdStart, daemon];
   return JSON.stringify([...code, sorted(startArgs), cpuSeconds, memoryBytes, rulesFile, rules]);
 }
 

@@ -13,6 +13,8 @@ export interface DesiredState {
   readonly chains: readonly Chain[];
   /** `ipv4_address` of each interface that a command named: a label of metrics. */
   readonly addresses: Readonly<Record<string, string>>;
+  /** The probes of the host, disabled ones included, by name, which is unique among them; absent for none. */
+  readonly probes?: readonly Program[];
 }
 
 export const NOTHING_DESIRED: DesiredState = { chains: [], addresses: {} };
@@ -22,13 +24,19 @@ export function programsAt(desired: DesiredState, hook: Hook): readonly Program[
   return desired.chains.find((chain) => sameHook(chain.hook, hook))?.programs ?? [];
 }
 
-/** Brings chains into their one form: programs by `seqId`, chains by interface and direction, none empty. */
+/** The probes desired on the host, by name. */
+export function probesOf(desired: Pick<DesiredState, 'probes'> | null): readonly Program[] {
+  return desired?.probes ?? [];
+}
+
+/** Brings a state into its one form: programs by `seqId`, chains by interface and direction, none empty; probes by name. */
 export function normalize(state: DesiredState): DesiredState {
   const chains = state.chains
     .filter((chain) => chain.programs.length > 0)
     .map((chain) => ({ hook: chain.hook, programs: chain.programs.toSorted((a, b) => a.seqId - b.seqId) }))
     .toSorted((a, b) => compareHooks(a.hook, b.hook));
-  return { chains, addresses: state.addresses };
+  const probes = probesOf(state).toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  return { chains, addresses: state.addresses, ...(probes.length > 0 && { probes }) };
 }
 
 function compareHooks(a: Hook, b: Hook): number {

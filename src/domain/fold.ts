@@ -1,7 +1,7 @@
 import { type Fault, RefusedError } from '../errors.js';
 import type { AddCommand, Command, DeleteCommand } from './command.js';
-import { type DesiredState, normalize, programsAt } from './desired.js';
-import { type Hook, hookKey, sameHook } from './hook.js';
+import { type DesiredState, normalize, probesOf, programsAt } from './desired.js';
+import { type Hook, hookKey, NO_HOOK, type NoHook, sameHook } from './hook.js';
 import type { Program } from './program.js';
 
 /**
@@ -13,7 +13,7 @@ import type { Program } from './program.js';
 export function fold(before: DesiredState, command: Command): DesiredState {
   switch (command.verb) {
     case 'deploy':
-      return normalize({ chains: command.chains, addresses: command.addresses });
+      return normalize({ chains: command.chains, addresses: command.addresses, probes: probesOf(command) });
     case 'add':
       return foldAdd(before, command);
     case 'delete':
@@ -26,6 +26,8 @@ function foldAdd(before: DesiredState, command: AddCommand): DesiredState {
     const present = programsAt(before, hook);
     return programs.flatMap((program) => conflictOf(program, present, hook));
   });
+  const standing = probesOf(before);
+  faults.push(...probesOf(command).flatMap((probe) => nameConflict(probe, standing, NO_HOOK)));
   const [first, ...rest] = faults;
   if (first !== undefined) throw new RefusedError([first, ...rest]);
 
@@ -35,22 +37,26 @@ function foldAdd(before: DesiredState, command: AddCommand): DesiredState {
     return { hook, programs: [...present, ...programs.filter((program) => !names.has(program.name))] };
   });
   const untouched = before.chains.filter((chain) => !added.some(({ hook }) => sameHook(hook, chain.hook)));
-  return normalize({ chains: [...untouched, ...added], addresses: { ...before.addresses, ...command.addresses } });
+  const probes = [...standing, ...probesOf(command).filter(({ name }) => !standing.some((one) => one.name === name))];
+  const addresses = { ...before.addresses, ...command.addresses };
+  return normalize({ chains: [...untouched, ...added], addresses, probes });
 }
 
 function conflictOf(program: Program, present: readonly Program[], hook: Hook): Fault[] {
-  const namesake = present.find((other) => other.name === program.name);
-  if (namesake !== undefined) {
-    if (sameRequest(namesake, program)) return [];
-    const message =
-      `${program.name} is already desired at ${hookKey(hook)} with other content; ` +
-      'delete it first, or send a deploy with the new content';
-    return [{ path: program.path, code: 'NAME_CONFLICT', message }];
-  }
+  if (present.some(({ name }) => name === program.name)) return nameConflict(program, present, hook);
   const holder = present.find((other) => other.seqId === program.seqId);
   if (holder === undefined) return [];
   const message = `seq_id ${program.seqId} at ${hookKey(hook)} is taken by ${holder.name}; choose another for ${program.name}`;
   return [{ path: `${program.path}.seq_id`, code: 'SEQ_ID_TAKEN', message }];
+}
+
+function nameConflict(program: Program, present: readonly Program[], hook: Hook | NoHook): Fault[] {
+  const namesake = present.find((other) => other.name === program.name);
+  if (namesake === undefined || sameRequest(namesake, program)) return [];
+  const message =
+    `${program.name} is already desired at ${hookKey(hook)} with other content; ` +
+    'delete it first, or send a deploy with the new content';
+  return [{ path: program.path, code: 'NAME_CONFLICT', message }];
 }
 
 function foldDelete(before: DesiredState, command: DeleteCommand): DesiredState {
@@ -60,7 +66,8 @@ function foldDelete(before: DesiredState, command: DeleteCommand): DesiredState 
     );
     return { hook, programs: programs.filter((program) => !names.has(program.name)) };
   });
-  return normalize({ chains, addresses: before.addresses });
+  const probes = probesOf(before).filter(({ name }) => command.probes?.includes(name) !== true);
+  return normalize({ chains, addresses: before.addresses, probes });
 }
 
 /** Whether two requests ask for the same in every field, whatever the order of their keys. */

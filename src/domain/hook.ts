@@ -6,6 +6,10 @@ export interface Hook {
 
 export type Direction = 'xdpingress' | 'ingress' | 'egress';
 
+/** What probes have in place of a hook: they hang at no interface. Empty texts, as l3afd has it in labels and lists. */
+export const NO_HOOK = { iface: '', direction: '' } as const;
+export type NoHook = typeof NO_HOOK;
+
 /** In the order in which a packet that comes in and goes out again meets them. */
 export const DIRECTIONS: readonly Direction[] = ['xdpingress', 'ingress', 'egress'];
 
@@ -21,10 +25,10 @@ export function programKind(direction: Direction): 'xdp' | 'tc' {
   return direction === 'xdpingress' ? 'xdp' : 'tc';
 }
 
-export function hookKey(hook: Hook): string {
-  return `${hook.iface}/${hook.direction}`;
+export function hookKey(hook: Hook | NoHook): string {
+  return hook.direction === '' ? 'probes' : `${hook.iface}/${hook.direction}`;
 }
 
-export function sameHook(a: Hook, b: Hook): boolean {
+export function sameHook(a: Hook | NoHook, b: Hook | NoHook): boolean {
   return a.iface === b.iface && a.direction === b.direction;
 }

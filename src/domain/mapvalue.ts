@@ -72,7 +72,8 @@ export function encodeMapArgs(map: MapShape, args: MapArgs, path: string): RawEn
   return [...byKey.values()];
 }
 
-function encodeKey(map: MapShape, key: MapValue, place: Place): Buffer {
+/** The bytes of a key that a payload names. @throws AgentError MAP_VALUE_INVALID for one that the map cannot have */
+export function encodeKey(map: MapShape, key: MapValue, place: Place): Buffer {
   if (isPrefixKind(map.type)) return encodePrefix(map, key, place);
   const raw = encodeValue(map.key, map.keySize, key, place);
   if (!isArrayKind(map.type)) return raw;

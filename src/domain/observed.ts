@@ -17,6 +17,30 @@ export interface MapInfo {
   readonly value?: Layout;
 }
 
+/** A probe program and the link that holds it, as they are pinned. */
+export interface ObservedProbe {
+  /** Name of its function in the object. */
+  readonly function: string;
+  /** Undefined while it is not pinned. */
+  readonly programId: number | undefined;
+  /** Undefined while it is not pinned, and then attached to nothing: nobody can take such a link off but by its last user. */
+  readonly linkId: number | undefined;
+}
+
+/** One load of the probes of a package, pinned. */
+export interface ProbeGeneration {
+  readonly name: string;
+  readonly versionSegment: string;
+  readonly digest: string;
+  readonly serial: number;
+  readonly dir: string;
+  /** None while the directory is a torso. */
+  readonly probes: readonly ObservedProbe[];
+  readonly maps: readonly MapInfo[];
+  /** Ids of maps that the probes use without their being pinned there. */
+  readonly lostMaps: readonly number[];
+}
+
 /** One pinned generation of one program. */
 export interface Generation {
   readonly hook: Hook;
@@ -34,6 +58,8 @@ export interface Generation {
   readonly maps: readonly MapInfo[];
   /** What it has lost the pins of while its program runs on: the program itself, maps by their ids. Absent if nothing is lost. */
   readonly unpinned?: { readonly program: boolean; readonly maps: readonly number[] };
+  /** The probes that are in the program's object beside it; absent where there are none. */
+  readonly probes?: readonly ObservedProbe[];
 }
 
 /** Where XDP programs can run: in the driver, in the network stack, or in the device itself. */
@@ -74,6 +100,23 @@ export interface Observed {
   readonly publicMaps: ReadonlyMap<string, number>;
   /** Of these maps, the ones that no generation and no program on the host uses; with the names that the kernel keeps, cut to 15 characters. */
   readonly orphans?: readonly MapInfo[];
+  /** The probes of the host, the newest load of a name last; absent where there are none. */
+  readonly probes?: readonly ProbeGeneration[];
+}
+
+/** The probes of the host that are pinned. */
+export function observedProbes({ probes }: Pick<Observed, 'probes'>): readonly ProbeGeneration[] {
+  return probes ?? [];
+}
+
+/** Whether nothing of ours is there. */
+export function isBare(observed: Observed): boolean {
+  return observed.hooks.every(({ generations }) => generations.length === 0) && observedProbes(observed).length === 0;
+}
+
+/** Whether each of some probes is pinned and attached. */
+export function areWhole(probes: readonly ObservedProbe[]): boolean {
+  return probes.every(({ programId, linkId }) => programId !== undefined && linkId !== undefined);
 }
 
 export function hookAt(observed: Observed, hook: Hook): ObservedHook {

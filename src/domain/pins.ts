@@ -9,7 +9,10 @@ import { type Direction, type Hook, programKind } from './hook.js';
  *   <bpffs>/links/<iface>/<program>/<version>/<direction>-<digest>-<serial>
  *                                                              one that holds what follows a TC program without slot
  *   <bpffs>/progs/<iface>/<program>/<version>/<direction>-<digest>-<serial>/    one generation:
- *       prog, slot, maps/<map>
+ *       prog, slot, maps/<map>, probes/<function>/prog and link
+ *   <bpffs>/progs/probes/<program>/<version>/probe-<digest>-<serial>/           one load of the probes of a package:
+ *       maps/<map>, probes/<function>/prog and link
+ *   <bpffs>/probes/<program>/<version>/<map>                   maps of probes
  *
  * A generation owns everything below its directory. The map paths outside are further names (hard links) of the live
  * generation's maps. bpffs refuses dots in names (kernel/bpf/inode.c, bpf_lookup), hence the two encodings.
@@ -27,7 +30,7 @@ export interface GenerationRef {
 }
 
 /** Interface names that would collide with the layout's own directories. */
-export const RESERVED_IFACE_NAMES: readonly string[] = ['tc', 'links', 'progs'];
+export const RESERVED_IFACE_NAMES: readonly string[] = ['tc', 'links', 'progs', 'probes'];
 
 /** What the roots of chains are called here, whichever package they come from: names that no other program may have. */
 export const ROOT_NAMES: readonly string[] = ['xdp-root', 'tc-root'];
@@ -56,6 +59,29 @@ export function generationDir(bpffs: string, ref: GenerationRef): string {
   const { hook, name, version, digest, serial } = ref;
   const generation = `${hook.direction}-${digest}-${serial}`;
   return `${bpffs}/progs/${ifaceSegment(hook.iface)}/${name}/${versionSegment(version)}/${generation}`;
+}
+
+/** One load of the probes that a package brings for the host. */
+export type ProbesRef = Omit<GenerationRef, 'hook'>;
+
+export function probesDir(bpffs: string, { name, version, digest, serial }: ProbesRef): string {
+  return `${bpffs}/progs/probes/${name}/${versionSegment(version)}/probe-${digest}-${serial}`;
+}
+
+/** What the name of such a directory says; undefined for a name that is not ours. */
+export function parseProbesName(name: string): { digest: string; serial: number } | undefined {
+  const [, digest, serial] = /^probe-([0-9a-f]{16})-([0-9]{1,9})$/.exec(name) ?? [];
+  return digest === undefined ? undefined : { digest, serial: Number(serial) };
+}
+
+/** The folder of all probes in a directory, which has one for each. It appears whole, with all that is in it. */
+export function probesFolder(dir: string): string {
+  return `${dir}/probes`;
+}
+
+/** Where companions and people find a map of a probe. */
+export function publicProbeMapPath(bpffs: string, probe: Pick<ProbesRef, 'name' | 'version'>, map: string): string {
+  return `${bpffs}/probes/${probe.name}/${versionSegment(probe.version)}/${mapSegment(map)}`;
 }
 
 export function programPin(dir: string): string {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Aggregator } from './aggregate.js';
 
 /**
  * A key or value of a map as a payload gives it. Integers beyond 2^53, byte strings (`0x…`), IPv4, IPv6 and MAC addresses
@@ -10,6 +11,18 @@ export type MapValue = number | string | boolean | readonly MapValue[] | { reado
 export interface MapArgs {
   readonly name: string;
   readonly args: readonly { readonly key: MapValue; readonly value: MapValue }[];
+}
+
+/** What a payload wants to be read of one map of a program, again and again (`monitor_maps`). */
+export interface MonitoredMap {
+  readonly name: string;
+  /** `*` for every key that is there. */
+  readonly key: MapValue;
+  readonly aggregator: Aggregator;
+  /** The number within a value that is a struct or an array: names and indices, joined by dots; '' for the value itself. */
+  readonly field: string;
+  /** Further labels of its series. */
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 /** Options of a companion's command: `--key=value`. */
@@ -62,6 +75,8 @@ export interface Program {
   /** False for `admin_status: disabled`: desired, but not running. */
   readonly enabled: boolean;
   readonly mapArgs: readonly MapArgs[];
+  /** Absent for none. */
+  readonly monitors?: readonly MonitoredMap[];
   /** Maps that a new version takes over from the one it replaces, with all that is in them. */
   readonly carryMaps: readonly string[];
   /** Absent where the payload names no command to run. */
@@ -87,9 +102,7 @@ export function packageOf({ name, version, artifact, repoUrl, sha256 }: PackageR
  *
  * @returns 16 lower-case hexadecimal digits
  */
-export function contentDigest(
-  program: PackageRef & Pick<Program, 'objectFile' | 'entryFunction' | 'mapName'>,
-): string {
+export function contentDigest(program: PackageRef & Pick<Program, 'objectFile' | 'entryFunction' | 'mapName'>): string {
   const { name, version, artifact, repoUrl, sha256, objectFile, entryFunction, mapName } = program;
   const identity = JSON.stringify([name, version, artifact, repoUrl, sha256, objectFile, entryFunction, mapName]);
   return createHash('sha256').update(identity).digest('hex').slice(0, 16);

@@ -1,7 +1,7 @@
 import type { CompanionLaunch } from './companion.js';
-import type { Hook } from './hook.js';
-import type { GenerationRef } from './pins.js';
-import type { MapArgs, PackageRef } from './program.js';
+import type { Hook, NoHook } from './hook.js';
+import type { GenerationRef, ProbesRef } from './pins.js';
+import type { MapArgs, MonitoredMap, PackageRef } from './program.js';
 
 /**
  * What a plan is made of. A step says what is done, not how; it is plain data and addresses everything by pin path, so that
@@ -10,6 +10,8 @@ import type { MapArgs, PackageRef } from './program.js';
 export type Step =
   | FetchStep
   | LoadStep
+  | LoadProbesStep
+  | MoveProbesStep
   | LinkStep
   | AttachStep
   | DetachStep
@@ -42,6 +44,40 @@ export interface LoadStep {
   readonly share: readonly { readonly map: string; readonly pin: string }[];
   /** Entries written before any packet can reach the program. */
   readonly fill: readonly Fill[];
+  /** What the program's maps must have, since it will be read of them; absent for nothing. */
+  readonly monitors?: readonly MonitoredMap[];
+  /** What is to be done with probes that the object has beside the program; `attach` unless said. */
+  readonly probes?: ProbesTreatment;
+}
+
+/** Load and attach them; load and attach nothing, to try it; or leave them out, since they run already. */
+export type ProbesTreatment = 'attach' | 'load' | 'leave';
+
+/** Load the probes of a package, attach each where its section says, and pin all of it under a directory. */
+export interface LoadProbesStep {
+  readonly op: 'load-probes';
+  readonly probes: ProbesRef;
+  readonly dir: string;
+  readonly source: ProbesSource;
+  readonly share: readonly { readonly map: string; readonly pin: string }[];
+  readonly fill: readonly Fill[];
+  readonly monitors?: readonly MonitoredMap[];
+  /** `attach` unless said. */
+  readonly treatment?: Exclude<ProbesTreatment, 'leave'>;
+}
+
+export interface ProbesSource {
+  readonly package: PackageRef;
+  readonly objectFile: string;
+  /** The one function to load; '' for all that are probes. */
+  readonly entryFunction: string;
+}
+
+/** Hand the probes beside a program, attached as they are, to another generation of the same code on the same maps. */
+export interface MoveProbesStep {
+  readonly op: 'move-probes';
+  readonly from: string;
+  readonly to: string;
 }
 
 export interface Fill extends MapArgs {
@@ -194,7 +230,8 @@ export interface UpdateCompanionStep {
 export type ProgramResult = 'started' | 'updated' | 'moved' | 'unchanged' | 'stopped' | 'disabled' | 'failed';
 
 export interface ProgramOutcome {
-  readonly hook: Hook;
+  /** Where; of a probe, nowhere. */
+  readonly hook: Hook | NoHook;
   readonly name: string;
   readonly version: string;
   readonly result: ProgramResult;

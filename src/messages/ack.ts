@@ -21,8 +21,8 @@ const faultSchema = z
 
 const programOutcomeSchema = z
   .object({
-    iface: z.string(),
-    direction: z.enum(DIRECTIONS),
+    iface: z.string().describe("'' for a probe"),
+    direction: z.enum([...DIRECTIONS, '']).describe("'' for a probe"),
     name: z.string(),
     version: z.string(),
     prog_id: z.exactOptional(z.int()).describe("The kernel's program id; absent for a program that does not run"),

@@ -21,7 +21,7 @@ const OPTION_NAMES = 'names of 1 to 64 letters, digits, ".", "_" and "-" that be
 
 type Fields = Readonly<Record<string, unknown>>;
 
-interface Entry {
+export interface Entry {
   readonly path: Path;
   readonly fields: Fields;
 }
@@ -68,11 +68,7 @@ function checkInterfaces(payload: unknown, hostName: string): Fault[] {
   const twice = repeated(keyed(list, 'iface'), ({ path, key }) =>
     faultAt(path, 'DUPLICATE_NAME', `Expected one entry per interface, got another for ${shown(key)}; join the two`),
   );
-  const probes = list.map(listsOf).flatMap(({ path, fields }) => {
-    if (items(fields.probes).length === 0) return [];
-    return unsupported([...path, 'probes'], 'an empty list', fields.probes);
-  });
-  return [...foreign, ...twice, ...probes];
+  return [...foreign, ...twice];
 }
 
 function checkChain(programs: readonly Entry[], type: 'xdp' | 'tc'): Fault[] {
@@ -102,7 +98,7 @@ function checkType({ path, fields }: Entry, type: 'xdp' | 'tc'): Fault[] {
   return [unexpected([...path, 'prog_type'], `"${type}" in this list`, other)];
 }
 
-function checkSupport({ path, fields }: Entry): Fault[] {
+export function checkSupport({ path, fields }: Entry): Fault[] {
   return fields.is_plugin === true ? unsupported([...path, 'is_plugin'], 'false', true) : [];
 }
 
@@ -138,7 +134,7 @@ function checkObject({ path, fields }: Entry): Fault[] {
   return [unexpected([...path, 'entry_function_name'], expected, fields.entry_function_name)];
 }
 
-function checkMapArgs({ path, fields }: Entry): Fault[] {
+export function checkMapArgs({ path, fields }: Entry): Fault[] {
   const base = [...path, 'map_args'];
   const maps = entries(fields.map_args, base);
   const total = maps.reduce((sum, map) => sum + items(map.fields.args).length, 0);
@@ -157,12 +153,12 @@ function checkMapArgs({ path, fields }: Entry): Fault[] {
   ];
 }
 
-function unsupported(path: Path, expected: string, value: unknown): Fault[] {
+export function unsupported(path: Path, expected: string, value: unknown): Fault[] {
   const { message } = unexpected(path, expected, value);
   return [faultAt(path, 'UNSUPPORTED', `${message}; anything else is later work and not supported yet`)];
 }
 
-function duplicateName(path: Path, name: unknown): Fault {
+export function duplicateName(path: Path, name: unknown): Fault {
   return faultAt(path, 'DUPLICATE_NAME', `Expected every name once per list, got another ${shown(name)}`);
 }
 
@@ -172,14 +168,17 @@ interface Keyed {
 }
 
 /** The value of one field in every entry that has it. */
-function keyed(list: readonly Entry[], field: string): (Keyed & Entry)[] {
+export function keyed(list: readonly Entry[], field: string): (Keyed & Entry)[] {
   return list
     .filter(({ fields }) => isScalar(fields[field]))
     .map(({ path, fields }) => ({ path: [...path, field], key: fields[field], fields }));
 }
 
 /** One fault for every key that was there before; 1 and "1" are the same key. */
-function repeated<Item extends Keyed>(list: readonly Item[], fault: (item: Item, first: Item) => Fault): Fault[] {
+export function repeated<Item extends Keyed>(
+  list: readonly Item[],
+  fault: (item: Item, first: Item) => Fault,
+): Fault[] {
   const seen = new Map<string, Item>();
   return list.flatMap((item) => {
     const key = String(item.key);
@@ -190,18 +189,18 @@ function repeated<Item extends Keyed>(list: readonly Item[], fault: (item: Item,
   });
 }
 
-function listsOf({ path, fields }: Entry): Entry {
+export function listsOf({ path, fields }: Entry): Entry {
   return { path: [...path, 'bpf_programs'], fields: fieldsOf(fields.bpf_programs) };
 }
 
 /** The objects in a list, each with its path. */
-function entries(list: unknown, path: Path): Entry[] {
+export function entries(list: unknown, path: Path): Entry[] {
   return items(list).flatMap((value, index) =>
     isObject(value) ? [{ path: [...path, index], fields: fieldsOf(value) }] : [],
   );
 }
 
-function items(value: unknown): readonly unknown[] {
+export function items(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
@@ -214,10 +213,10 @@ function isObject(value: unknown): value is Fields {
 }
 
 /** Only texts and numbers are compared: an object may not even have a text (`{"toString": null}`). */
-function isScalar(value: unknown): boolean {
+export function isScalar(value: unknown): boolean {
   return typeof value === 'string' || typeof value === 'number';
 }
 
-function isEmpty(value: unknown): boolean {
+export function isEmpty(value: unknown): boolean {
   return value === undefined || value === null || value === '';
 }

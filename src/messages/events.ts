@@ -7,6 +7,7 @@ export const EVENT_KINDS = [
   'adopted',
   'drift-repaired',
   'companion-restarted',
+  'companion-given-up',
   'quarantined',
   'resync-required',
   'rewind',

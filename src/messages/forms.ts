@@ -79,6 +79,31 @@ const MAP_NAME_EXPECTED = 'the bare name of a map (1 to 63 letters, digits, "_" 
 export const mapName = text(MAP_NAME, MAP_NAME_EXPECTED);
 export const optionalMapName = optionalText(MAP_NAME, MAP_NAME_EXPECTED);
 
+export const fieldPath = optionalText(
+  '[A-Za-z0-9_]{1,127}(?:\\.[A-Za-z0-9_]{1,127}){0,7}',
+  'names of fields and indices, joined by "."',
+);
+
+/** The labels that series of monitored maps have anyhow, and `job` and `instance`, which Prometheus adds. */
+const TAKEN_LABELS = [
+  ...['host', 'ebpf_program', 'direction', 'interface_name', 'ipv4_address', 'map_name'],
+  ...['map', 'key', 'aggregator', 'job', 'instance'],
+];
+const LABELS_EXPECTED = `an object of at most 8 texts of 1 to 128 printable characters, by names of letters, digits and "_" that begin with a letter and are none of ${TAKEN_LABELS.join(', ')}`;
+
+/** Names as Prometheus takes them, without those that begin with "_". */
+export const monitorLabels = z
+  .record(z.string(), z.string().regex(/^[ -~]{1,128}$/, { error: LABELS_EXPECTED }), { error: LABELS_EXPECTED })
+  .refine(
+    (labels) => {
+      const names = Object.keys(labels);
+      const areNames = names.every((name) => /^[A-Za-z][A-Za-z0-9_]{0,62}$/.test(name) && !TAKEN_LABELS.includes(name));
+      return names.length <= 8 && areNames;
+    },
+    { error: LABELS_EXPECTED },
+  )
+  .nullish();
+
 /**
  * At most 15 bytes, no blank, "/" or ":", not "." or ".." (net/core/dev.c, dev_valid_name), and narrower than the
  * kernel: ASCII only. Reserved are names that collide with the layout of bpffs.

@@ -14,6 +14,7 @@ import {
   type ProgramsPayload,
   programsPayload,
 } from './payload.js';
+import { checkProbeNames, checkProbes } from './probe-checks.js';
 
 /**
  * Reads one command. Whatever the bytes are, the outcome is a command or a refusal.
@@ -29,9 +30,13 @@ export function parseCommand(verb: string, body: Uint8Array, hostName: string): 
   }
   const payload = parseBody(body);
   if (verb === 'delete') {
-    return { verb, targets: deleteTargets(validate(namesPayload, payload, checkNames(payload, hostName))) };
+    const faults = [...checkNames(payload, hostName), ...checkProbeNames(payload)];
+    const names = validate(namesPayload, payload, faults);
+    const probes = names.flatMap(({ bpf_programs: lists }) => lists?.probes ?? []);
+    return { verb, targets: deleteTargets(names), ...(probes.length > 0 && { probes }) };
   }
-  return { verb, ...desiredState(validate(programsPayload, payload, checkPrograms(payload, hostName))) };
+  const faults = [...checkPrograms(payload, hostName), ...checkProbes(payload)];
+  return { verb, ...desiredState(validate(programsPayload, payload, faults)) };
 }
 
 function isVerb(verb: string): verb is Verb {
@@ -62,7 +67,14 @@ function desiredState(payload: ProgramsPayload): DesiredState {
   const addresses = Object.fromEntries(
     payload.flatMap(({ iface, ipv4_address: address }) => (address ? [[iface, address] as const] : [])),
   );
-  return normalize({ chains, addresses });
+  const probes = payload.flatMap(({ bpf_programs: lists }, index) =>
+    (lists?.probes ?? []).map((probe, position) => ({
+      ...toProgram(probe, pathText([index, 'bpf_programs', 'probes', position])),
+      // There is no order among them, and so nothing that could change.
+      seqId: 0,
+    })),
+  );
+  return normalize({ chains, addresses, probes });
 }
 
 function deleteTargets(payload: NamesPayload): DeleteTarget[] {
@@ -89,10 +101,16 @@ function toProgram(payload: ProgramPayload, path: string): Program {
     enabled: payload.admin_status !== 'disabled',
     carryMaps: payload.carry_maps ?? [],
     mapArgs: (payload.map_args ?? []).map(({ name, args }) => ({ name, args: args ?? [] })),
+    ...monitorsOf(payload),
     ...companionOf(payload),
     path,
     payload: withoutNulls(payload) as Readonly<Record<string, unknown>>,
   };
+}
+
+function monitorsOf({ monitor_maps: maps }: ProgramPayload): Pick<Program, 'monitors'> {
+  if (!maps || maps.length === 0) return {};
+  return { monitors: maps.map((map) => ({ ...map, field: map.field ?? '', labels: map.labels ?? {} })) };
 }
 
 /** What there is to run in user space, if there is anything. */

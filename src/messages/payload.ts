@@ -1,15 +1,18 @@
 import { z } from 'zod';
+import { AGGREGATORS } from '../domain/aggregate.js';
 import type { MapValue } from '../domain/program.js';
 import {
   artifactName,
   commandName,
   commandOptions,
+  fieldPath,
   freeText,
   functionName,
   ifaceName,
   integer,
   ipv4Address,
   mapName,
+  monitorLabels,
   objectFileName,
   optionalBoolean,
   optionalInteger,
@@ -75,13 +78,17 @@ const mapArgs = z.strictObject(
   { error: 'an object {name, args}' },
 );
 
+const MONITOR_EXPECTED = 'an object {name, key, aggregator} and, if wanted, {field, labels}';
+
 const monitorMap = z.strictObject(
   {
     name: mapName,
-    key: integer(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, 'an integer'),
-    aggregator: z.enum(['scalar', 'max-rate', 'avg'], { error: '"scalar", "max-rate" or "avg"' }),
+    key: mapValue.describe('A key of the map, or "*" for all keys of a small one'),
+    aggregator: z.enum(AGGREGATORS, { error: AGGREGATORS.map((name) => `"${name}"`).join(', ') }),
+    field: fieldPath.describe('Which number of a value that is a struct or an array; not known to l3afd'),
+    labels: monitorLabels.describe('Further labels of the series; not known to l3afd'),
   },
-  { error: 'an object {name, key, aggregator}' },
+  { error: MONITOR_EXPECTED },
 );
 
 export const programSchema = z
@@ -131,7 +138,9 @@ export const programSchema = z
         'Maps that a new version takes over from the one it replaces, contents and all; not known to l3afd',
       ),
       config_args: commandOptions.describe('Options of cmd_config'),
-      monitor_maps: optionalList(monitorMap, MAX_MAPS, 'objects {name, key, aggregator}'),
+      monitor_maps: optionalList(monitorMap, MAX_MAPS, 'objects {name, key, aggregator}').describe(
+        'What is read of its maps again and again, for the metrics',
+      ),
       ebpf_package_repo_url: repositoryUrl.describe("The repository, '' for the agent's own"),
       sha256: optionalText('[0-9A-Fa-f]{64}', 'a SHA-256 digest, 64 hexadecimal digits').describe(
         'The digest that the artifact has to have; not known to l3afd',
@@ -149,7 +158,14 @@ const ENTRY_EXPECTED = 'an object {host_name, iface, bpf_programs}';
 function interfaces<T extends z.ZodType>(item: T, maxItems: number, items: string) {
   const list = optionalList(item, maxItems, items);
   const lists = z.strictObject(
-    { xdp_ingress: list, tc_ingress: list, tc_egress: list, probes: list.describe('Not supported yet unless empty') },
+    {
+      xdp_ingress: list,
+      tc_ingress: list,
+      tc_egress: list,
+      probes: list.describe(
+        'What hangs at no interface: at tracepoints, and at functions of the kernel or of programs',
+      ),
+    },
     { error: 'an object {xdp_ingress, tc_ingress, tc_egress, probes}' },
   );
   const entry = z.strictObject(

@@ -13,6 +13,8 @@ import { hostDataSchema } from './snapshot.js';
  */
 
 const direction = z.enum(DIRECTIONS);
+/** Of a program, which may be a probe: with '' for interface and direction. */
+const anyDirection = z.enum([...DIRECTIONS, '']);
 
 const mode = z.exactOptional(z.enum(XDP_RUN_MODES)).describe('Where an attached XDP chain really runs');
 
@@ -48,6 +50,14 @@ const statusReply = z
         running: z.int().describe('Programs that packets really pass, without the root'),
       }),
     ),
+    probes: z
+      .exactOptional(
+        z.object({
+          desired: z.int().describe('Enabled probes that are asked for'),
+          running: z.int().describe('Those of them that are attached'),
+        }),
+      )
+      .describe('The probes of the host; absent for none'),
   })
   .describe('How the agent and its host are');
 
@@ -57,7 +67,7 @@ const programsRequest = z.strictObject({
 
 const runningProgram = z.object({
   iface: z.string(),
-  direction,
+  direction: anyDirection,
   name: z.string(),
   version: z.string(),
   seq_id: z.int(),
@@ -175,7 +185,13 @@ const planReply = z
     commit: z.array(stepSchema).describe('What packets notice, and then the companions'),
     cleanup: z.array(stepSchema),
     outcomes: z.array(
-      z.object({ iface: z.string(), direction, name: z.string(), version: z.string(), result: z.string() }),
+      z.object({
+        iface: z.string(),
+        direction: anyDirection,
+        name: z.string(),
+        version: z.string(),
+        result: z.string(),
+      }),
     ),
   })
   .describe('What the command would do now; everything was loaded through the verifier, and nothing attached');

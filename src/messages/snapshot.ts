@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { AGGREGATORS } from '../domain/aggregate.js';
+import { COMPANION_STATES } from '../domain/companion.js';
 import { XDP_RUN_MODES } from '../domain/observed.js';
 
 /*
@@ -9,9 +11,11 @@ import { XDP_RUN_MODES } from '../domain/observed.js';
 const metricsMapSchema = z.object({
   MapName: z.string(),
   Key: z.union([z.number(), z.string()]),
-  Values: z.array(z.number()).describe('The samples of the window, oldest first'),
-  Aggregator: z.enum(['scalar', 'max-rate', 'avg']),
-  LastValue: z.number(),
+  Values: z
+    .array(z.number())
+    .describe('The samples of the window, oldest first; of rates the increase per second from one to the next'),
+  Aggregator: z.enum(AGGREGATORS),
+  LastValue: z.number().describe('The newest sample'),
 });
 
 export const metaDataSchema = z
@@ -20,7 +24,16 @@ export const metaDataSchema = z
       .record(z.string(), z.unknown())
       .describe('The program as the command asked for it; a root has only names'),
     FilePath: z.string().describe('Folder in bpffs where the program, its slot and its maps are pinned'),
-    RestartCount: z.int().describe('How often its companion was started again because it had ended'),
+    RestartCount: z
+      .int()
+      .describe(
+        'How often its companion was started again since it last ran well for a whole companion_restart_window',
+      ),
+    CompanionState: z
+      .exactOptional(z.enum(COMPANION_STATES))
+      .describe(
+        'Its companion. ended: the next look will see to it; waiting: to be started again; given-up: not to be. Not a field of l3afd',
+      ),
     PrevMapNamePath: z.string().describe("Pin of the predecessor's slot, '' for the first"),
     MapNamePath: z.string().describe("Pin of the program's own slot, '' without one"),
     ProgID: z.int().describe("The kernel's program id, 0 while it does not run"),

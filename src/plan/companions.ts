@@ -6,9 +6,10 @@ import {
   startsAlike,
 } from '../domain/companion.js';
 import type { DesiredState } from '../domain/desired.js';
-import { type Hook, hookKey, sameHook } from '../domain/hook.js';
+import { type Hook, hookKey, type NoHook, sameHook } from '../domain/hook.js';
 import { type Generation, hookAt, type Observed, standingChain } from '../domain/observed.js';
 import { mapPin } from '../domain/pins.js';
+import { packageOf } from '../domain/program.js';
 import type { LoadStep, ProgramOutcome, Step } from '../domain/step.js';
 
 export interface CompanionsInput {
@@ -23,6 +24,14 @@ export interface CompanionsInput {
   readonly stopOnly: boolean;
   /** Leaves these alone, as {@link companionKey} gives them. */
   readonly except: ReadonlySet<string>;
+  /** Those to be started again because they do not run as they should, and for the how-manieth time, by {@link companionKey}. */
+  readonly revivals: ReadonlyMap<string, Revival>;
+}
+
+/** Why a companion is to be started again, and how often it was with this time. */
+export interface Revival {
+  readonly why: string;
+  readonly restarts: number;
 }
 
 /** The part of a plan that concerns companions. */
@@ -85,10 +94,11 @@ interface Wanted {
 
 function wantedCompanions({ desired, outcomes }: CompanionsInput): Wanted[] {
   return desired.chains.flatMap(({ hook, programs }) =>
-    programs.flatMap(({ name, version, artifact, repoUrl, companion }): Wanted[] => {
-      const dir = outcomes.find((outcome) => outcome.name === name && sameHook(outcome.hook, hook))?.dir;
+    programs.flatMap((program): Wanted[] => {
+      const { companion } = program;
+      const dir = outcomes.find((outcome) => outcome.name === program.name && sameHook(outcome.hook, hook))?.dir;
       if (companion === undefined || dir === undefined) return [];
-      return [{ launch: { hook, package: { name, version, artifact, repoUrl }, companion }, dir }];
+      return [{ launch: { hook, package: packageOf(program), companion }, dir }];
     }),
   );
 }
@@ -100,15 +110,22 @@ function changeOf({ launch, dir }: Wanted, input: CompanionsInput): Change | und
     { op: 'fetch', package: launch.package },
     { op: 'check-companion', launch },
   ];
+  const revival = input.revivals.get(companionKey(launch));
+  const restarts = revival?.restarts ?? 0;
   if (found === undefined) {
-    const start: Step = { op: 'start-companion', launch, dir, restarts: 0 };
+    const start: Step = { op: 'start-companion', launch, dir, restarts };
     return { launch, prepare, start, reason: `starts the companion of ${name}` };
   }
   const alike = startsAlike(found.launch, launch);
   const whole = found.state === (launch.companion.daemon && launch.companion.cmdStart !== '' ? 'running' : 'done');
-  if (alike && !whole) {
-    const start: Step = { op: 'start-companion', launch, dir, restarts: found.restarts + 1 };
-    return { launch, prepare, start, reason: `starts the companion of ${name} again, which has ended` };
+  if (alike && (!whole || revival !== undefined)) {
+    const start: Step = { op: 'start-companion', launch, dir, restarts };
+    return {
+      launch,
+      prepare,
+      start,
+      reason: `starts the companion of ${name} again: ${revival?.why ?? 'it has ended'}`,
+    };
   }
   if (!alike || !sameMaps(found.maps, mapsAfter(dir, input))) {
     const start: Step = { op: 'start-companion', launch, dir, restarts: 0 };
@@ -162,6 +179,7 @@ function sameMaps(held: readonly number[], now: readonly number[] | undefined): 
   return now !== undefined && held.join() === now.join();
 }
 
-function keyOf(hook: Hook, name: string): string {
-  return companionKey({ hook, package: { name } });
+/** As {@link companionKey}; of a probe, which has no companion, none that there is. */
+function keyOf(hook: Hook | NoHook, name: string): string {
+  return hook.direction === '' ? '' : companionKey({ hook, package: { name } });
 }

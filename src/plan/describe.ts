@@ -12,6 +12,13 @@ export function describeStep(step: Step): string {
       const kept = step.share.length === 0 ? '' : ', keeping its data maps';
       return `load ${name} ${version} for ${hookKey(hook)}${kept}`;
     }
+    case 'load-probes': {
+      const { name, version } = step.probes;
+      const kept = step.share.length === 0 ? '' : ', keeping its data maps';
+      return `load the probes of ${name} ${version} and attach them${kept}`;
+    }
+    case 'move-probes':
+      return `hand the probes of ${owner(`${step.from}/prog`)} on, attached as they are`;
     case 'link':
       return step.to === null
         ? `end the chain at ${owner(step.slot)}`

@@ -1,21 +1,48 @@
-import { type DesiredState, programsAt } from '../domain/desired.js';
+import { type DesiredState, probesOf, programsAt } from '../domain/desired.js';
 import { differencesOf } from '../domain/difference.js';
-import { hookKey } from '../domain/hook.js';
-import { type Generation, hookAt, type Observed, type ObservedHook, standingChain } from '../domain/observed.js';
+import { hookKey, NO_HOOK } from '../domain/hook.js';
+import {
+  areWhole,
+  type Generation,
+  hookAt,
+  type Observed,
+  type ObservedHook,
+  observedProbes,
+  type ProbeGeneration,
+  standingChain,
+} from '../domain/observed.js';
 import { contentDigest, type Program } from '../domain/program.js';
 import type { Step } from '../domain/step.js';
 import type { PlanContext } from './context.js';
+import { isWhole } from './probes.js';
 
 /** What is not as it is desired, or not as the agent left it, in sentences: for the event that tells of a repair. */
 export function findingsOf(observed: Observed, desired: DesiredState, { chaining, roots }: PlanContext): string[] {
   const hooks = new Map([...desired.chains, ...observed.hooks].map(({ hook }) => [hookKey(hook), hook]));
-  return [...hooks].flatMap(([key, hook]) => {
+  const probes = probeFindings(observed, desired).map((text) => `${hookKey(NO_HOOK)}: ${text}`);
+  const chains = [...hooks].flatMap(([key, hook]) => {
     const [wanted, at] = [programsAt(desired, hook), hookAt(observed, hook)];
     const root = chaining ? roots[hook.direction] : undefined;
     const present = observed.interfaces.has(hook.iface);
     const differences = differencesOf({ hook, wanted, observed: at, present, root }).map(({ text }) => text);
     return [...differences, ...lostPins(at, wanted)].map((text) => `${key}: ${text}`);
   });
+  return [...chains, ...probes];
+}
+
+function probeFindings(observed: Observed, desired: DesiredState): string[] {
+  const wanted = probesOf(desired).filter(({ enabled }) => enabled);
+  const standing = observedProbes(observed);
+  const isWanted = (one: ProbeGeneration) =>
+    wanted.some((probe) => probe.name === one.name && contentDigest(probe) === one.digest);
+  const missing = wanted.filter((probe) => !standing.some(({ name }) => name === probe.name));
+  return [
+    ...missing.map(({ name, version }) => `${name} ${version} is desired, and not attached`),
+    ...standing.flatMap((one) => {
+      if (!isWanted(one)) return [`${one.name} ${one.versionSegment} is attached, and not desired`];
+      return isWhole(one) ? [] : [`Not all of ${one.name} is pinned any more`];
+    }),
+  ];
 }
 
 /** The names that have to be given again, though nothing else has changed. */
@@ -34,7 +61,8 @@ function lostPins(observed: ObservedHook, wanted: readonly Program[]): string[] 
       ...(unpinned?.program === true ? ['program'] : []),
       ...(lacksSlot(generation, wanted) ? ['slot'] : (unpinned?.maps ?? []).map((id) => `map ${id}`)),
     ];
-    return lost.map((what) => `The ${what} of ${name} is not pinned any more`);
+    const probes = areWhole(generation.probes ?? []) ? [] : ['probes'];
+    return [...lost, ...probes].map((what) => `The ${what} of ${name} is not pinned any more`);
   });
 }
 

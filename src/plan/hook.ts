@@ -4,7 +4,8 @@ import { linkPin, programPin } from '../domain/pins.js';
 import type { Program } from '../domain/program.js';
 import type { AttachStep, Place, ProgramOutcome, Step } from '../domain/step.js';
 import type { HookInput, PlanContext } from './context.js';
-import { planMapChanges } from './maps.js';
+import { planMoves } from './donors.js';
+import { checkKeptMonitors, planMapChanges } from './maps.js';
 import { outcomesOf } from './outcome.js';
 import { planSegment, type SegmentPlan } from './segment.js';
 import { isOrdered, pairUp, type Segment, segmentsOf } from './segments.js';
@@ -53,6 +54,7 @@ export function planHook(input: HookInput, context: PlanContext): HookPlan {
   const segments = wanted.map((segment, at) => planSegment(segment, strands[at], at === 0, ground, context));
 
   const members = segments.flatMap((segment) => segment.members);
+  checkKeptMonitors(members, before);
   const maps = planMapChanges(members, before);
   const leaving = live.filter((strand) => !strands.includes(strand));
   const attaches = attachSteps(hook, segments, live);
@@ -68,6 +70,7 @@ export function planHook(input: HookInput, context: PlanContext): HookPlan {
       ...added.flatMap(({ flip }) => flip),
       ...attaches,
       ...kept.flatMap(({ flip }) => flip),
+      ...planMoves(members, observed.generations),
       ...detachSteps(hook, leaving, linksAfter(attaches, segments, live)),
     ],
     detach: deadLinks(observed, segments),

@@ -1,4 +1,5 @@
 import { encodeMapArgs, isArrayKind } from '../domain/mapvalue.js';
+import { checkMonitors, sameMonitors } from '../domain/monitor.js';
 import type { Generation, MapInfo } from '../domain/observed.js';
 import { mapPin, mapSegment } from '../domain/pins.js';
 import { contentDigest, type MapArgs, type Program } from '../domain/program.js';
@@ -6,7 +7,7 @@ import type { Fill, WriteMapStep } from '../domain/step.js';
 
 /** Data maps that a program finds in place, and the generation that has them pinned. */
 export interface Inheritance {
-  readonly from: Generation;
+  readonly from: Pick<Generation, 'dir' | 'digest'>;
   readonly maps: readonly MapInfo[];
 }
 
@@ -27,6 +28,27 @@ export function fillOf({ mapArgs }: Program, taken: ReadonlySet<string>): Fill[]
   return mapArgs
     .map((args, index) => ({ ...args, path: `map_args.${index}` }))
     .filter(({ name }) => !taken.has(mapSegment(name)));
+}
+
+/**
+ * That what a command newly wants to be read is there in programs that stay; of others their load tells.
+ *
+ * @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID
+ */
+export function checkKeptMonitors(
+  members: readonly {
+    readonly program: Program;
+    readonly inherited: Inheritance | undefined;
+    readonly load: unknown;
+  }[],
+  before: readonly Program[] | undefined,
+): void {
+  for (const { program, inherited, load } of members) {
+    if (inherited === undefined || load !== undefined) continue;
+    const applied = before?.find(({ name }) => name === program.name);
+    if (sameMonitors(applied?.monitors, program.monitors)) continue;
+    checkMonitors(inherited.maps, program.monitors, `${program.path}.`);
+  }
 }
 
 /**

@@ -1,10 +1,11 @@
 import type { Hook } from '../domain/hook.js';
 import type { Generation } from '../domain/observed.js';
 import { type GenerationRef, generationDir, mapPin, mapSegment } from '../domain/pins.js';
-import { contentDigest, type Program } from '../domain/program.js';
+import { contentDigest, type Program, packageOf } from '../domain/program.js';
 import type { LoadStep, Step } from '../domain/step.js';
 import { AgentError } from '../errors.js';
 import { type HookInput, nextGeneration, type PlanContext, type RootProgram } from './context.js';
+import { donorOf } from './donors.js';
 import { fillOf, type Inheritance } from './maps.js';
 
 /** A program's place in the chain after the plan: a generation that stays, or one that is loaded for it. */
@@ -39,7 +40,7 @@ export function loadAnew(
   const inherited = twin === undefined ? carried(program, standing) : { from: twin, maps: twin.maps };
   const taken = new Set(inherited?.maps.map((map) => map.name));
   const dir = generationDir(context.bpffs, generation);
-  const { artifact, repoUrl, objectFile, entryFunction, mapName: slotMap } = program;
+  const { objectFile, entryFunction, mapName: slotMap } = program;
   const load: LoadStep = {
     op: 'load',
     generation,
@@ -48,8 +49,10 @@ export function loadAnew(
     share: (inherited?.maps ?? []).map(({ name: map }) => ({ map, pin: mapPin(inherited!.from.dir, map) })),
     // What is in live maps is changed by the commit, not before.
     fill: fillOf(program, taken),
+    ...(program.monitors !== undefined && { monitors: program.monitors }),
   };
-  return { program, dir, inherited, load };
+  const isLeft = donorOf({ dir, digest, inherited }, generations) !== undefined;
+  return { program, dir, inherited, load: isLeft ? { ...load, probes: 'leave' } : load };
 }
 
 /**
@@ -57,7 +60,10 @@ export function loadAnew(
  *
  * @throws AgentError MAP_NOT_FOUND
  */
-function carried(program: Program, standing: readonly Generation[]): Inheritance | undefined {
+export function carried(
+  program: Program,
+  standing: readonly Pick<Generation, 'name' | 'dir' | 'digest' | 'maps'>[],
+): Inheritance | undefined {
   const from = standing.find((other) => other.name === program.name);
   if (from === undefined || program.carryMaps.length === 0) return undefined;
   const maps = program.carryMaps.map((name, index) => {

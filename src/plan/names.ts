@@ -1,6 +1,6 @@
 import { DIRECTIONS } from '../domain/hook.js';
-import { type Generation, type MapInfo, type Observed, standingChain } from '../domain/observed.js';
-import { mapPin, mapSegment, publicMapPath, slotPin } from '../domain/pins.js';
+import { type Generation, type MapInfo, type Observed, observedProbes, standingChain } from '../domain/observed.js';
+import { mapPin, mapSegment, publicMapPath, publicProbeMapPath, slotPin } from '../domain/pins.js';
 import type { Step } from '../domain/step.js';
 
 /**
@@ -31,9 +31,16 @@ export function planNames(
       if (!wanted.has(path)) wanted.set(path, map);
     }
   }
-  const ours = new Set(
-    observed.hooks.flatMap(({ generations }) => generations.flatMap((g) => mapsOf(g, 'slot').map(({ id }) => id))),
-  );
+  for (const { name, versionSegment: version, dir, maps } of observedProbes(observed)) {
+    if (doomed.has(dir)) continue;
+    // The newest load of a name comes last.
+    for (const map of dataMapsOf({ dir, maps }))
+      wanted.set(publicProbeMapPath(bpffs, { name, version }, map.name), map);
+  }
+  const ours = new Set([
+    ...observed.hooks.flatMap(({ generations }) => generations.flatMap((g) => mapsOf(g, 'slot').map(({ id }) => id))),
+    ...observedProbes(observed).flatMap(({ maps }) => maps.map(({ id }) => id)),
+  ]);
   // A root that was configured before and stays where its successor cannot be had: its slot keeps the name that it has.
   const unknown = new Set(staying.filter((one) => slotNames(one) === undefined).map(({ slot }) => slot?.mapId));
   const publish: Step[] = [...wanted]
@@ -72,8 +79,12 @@ function isFree(
 /** A PROG_ARRAY with one entry. */
 const SLOT_SHAPE = { type: 3, keySize: 4, valueSize: 4, maxEntries: 1 };
 
+function dataMapsOf({ dir, maps }: Pick<Generation, 'dir' | 'maps'>): NamedMap[] {
+  return maps.map((map) => ({ name: map.name, pin: mapPin(dir, map.name), id: map.id, shape: map }));
+}
+
 function mapsOf({ dir, maps, slot }: Generation, slotName: string | undefined): NamedMap[] {
-  const data = maps.map((map) => ({ name: map.name, pin: mapPin(dir, map.name), id: map.id, shape: map }));
+  const data = dataMapsOf({ dir, maps });
   if (slot === undefined || slotName === undefined) return data;
   return [...data, { name: slotName, pin: slotPin(dir), id: slot.mapId, shape: SLOT_SHAPE }];
 }

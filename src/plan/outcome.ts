@@ -1,13 +1,15 @@
-import type { Hook } from '../domain/hook.js';
+import type { Hook, NoHook } from '../domain/hook.js';
 import type { Generation } from '../domain/observed.js';
 import { mapPin, ROOT_NAMES } from '../domain/pins.js';
 import { contentDigest, type Program } from '../domain/program.js';
 import type { ProgramOutcome, ProgramResult } from '../domain/step.js';
 
+type Standing = Pick<Generation, 'name' | 'versionSegment' | 'digest' | 'dir' | 'maps'>;
+
 export interface OutcomeInput {
-  readonly hook: Hook;
+  readonly hook: Hook | NoHook;
   /** What stands now, the root included. */
-  readonly standing: readonly Generation[];
+  readonly standing: readonly Standing[];
   readonly before: readonly Program[] | undefined;
   readonly wanted: readonly Program[];
   /** What will run, in order. */

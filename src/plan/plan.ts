@@ -1,11 +1,12 @@
 import type { ObservedCompanion } from '../domain/companion.js';
-import { type DesiredState, programsAt } from '../domain/desired.js';
-import { type Hook, hookKey } from '../domain/hook.js';
-import { hookAt, type Observed } from '../domain/observed.js';
+import { type DesiredState, probesOf, programsAt } from '../domain/desired.js';
+import { type Hook, hookKey, NO_HOOK } from '../domain/hook.js';
+import { hookAt, type Observed, observedProbes } from '../domain/observed.js';
 import type { Plan, Step } from '../domain/step.js';
-import { planCompanions } from './companions.js';
+import { planCompanions, type Revival } from './companions.js';
 import type { PlanContext } from './context.js';
 import { type HookPlan, planHook } from './hook.js';
+import { type ProbesPlan, planProbes } from './probes.js';
 import { proofOf } from './proof.js';
 import { reasonOf } from './reason.js';
 
@@ -22,6 +23,8 @@ export interface PlanInput {
   readonly chainsOnly?: boolean;
   /** Companions to leave out of the plan, as `companionKey` gives them. */
   readonly exceptCompanions?: ReadonlySet<string>;
+  /** Companions to be started again though nothing was asked of them, by `companionKey`. */
+  readonly revivals?: ReadonlyMap<string, Revival>;
 }
 
 /**
@@ -51,10 +54,11 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
   const [attaching, standing] = [hookPlans.filter(attaches), hookPlans.filter((hook) => !attaches(hook))];
   const commit = [...attaching, ...standing].flatMap((hook) => hook.commit);
   const discard = hookPlans.flatMap((hook) => hook.discard);
+  const probes = probesPlan(input, context);
   const grace: Step[] = discard.length > 0 && commit.some(divertsPackets) ? [{ op: 'grace' }] : [];
-  const cleanup = [...grace, ...hookPlans.flatMap((hook) => hook.detach), ...discard];
-  const prepare = hookPlans.flatMap((hook) => hook.prepare);
-  const outcomes = hookPlans.flatMap((hook) => hook.outcomes);
+  const cleanup = [...grace, ...hookPlans.flatMap((hook) => hook.detach), ...discard, ...probes.discard];
+  const prepare = [...hookPlans.flatMap((hook) => hook.prepare), ...probes.prepare];
+  const outcomes = [...hookPlans.flatMap((hook) => hook.outcomes), ...probes.outcomes];
   const running = input.companions.filter(({ launch }) => concerned(launch.hook));
   const companions = planCompanions({
     observed,
@@ -64,18 +68,28 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
     outcomes,
     stopOnly: input.chainsOnly === true,
     except: input.exceptCompanions ?? new Set(),
+    revivals: input.revivals ?? new Map(),
   });
   return {
     prepare: withoutRepeatedFetches([...prepare, ...companions.prepare]),
-    commit,
+    commit: [...commit, ...probes.commit],
     stop: companions.stop,
     start: companions.start,
     // All that goes is seen gone together at the end, since the kernel lets go of it together.
     cleanup: [...cleanup, ...proofOf(observed, [...prepare, ...commit, ...cleanup])],
     outcomes: companions.outcomes,
-    reasons: [...hookPlans.flatMap((hookPlan) => reasonOf(hookPlan) ?? []), ...companions.reasons],
+    reasons: [...hookPlans.flatMap((hookPlan) => reasonOf(hookPlan) ?? []), ...probes.reasons, ...companions.reasons],
   };
 }
+
+/** They have no part in the hooks' order, and can be left out like one of them. */
+function probesPlan({ observed, before, desired, except }: PlanInput, context: PlanContext): ProbesPlan {
+  if (except?.has(hookKey(NO_HOOK)) === true) return NO_PROBES;
+  const previous = before === null ? undefined : probesOf(before);
+  return planProbes({ observed: observedProbes(observed), before: previous, wanted: probesOf(desired) }, context);
+}
+
+const NO_PROBES: ProbesPlan = { prepare: [], commit: [], discard: [], outcomes: [], reasons: [] };
 
 export function isEmpty(plan: Plan): boolean {
   const { prepare, commit, stop, start, cleanup } = plan;

@@ -1,4 +1,4 @@
-import type { Attachment, Generation, Strand } from '../domain/observed.js';
+import { type Attachment, areWhole, type Generation, type Strand } from '../domain/observed.js';
 import { furtherLinkPin, linkPin, programPin, slotPin } from '../domain/pins.js';
 import { contentDigest, type Program } from '../domain/program.js';
 import type { LinkStep, LoadStep, Step } from '../domain/step.js';
@@ -154,7 +154,8 @@ function identitiesOf(old: readonly Generation[], running: readonly Program[]): 
     const endsWell = index < old.length - 1 || (generation.slot?.next ?? null) === null;
     const hasSlot = generation.slot !== undefined || slotless.has(generation.digest);
     const program = running.find((other) => contentDigest(other) === generation.digest);
-    const isWhole = hasSlot && (program === undefined || !lacksMaps(generation, program));
+    const isComplete = hasSlot && areWhole(generation.probes ?? []);
+    const isWhole = isComplete && (program === undefined || !lacksMaps(generation, program));
     return endsWell && isWhole ? generation.digest : `${generation.digest}!`;
   });
 }

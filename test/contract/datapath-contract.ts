@@ -5,6 +5,8 @@ import { linkContract } from './links.js';
 import { loadingContract } from './loading.js';
 import { mapArgsContract } from './map-args.js';
 import { mapContract } from './maps.js';
+import { probesContract } from './probes.js';
+import { readingContract } from './readings.js';
 import { runContract } from './runs.js';
 import { assertEmpty, type Fixture } from './samples.js';
 
@@ -35,6 +37,8 @@ export function contract(name: string, makeFixture: () => Promise<Fixture>, { or
     if (ordersLinks) linkContract(fixtureOf);
     mapContract(fixtureOf);
     mapArgsContract(fixtureOf);
+    readingContract(fixtureOf);
     runContract(fixtureOf);
+    probesContract(fixtureOf);
   });
 }

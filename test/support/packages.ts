@@ -2,7 +2,8 @@ import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { create } from 'tar';
-import type { MapArgs } from '../../src/domain/program.js';
+import type { Aggregator } from '../../src/domain/aggregate.js';
+import type { MapArgs, MapValue } from '../../src/domain/program.js';
 import { builtObject } from './project.js';
 
 /*
@@ -151,6 +152,14 @@ export interface PayloadMapArgs {
   readonly args: MapArgs['args'];
 }
 
+export interface PayloadMonitoredMap {
+  readonly name: string;
+  readonly key: MapValue;
+  readonly aggregator: Aggregator;
+  readonly field?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
 /** A program of a payload, with every field that l3afd knows (`BPFProgram` in its models/l3afd.go). */
 export interface PayloadProgram {
   readonly id: number;
@@ -180,7 +189,7 @@ export interface PayloadProgram {
   readonly update_args: Readonly<Record<string, string>>;
   readonly map_args: readonly PayloadMapArgs[];
   readonly config_args: Readonly<Record<string, string>>;
-  readonly monitor_maps: readonly { readonly name: string; readonly key: number; readonly aggregator: string }[];
+  readonly monitor_maps: readonly PayloadMonitoredMap[];
   readonly ebpf_package_repo_url: string;
   readonly object_file: string;
   readonly entry_function_name: string;

@@ -57,7 +57,7 @@ describe('the commands that people copy', () => {
   before(() => {
     for (const { program, subcommand } of DOCUMENTS.flatMap(invocationsIn)) {
       const key = `${program} ${subcommand}`;
-      const args = [EXECUTABLES[program]!, ...(subcommand === '' ? [] : [subcommand]), '--help'];
+      const args = [EXECUTABLES[program]!, ...(subcommand === '' ? [] : subcommand.split(' ')), '--help'];
       if (!help.has(key)) help.set(key, execFileSync(process.execPath, args, { encoding: 'utf8' }));
     }
   });
@@ -155,13 +155,15 @@ function invocationsIn(document: string): Invocation[] {
   const inline = [...content.replaceAll(/^```.*?^```$/gms, '').matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!);
   const lines = [...blocks.flatMap((block) => block.split('\n')), ...inline];
   return lines.flatMap((line) =>
-    [...line.matchAll(/(?<=^(?:\$ |[A-Z0-9_]+=\S+ )*|\| )(l3afctl|l3af-agent)(?: ([a-z]+))?(?=\s|$)([^|]*)/g)].map(
-      ([, program, subcommand = '', rest = '']) => ({
-        program: program!,
-        subcommand,
-        flags: [...rest.matchAll(/(?<=\s)--?[a-z][a-z-]*/g)].map(([flag]) => flag),
-      }),
-    ),
+    [
+      ...line.matchAll(
+        /(?<=^(?:\$ |[A-Z0-9_]+=\S+ )*|\| )(l3afctl|l3af-agent)(?: (package [a-z]+|[a-z]+))?(?=\s|$)([^|]*)/g,
+      ),
+    ].map(([, program, subcommand = '', rest = '']) => ({
+      program: program!,
+      subcommand,
+      flags: [...rest.matchAll(/(?<=\s)--?[a-z][a-z-]*/g)].map(([flag]) => flag),
+    })),
   );
 }
 

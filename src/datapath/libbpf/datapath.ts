@@ -1,14 +1,27 @@
 import type { Hook } from '../../domain/hook.js';
 import type { Observed } from '../../domain/observed.js';
 import type { Place } from '../../domain/step.js';
-import type { Datapath, KernelIds, LinkRef, LoadRequest, MapChange, RunStats, XdpMode } from '../datapath.js';
+import type {
+  Datapath,
+  KernelIds,
+  LinkRef,
+  LoadProbesRequest,
+  LoadRequest,
+  MapChange,
+  MapRead,
+  MapReading,
+  RunStats,
+  XdpMode,
+} from '../datapath.js';
 import { attach, detach, ordersLinks, retarget, type TcMode } from './attach.js';
 import { discard, proveGone } from './discard.js';
 import { grace } from './grace.js';
-import { loadGeneration } from './load.js';
+import { loadGeneration, loadProbes } from './load.js';
 import { inverseOf, readMap, writeMap } from './maps.js';
 import { observe } from './observe.js';
 import { publish, unpin } from './pins.js';
+import { moveProbes } from './probes.js';
+import { readMaps } from './read-maps.js';
 import { countRuns, runStats } from './run-stats.js';
 import { setSlot } from './slot.js';
 import { repin } from './unpinned.js';
@@ -45,6 +58,14 @@ export class LibbpfDatapath implements Datapath {
     await loadGeneration(request, this.#options.bpffs);
   }
 
+  async loadProbes(request: LoadProbesRequest): Promise<void> {
+    await loadProbes(request, this.#options.bpffs);
+  }
+
+  async moveProbes(from: string, to: string): Promise<void> {
+    moveProbes(from, to);
+  }
+
   async setSlot(slotPin: string, programPin: string | null): Promise<void> {
     setSlot(slotPin, programPin);
   }
@@ -75,6 +96,10 @@ export class LibbpfDatapath implements Datapath {
 
   async readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined> {
     return readMap(pin, key);
+  }
+
+  async readMaps(reads: readonly MapRead[]): Promise<readonly (MapReading | undefined)[]> {
+    return readMaps(reads);
   }
 
   async runStats(programPins: readonly string[]): Promise<ReadonlyMap<string, RunStats>> {

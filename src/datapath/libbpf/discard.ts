@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { furtherLinkPin, parseGenerationName } from '../../domain/pins.js';
+import { furtherLinkPin, parseGenerationName, parseProbesName } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
 import type { KernelIds } from '../datapath.js';
 import { holdersOf } from './holders.js';
@@ -16,8 +16,9 @@ const LONGEST_PAUSE_MS = 50;
 
 /** See `Datapath.discard`. */
 export function discard(dir: string, bpffs: string): void {
+  const name = dir.slice(dir.lastIndexOf('/') + 1);
   const isOurs =
-    dir.startsWith(`${bpffs}/progs/`) && parseGenerationName(dir.slice(dir.lastIndexOf('/') + 1)) !== undefined;
+    dir.startsWith(`${bpffs}/progs/`) && (parseGenerationName(name) ?? parseProbesName(name)) !== undefined;
   if (!isOurs) throw new AgentError('INTERNAL', `${dir} is no generation's directory, so it is not removed`);
   removeTree(dir, bpffs);
   // The folders of a link that somebody else has unpinned.

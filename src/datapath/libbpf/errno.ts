@@ -5,10 +5,12 @@ import { AgentError, type AgentErrorOptions, type ErrorCode } from '../../errors
 export const EPERM = 1;
 export const ENOENT = 2;
 export const E2BIG = 7;
+export const EAGAIN = 11;
 export const EEXIST = 17;
 export const EBUSY = 16;
 export const ENODEV = 19;
 export const EINVAL = 22;
+export const ENOSPC = 28;
 export const ERANGE = 34;
 export const EOPNOTSUPP = 95;
 

@@ -1,5 +1,5 @@
 import { closeSync, readlinkSync } from 'node:fs';
-import { ENOENT, kernelError } from './errno.js';
+import { EAGAIN, ENOENT, kernelError } from './errno.js';
 import { libbpf } from './ffi.js';
 
 /** A file descriptor that is closed at the end of the block that holds it with `using`. */
@@ -37,10 +37,13 @@ export function openPin(path: string): Fd {
   return fd;
 }
 
-/** A program, map or link by its id; undefined if there is none. */
+/**
+ * A program, map or link by its id; undefined if there is none, or if it is a link that is still being made (EAGAIN: bpf_link_by_id in
+ * kernel/bpf/syscall.c).
+ */
 export function tryOpenId(kind: 'prog' | 'map' | 'link', id: number): Fd | undefined {
   const fd = libbpf()[`bpf_${kind}_get_fd_by_id`](id);
-  if (fd === -ENOENT) return undefined;
+  if (fd === -ENOENT || fd === -EAGAIN) return undefined;
   if (fd < 0) throw kernelError(`Cannot open the ${kind} with id ${id}`, fd);
   return new Fd(fd);
 }

@@ -34,6 +34,8 @@ export interface Libbpf {
   bpf_object__next_map(object: BpfObject, previous: BpfMap | null): BpfMap | null;
 
   bpf_program__name(program: BpfProgram): string;
+  bpf_program__section_name(program: BpfProgram): string;
+  bpf_program__autoload(program: BpfProgram): boolean;
   bpf_program__set_type(program: BpfProgram, type: number): number;
   bpf_program__set_expected_attach_type(program: BpfProgram, type: number): number;
   bpf_program__set_autoload(program: BpfProgram, autoload: boolean): number;
@@ -59,6 +61,16 @@ export interface Libbpf {
   bpf_map_create(type: number, name: string, key: number, value: number, entries: number, opts: Buffer | null): number;
   bpf_map_update_elem: AsyncFunction<[fd: number, key: Uint8Array, value: Uint8Array, flags: number]>;
   bpf_map_lookup_elem(fd: number, key: Uint8Array, value: Buffer): number;
+  /** `in` and `out` mark where to go on; `count` is a u32, the room and then what was written. */
+  bpf_map_lookup_batch(
+    fd: number,
+    from: null,
+    to: Buffer,
+    keys: Buffer,
+    values: Buffer,
+    count: Buffer,
+    opts: null,
+  ): number;
   bpf_map_delete_elem(fd: number, key: Uint8Array): number;
   bpf_map_get_next_key(fd: number, key: Uint8Array | null, next: Buffer): number;
 
@@ -102,6 +114,8 @@ const LIBBPF = {
   bpf_object__next_program: 'void *bpf_object__next_program(const void *obj, void *prog)',
   bpf_object__next_map: 'void *bpf_object__next_map(const void *obj, const void *map)',
   bpf_program__name: 'const char *bpf_program__name(const void *prog)',
+  bpf_program__section_name: 'const char *bpf_program__section_name(const void *prog)',
+  bpf_program__autoload: 'bool bpf_program__autoload(const void *prog)',
   bpf_program__set_type: 'int bpf_program__set_type(void *prog, int type)',
   bpf_program__set_expected_attach_type: 'int bpf_program__set_expected_attach_type(void *prog, int type)',
   bpf_program__set_autoload: 'int bpf_program__set_autoload(void *prog, bool autoload)',
@@ -125,6 +139,8 @@ const LIBBPF = {
     'int bpf_map_create(int type, const char *name, uint32_t key_size, uint32_t value_size, uint32_t max_entries, const void *opts)',
   bpf_map_update_elem: 'int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)',
   bpf_map_lookup_elem: 'int bpf_map_lookup_elem(int fd, const void *key, void *value)',
+  bpf_map_lookup_batch:
+    'int bpf_map_lookup_batch(int fd, void *in_batch, void *out_batch, void *keys, void *values, void *count, const void *opts)',
   bpf_map_delete_elem: 'int bpf_map_delete_elem(int fd, const void *key)',
   bpf_map_get_next_key: 'int bpf_map_get_next_key(int fd, const void *key, void *next_key)',
   bpf_prog_load:
@@ -161,6 +177,7 @@ export interface Libc {
   recv(socket: number, data: Buffer, length: number, flags: number): number;
   ioctl(fd: number, request: number, argument: Buffer): number;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
+  umount2(target: string, flags: number): number;
   vasprintf(text: Buffer, format: bigint, args: bigint): number;
   syscall: AsyncFunction<[number: number, a: bigint, b: bigint, c: bigint, d: bigint, e: bigint]>;
 }
@@ -175,6 +192,7 @@ const LIBC = {
   // Variadic in C; a pointer is passed alike by the calling conventions of the platforms that have BPF.
   ioctl: 'int ioctl(int fd, unsigned long request, void *arg)',
   mount: 'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+  umount2: 'int umount2(const char *target, int flags)',
   vasprintf: 'int vasprintf(void *strp, const void *fmt, void *ap)',
   syscall: 'long syscall(long number, long a, long b, long c, long d, long e)',
 } as const satisfies Record<keyof Libc, string>;

@@ -1,9 +1,10 @@
 import { DIRECTIONS, type Direction, type Hook } from '../../domain/hook.js';
-import type { Generation, MapInfo } from '../../domain/observed.js';
+import type { Generation, MapInfo, ProbeGeneration } from '../../domain/observed.js';
 import {
   ifaceOfSegment,
   ifaceSegment,
   parseGenerationName,
+  parseProbesName,
   programPin,
   RESERVED_IFACE_NAMES,
   slotPin,
@@ -12,6 +13,7 @@ import { tryOpenPin } from './fd.js';
 import { mapInfo, programInfo } from './info.js';
 import { layoutsOf } from './layouts.js';
 import { pinsBelow, walk } from './pins.js';
+import { mapsOfProbes, readProbes } from './probes.js';
 import { programInSlot } from './slot.js';
 import { withUnpinnedMaps } from './unpinned.js';
 
@@ -38,13 +40,30 @@ export function readGeneration(place: GenerationPlace): Generation {
   const { dir } = place;
   using program = tryOpenPin(programPin(dir));
   using slot = tryOpenPin(slotPin(dir));
+  const probes = readProbes(dir);
   const generation = {
     ...place,
+    ...(probes.length > 0 && { probes }),
     programId: program === undefined ? undefined : programInfo(program.number).id,
     slot: slot === undefined ? undefined : { mapId: mapInfo(slot.number).id, next: programInSlot(slot.number) },
-    maps: [...walk(`${dir}/maps`, 1)].flatMap((name) => readMapPin(`${dir}/maps/${name}`, name)),
+    maps: readMaps(dir),
   };
   return program === undefined ? generation : withUnpinnedMaps(generation, program);
+}
+
+/** The probes of the host, the newest load of a name last. */
+export function readProbeGenerations(bpffs: string): ProbeGeneration[] {
+  const found = [...walk(`${bpffs}/progs/probes`, 3)].flatMap((path): ProbeGeneration[] => {
+    const [name, versionSegment, last] = path.split('/') as [string, string, string];
+    const parsed = parseProbesName(last);
+    if (parsed === undefined) return [];
+    const dir = `${bpffs}/progs/probes/${path}`;
+    const maps = readMaps(dir);
+    const pinned = new Set(maps.map(({ id }) => id));
+    const lostMaps = [...mapsOfProbes(dir)].filter((id) => !pinned.has(id));
+    return [{ name, versionSegment, ...parsed, dir, probes: readProbes(dir), maps, lostMaps }];
+  });
+  return found.toSorted((a, b) => a.serial - b.serial);
 }
 
 /** Ids of the programs that are pinned as ours for an interface. */
@@ -74,7 +93,12 @@ export function* publicPaths(bpffs: string): Generator<string> {
     if (RESERVED_IFACE_NAMES.includes(iface)) continue;
     for (const path of pinsBelow(`${bpffs}/${iface}`, 3)) yield `${bpffs}/${iface}/${path}`;
   }
+  for (const path of pinsBelow(`${bpffs}/probes`, 3)) yield `${bpffs}/probes/${path}`;
   for (const path of pinsBelow(`${bpffs}/tc/globals`, 4)) yield `${bpffs}/tc/globals/${path}`;
+}
+
+function readMaps(dir: string): MapInfo[] {
+  return [...walk(`${dir}/maps`, 1)].flatMap((name) => readMapPin(`${dir}/maps/${name}`, name));
 }
 
 /** Nothing for a pin that went away meanwhile. */

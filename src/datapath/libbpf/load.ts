@@ -1,10 +1,11 @@
 import { mkdirSync } from 'node:fs';
 import { programKind } from '../../domain/hook.js';
 import { encodeMapArgs } from '../../domain/mapvalue.js';
+import { checkMonitors } from '../../domain/monitor.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { mapPin, mapSegment, programPin, slotPin } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
-import type { LoadRequest, MapChange } from '../datapath.js';
+import type { LoadProbesRequest, LoadRequest, MapChange } from '../datapath.js';
 import { firstComplaint, verdict, verifierLog } from './complaints.js';
 import { check, EPERM, errnoWords } from './errno.js';
 import { tryOpenPin } from './fd.js';
@@ -14,6 +15,7 @@ import { applyChange, inverse } from './maps.js';
 import { Messages } from './messages.js';
 import { declaredMap, type OpenObject, openObject } from './object.js';
 import { makeNewDir, pin, removeTree } from './pins.js';
+import { attachProbes, includeProbes, type Probe, probesIn } from './probes.js';
 
 const BPF_MAP_TYPE_PROG_ARRAY = 3;
 const BPF_MAP_TYPE_RINGBUF = 27;
@@ -32,12 +34,63 @@ const PROGRAM_TYPE = {
 /** Loads a generation and pins it; see `Datapath.load`. One load at a time. */
 export async function loadGeneration(request: LoadRequest, bpffs: string): Promise<void> {
   using object = openObject(request.objectPath);
+  const { entryFunction, dir, probes: treatment = 'attach' } = request;
+  const probes = treatment === 'leave' ? [] : probesIn(object).filter((probe) => probe.function !== entryFunction);
   const program = chooseProgram(object, request);
+  includeProbes(probes);
+  await loadAndPin(object, request, bpffs, (maps) => {
+    pinMaps(program, maps, request);
+    if (probes.length > 0 && treatment === 'attach') attachProbes(probes, dir);
+    // Last of all: a directory without a program is a torso that nothing relies on.
+    pin(libbpf().bpf_program__fd(program), programPin(dir));
+  });
+}
+
+/** Loads the probes of a package and pins them; see `Datapath.loadProbes`. */
+export async function loadProbes(request: LoadProbesRequest, bpffs: string): Promise<void> {
+  using object = openObject(request.objectPath);
+  const probes = chooseProbes(object, request.entryFunction);
+  for (const program of object.programs()) libbpf().bpf_program__set_autoload(program, false);
+  includeProbes(probes);
+  await loadAndPin(object, { ...request, slotMap: '' }, bpffs, (maps) => {
+    mkdirSync(`${request.dir}/maps`);
+    for (const [name, map] of maps) pin(libbpf().bpf_map__fd(map), mapPin(request.dir, name));
+    if (request.treatment === 'attach') attachProbes(probes, request.dir);
+  });
+}
+
+function chooseProbes(object: OpenObject, entryFunction: string): Probe[] {
+  const bpf = libbpf();
+  const probes = probesIn(object);
+  const chosen = probes.filter((probe) => entryFunction === '' || probe.function === entryFunction);
+  if (chosen.length > 0) return chosen;
+  const there = object
+    .programs()
+    .map((program) => `${bpf.bpf_program__name(program)} (${bpf.bpf_program__section_name(program)})`)
+    .join(', ');
+  const what = entryFunction === '' ? 'no probe' : `no probe ${entryFunction}`;
+  throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has ${what}; it has ${there || 'nothing'}`);
+}
+
+type ObjectRequest = Pick<LoadRequest, 'dir' | 'slotMap' | 'share' | 'fill' | 'monitors'>;
+
+/** @param pinAll pins what is loaded below the directory, which exists by then */
+async function loadAndPin(
+  object: OpenObject,
+  request: ObjectRequest,
+  bpffs: string,
+  pinAll: (maps: ReadonlyMap<string, BpfMap>) => void,
+): Promise<void> {
   const maps = object.maps();
   for (const map of maps.values()) libbpf().bpf_map__set_pin_path(map, null);
   checkSlot(maps, request);
   shareMaps(maps, request);
   const fill = encodeFill(object, maps, request);
+  checkMonitors(
+    [...maps.values()].map((map) => ({ ...declaredMap(map), ...object.layoutsOf(map) })),
+    request.monitors,
+    '',
+  );
 
   await loadIntoKernel(object, request);
 
@@ -51,7 +104,7 @@ export async function loadGeneration(request: LoadRequest, bpffs: string): Promi
     }
     makeNewDir(request.dir, bpffs);
     undo.push(() => removeTree(request.dir, bpffs));
-    pinAll(program, maps, request);
+    pinAll(maps);
   } catch (error) {
     for (const step of undo.toReversed()) step();
     throw error;
@@ -75,7 +128,7 @@ function chooseProgram(object: OpenObject, { hook, entryFunction }: LoadRequest)
   return chosen;
 }
 
-function checkSlot(maps: ReadonlyMap<string, BpfMap>, { slotMap }: LoadRequest): void {
+function checkSlot(maps: ReadonlyMap<string, BpfMap>, { slotMap }: ObjectRequest): void {
   if (slotMap === '') return;
   const slot = maps.get(slotMap);
   if (slot === undefined) {
@@ -89,7 +142,7 @@ function checkSlot(maps: ReadonlyMap<string, BpfMap>, { slotMap }: LoadRequest):
 }
 
 /** Has libbpf take maps that exist instead of creating them. Each generation has a slot of its own, so that one is never shared. */
-function shareMaps(maps: ReadonlyMap<string, BpfMap>, { share, slotMap }: LoadRequest): void {
+function shareMaps(maps: ReadonlyMap<string, BpfMap>, { share, slotMap }: ObjectRequest): void {
   const bySegment = new Map([...maps].map(([name, map]) => [mapSegment(name), map]));
   for (const source of share) {
     const map = bySegment.get(mapSegment(source.map));
@@ -121,7 +174,7 @@ interface Fill {
 }
 
 /** Turns the entries into bytes before anything is loaded, so that a value that does not fit costs nothing. */
-function encodeFill(object: OpenObject, maps: ReadonlyMap<string, BpfMap>, { fill }: LoadRequest): Fill[] {
+function encodeFill(object: OpenObject, maps: ReadonlyMap<string, BpfMap>, { fill }: ObjectRequest): Fill[] {
   return fill.map((args) => {
     const { path } = args;
     const map = maps.get(args.name);
@@ -135,7 +188,7 @@ function encodeFill(object: OpenObject, maps: ReadonlyMap<string, BpfMap>, { fil
   });
 }
 
-async function loadIntoKernel(object: OpenObject, request: LoadRequest): Promise<void> {
+async function loadIntoKernel(object: OpenObject, request: ObjectRequest): Promise<void> {
   using messages = Messages.collect();
   const result = await inBackground(libbpf().bpf_object__load, object.pointer);
   if (result < 0) throw loadError(programName(request.dir), result, messages.text);
@@ -160,11 +213,9 @@ function loadError(name: string, errno: number, text: string): AgentError {
   return new AgentError('LOAD_FAILED', message, { detail: said === '' ? words : `${words}\n${said}` });
 }
 
-/** The program pin comes last: a directory without one is a torso that nothing relies on. */
-function pinAll(program: BpfProgram, maps: ReadonlyMap<string, BpfMap>, { dir, slotMap }: LoadRequest): void {
+function pinMaps(program: BpfProgram, maps: ReadonlyMap<string, BpfMap>, { dir, slotMap }: ObjectRequest): void {
   const bpf = libbpf();
-  const programFd = bpf.bpf_program__fd(program);
-  const used = mapIdsOf(programFd);
+  const used = mapIdsOf(bpf.bpf_program__fd(program));
   mkdirSync(`${dir}/maps`);
   for (const [name, map] of maps) {
     const fd = bpf.bpf_map__fd(map);
@@ -172,7 +223,6 @@ function pinAll(program: BpfProgram, maps: ReadonlyMap<string, BpfMap>, { dir, s
     // Slots of other programs of the object come with it, but are nothing to this one.
     else if (bpf.bpf_map__type(map) !== BPF_MAP_TYPE_PROG_ARRAY || used.has(mapInfo(fd).id)) pin(fd, mapPin(dir, name));
   }
-  pin(programFd, programPin(dir));
 }
 
 /** `…/progs/<iface>/<program>/<version>/<generation>`. */

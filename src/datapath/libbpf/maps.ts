@@ -75,7 +75,17 @@ export function applyChange(map: OpenMap, change: MapChange): void {
   }
 }
 
-/** What a map has under exactly these keys. */
+/** What a map has under exactly these keys, and not under a prefix that covers them. */
+export function lookupExactly(map: OpenMap, keys: readonly Uint8Array[]): readonly (Buffer | undefined)[] {
+  return [
+    ...valuesOf(
+      map,
+      keys.map((key) => Buffer.from(key).toString('hex')),
+    ).values(),
+  ];
+}
+
+/** By key in hexadecimal, as {@link lookupExactly}. */
 function valuesOf(map: OpenMap, keys: readonly string[]): Map<string, Buffer | undefined> {
   const present = isPrefixKind(map.info.type) ? prefixesOf(map) : undefined;
   return new Map(

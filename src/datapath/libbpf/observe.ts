@@ -5,11 +5,12 @@ import {
   liveStrands,
   type MapInfo,
   type Observed,
+  type ProbeGeneration,
   programsOf,
 } from '../../domain/observed.js';
 import { filteringProgram } from './clsact.js';
 import { tryOpenPin } from './fd.js';
-import { generationPlaces, linkPins, publicPaths, readGeneration } from './generations.js';
+import { generationPlaces, linkPins, publicPaths, readGeneration, readProbeGenerations } from './generations.js';
 import { usersOf } from './ids.js';
 import { BPF_LINK_TYPE_TCX, BPF_LINK_TYPE_XDP, linkInfo, mapInfo, mapTypes } from './info.js';
 import { interfaces } from './interfaces.js';
@@ -48,8 +49,15 @@ export function observe(bpffs: string): Observed {
   }
   const ordered = [...hooks.values()].map((hooked) => ({ ...hooked, generations: inSlotOrder(hooked.generations) }));
   const publicMaps = readPublicMaps(bpffs);
-  const orphans = orphansOf(publicMaps, ordered);
-  return { hooks: ordered, interfaces: present, publicMaps, ...(orphans.length > 0 && { orphans }) };
+  const probes = readProbeGenerations(bpffs);
+  const orphans = orphansOf(publicMaps, ordered, probes);
+  return {
+    hooks: ordered,
+    interfaces: present,
+    publicMaps,
+    ...(orphans.length > 0 && { orphans }),
+    ...(probes.length > 0 && { probes }),
+  };
 }
 
 /** Programs whose pins somebody has removed, and that a link or a slot still holds. */
@@ -66,12 +74,14 @@ function findLostPrograms({ attachments, generations }: Hooked): void {
 }
 
 /** See `Observed.orphans`. Looked for only where a name is held by a map that is no generation's. */
-function orphansOf(publicMaps: ReadonlyMap<string, number>, hooks: readonly Hooked[]): MapInfo[] {
-  const known = new Set(
-    hooks.flatMap(({ generations }) =>
-      generations.flatMap(({ slot, maps }) => [slot?.mapId, ...maps.map(({ id }) => id)]),
-    ),
-  );
+function orphansOf(
+  publicMaps: ReadonlyMap<string, number>,
+  hooks: readonly Hooked[],
+  probes: readonly ProbeGeneration[],
+): MapInfo[] {
+  const generations = [...hooks.flatMap((hook) => hook.generations), ...probes];
+  const slots = hooks.flatMap((hook) => hook.generations.map(({ slot }) => slot?.mapId));
+  const known = new Set([...slots, ...generations.flatMap(({ maps }) => maps.map(({ id }) => id))]);
   const unknown = new Map([...publicMaps].filter(([, id]) => !known.has(id)).map(([path, id]) => [id, path]));
   if (unknown.size === 0) return [];
   for (const id of usersOf(new Set(unknown.keys())).flatMap(({ mapIds }) => mapIds)) unknown.delete(id);

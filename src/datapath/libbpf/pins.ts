@@ -149,7 +149,8 @@ function inodeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
 }
 
-function fileOperation(failed: string, operation: () => void): void {
+/** @throws AgentError KERNEL for what failed */
+export function fileOperation(failed: string, operation: () => void): void {
   try {
     operation();
   } catch (cause) {

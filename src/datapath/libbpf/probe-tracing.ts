@@ -1,21 +1,21 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import koffi from 'koffi';
+import type { ProbeTarget } from '../../domain/probe.js';
 import { attempt, type Probe } from './attempt.js';
-import { check, kernelError } from './errno.js';
+import { check } from './errno.js';
 import { Fd } from './fd.js';
-import { lastErrno, libbpf, libc } from './ffi.js';
+import { libbpf } from './ffi.js';
+import {
+  attachPerfEvent,
+  mountedTracefs,
+  PERF_TYPE_TRACEPOINT,
+  type PerfEvent,
+  perfSource,
+  tracepointId,
+} from './perf-event.js';
 import { loadProbeProgram, PROBE_PROGRAM } from './probe-program.js';
 
-/** Number of perf_event_open(2) (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
-const PERF_EVENT_OPEN: Readonly<Partial<Record<NodeJS.Architecture, number>>> = { x64: 298, arm64: 241 };
-const PERF_TYPE_TRACEPOINT = 2;
-const PERF_FLAG_FD_CLOEXEC = 8n;
-/** `enum bpf_attach_type`. */
-const BPF_PERF_EVENT = 41;
-
-const TRACEFS = ['/sys/kernel/tracing', '/sys/kernel/debug/tracing'];
 const TRACEPOINT = { group: 'sched', name: 'sched_switch' };
 /** Functions that are there to be traced: one for any probe, one that the kernel has for trying fentry (net/bpf/test_run.c). */
 const KERNEL_FUNCTION = 'do_nanosleep';
@@ -33,16 +33,35 @@ export function probeTracing(): Probe[] {
   ];
 }
 
+/**
+ * Why this machine cannot run a kind of probes; undefined where it can. Tried before anything of a package is loaded, since the kernel
+ * itself says no more than `EINVAL`.
+ */
+export function whyNot(kind: ProbeTarget['kind']): string | undefined {
+  const { ok, reason } = attempt(kind, TRIALS[kind]);
+  return ok ? undefined : reason;
+}
+
+const TRIALS: Readonly<Record<ProbeTarget['kind'], () => undefined>> = {
+  tracepoint: tryTracepoint,
+  'raw-tracepoint': tryRawTracepoint,
+  kprobe: tryKprobe,
+  kretprobe: tryKprobe,
+  uprobe: tryUprobe,
+  uretprobe: tryUprobe,
+  fentry: tryFentry,
+  fexit: tryFentry,
+};
+
 function tracefs(): string {
-  const mounted = TRACEFS.find((path) => existsSync(join(path, 'events')));
-  if (mounted === undefined) throw new Error(`none is mounted; run mount -t tracefs tracefs ${TRACEFS[0]}`);
-  return mounted;
+  return mountedTracefs() ?? 'not mounted; the agent mounts one for a moment where it needs to';
 }
 
 function tryTracepoint(): undefined {
-  const id = Number(readFileSync(join(tracefs(), 'events', TRACEPOINT.group, TRACEPOINT.name, 'id'), 'latin1'));
+  const id = tracepointId(TRACEPOINT.group, TRACEPOINT.name);
+  if (id === undefined) throw new Error(`the kernel has no tracepoint ${TRACEPOINT.group}/${TRACEPOINT.name}`);
   using program = loadProbeProgram('tracepoint');
-  attachPerfEvent(program, { type: PERF_TYPE_TRACEPOINT, config: id });
+  using _link = tryPerfEvent(program, { type: PERF_TYPE_TRACEPOINT, config: id });
 }
 
 function tryRawTracepoint(): undefined {
@@ -54,7 +73,7 @@ function tryRawTracepoint(): undefined {
 function tryKprobe(): undefined {
   const type = perfSource('kprobe');
   using program = loadProbeProgram('kprobe');
-  attachPerfEvent(program, { type, target: KERNEL_FUNCTION });
+  using _link = tryPerfEvent(program, { type, target: KERNEL_FUNCTION });
 }
 
 /** On a file of its own that nobody runs. */
@@ -65,7 +84,7 @@ function tryUprobe(): undefined {
     const target = join(folder, 'target');
     writeFileSync(target, Buffer.alloc(4096));
     using program = loadProbeProgram('kprobe');
-    attachPerfEvent(program, { type, target });
+    using _link = tryPerfEvent(program, { type, target });
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -79,35 +98,6 @@ function tryFentry(): undefined {
   using _link = new Fd(check(link, `cannot attach to ${FENTRY_FUNCTION}`));
 }
 
-/** The number of a kind of perf events that the kernel gives out at boot. */
-function perfSource(kind: 'kprobe' | 'uprobe'): number {
-  const path = `/sys/bus/event_source/devices/${kind}/type`;
-  if (!existsSync(path)) throw new Error(`${path} is absent: the kernel was built without ${kind}s`);
-  return Number(readFileSync(path, 'latin1'));
-}
-
-interface PerfEvent {
-  readonly type: number;
-  /** A tracepoint's id. */
-  readonly config?: number;
-  /** A function's name or a file's path; its start is meant. */
-  readonly target?: string;
-}
-
-/** As links from kernel 5.15 on. */
-function attachPerfEvent(program: Fd, { type, config = 0, target }: PerfEvent): void {
-  const text = Buffer.from(`${target ?? ''}\0`);
-  const attr = Buffer.alloc(72); // struct perf_event_attr up to config2
-  attr.writeUInt32LE(type, 0);
-  attr.writeUInt32LE(attr.length, 4);
-  attr.writeBigUInt64LE(BigInt(config), 8);
-  if (target !== undefined) attr.writeBigUInt64LE(koffi.address(text), 56);
-  const number = PERF_EVENT_OPEN[process.arch];
-  if (number === undefined) throw new Error(`the agent does not know perf_event_open(2) on ${process.arch}`);
-  const [thisProcess, anyCpu, noGroup] = [0n, -1n, -1n];
-  const fd = libc().syscall(number, koffi.address(attr), thisProcess, anyCpu, noGroup, PERF_FLAG_FD_CLOEXEC);
-  if (fd < 0) throw kernelError('cannot open a perf event', lastErrno());
-  using event = new Fd(fd);
-  const link = libbpf().bpf_link_create(program.number, event.number, BPF_PERF_EVENT, null);
-  using _link = new Fd(check(link, 'the kernel refuses the link'));
+function tryPerfEvent(program: Fd, event: PerfEvent): Fd {
+  return new Fd(check(attachPerfEvent(program.number, event, 'this process'), 'the kernel refuses the link'));
 }

@@ -41,6 +41,10 @@ describe('a deploy', () => {
       enabled: true,
       carryMaps: [],
       mapArgs: [{ name: 'rl_ports_map', args: [{ key: 8080, value: 1 }] }],
+      monitors: [
+        { name: 'rl_drop_count_map', key: 0, aggregator: 'scalar', field: '', labels: {} },
+        { name: 'rl_recv_count_map', key: 0, aggregator: 'max-rate', field: '', labels: {} },
+      ],
       path: '0.bpf_programs.xdp_ingress.0',
     });
   });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { bytes, HOST, onXdp, program } from './payloads.js';
+import { bytes, onXdp, program } from './payloads.js';
 import { P0, places, refused } from './refused.js';
 
 describe('a field of a program', () => {
@@ -90,12 +90,27 @@ describe('a field of a program', () => {
     ]);
   });
 
+  for (const [what, changes, place] of [
+    ['a field that is no path', { field: 'a..b' }, 'field'],
+    ['a key that is none', { key: 1.5 }, 'key'],
+    ['labels that l3afd has', { labels: { host: 'x' } }, 'labels'],
+    ['labels that Prometheus would refuse', { labels: { 'a-b': 'x' } }, 'labels'],
+    ['labels with a line break', { labels: { team: 'a\n' } }, 'labels.team'],
+  ] as const) {
+    it(`monitor_maps cannot have ${what}`, () => {
+      const monitor_maps = [{ name: 'm', key: 0, aggregator: 'avg', ...changes }];
+      const faults = refused('deploy', bytes(onXdp(program({ monitor_maps }))));
+
+      assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.monitor_maps.0.${place}`]);
+    });
+  }
+
   it('monitor_maps cannot have an aggregator that does not exist', () => {
     const monitor_maps = [{ name: 'm', key: 0, aggregator: 'sum' }];
     const faults = refused('deploy', bytes(onXdp(program({ monitor_maps }))));
 
     assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.monitor_maps.0.aggregator`]);
-    assert.match(faults[0]!.message, /"scalar", "max-rate" or "avg", got "sum"/);
+    assert.match(faults[0]!.message, /"scalar", "max-rate", "rate", "avg", "min", "p95", got "sum"/);
   });
 });
 
@@ -141,13 +156,6 @@ describe('what is not supported yet', () => {
       assert.match(faults[0]!.message, /not supported yet/);
     });
   }
-
-  it('includes probes, in a deploy and in a delete', () => {
-    const withProbes = (probes: unknown[]) => bytes([{ host_name: HOST, iface: 'eth1', bpf_programs: { probes } }]);
-
-    assert.deepEqual(places(refused('deploy', withProbes([program()]))), ['UNSUPPORTED 0.bpf_programs.probes']);
-    assert.deepEqual(places(refused('delete', withProbes(['x']))), ['UNSUPPORTED 0.bpf_programs.probes']);
-  });
 });
 
 function options(count: number): Record<string, number> {

@@ -190,6 +190,7 @@ test('an old companion comes back to the names that it knows, after the chain is
       check: (launch) => bed.companions.check(launch),
       stop: (launch) => bed.companions.stop(launch),
       update: (from, to) => bed.companions.update(from, to),
+      status: (companion) => bed.companions.status(companion),
       async start(launch, maps, restarts) {
         order.push(`start ${launch.package.version} at ${pathAt(await bed.datapath.observe(), hook)}`);
         if (launch.package.version === '2.0') throw new Error('it does not start');

@@ -51,6 +51,6 @@ describe('the grace period', () => {
     };
     const steps = await stepsBetween(both('a'), both('a', 'b'), 2);
     // The first flip, the one that fails, and the first taken back.
-    assert.deepEqual(steps, ['link', 'link', 'link', 'grace', 'discard', 'discard']);
+    assert.deepEqual(steps, ['link', 'link', 'link', 'grace', 'discard', 'discard', 'prove']);
   });
 });

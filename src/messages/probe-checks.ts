@@ -1,0 +1,62 @@
+import type { Fault } from '../errors.js';
+import {
+  checkMapArgs,
+  checkSupport,
+  duplicateName,
+  type Entry,
+  entries,
+  isEmpty,
+  isScalar,
+  items,
+  keyed,
+  listsOf,
+  repeated,
+  unsupported,
+} from './checks.js';
+import { unexpected } from './faults.js';
+
+/*
+ * The rules for `probes`. They hang at no interface, so that the lists of all entries are one.
+ */
+
+/** Of a `deploy` or `add`. */
+export function checkProbes(payload: unknown): Fault[] {
+  const probes = entries(payload, [])
+    .map(listsOf)
+    .flatMap(({ path, fields }) => entries(fields.probes, [...path, 'probes']));
+  return [
+    ...repeated(keyed(probes, 'name'), ({ path, key }) => duplicateName(path, key)),
+    ...probes.flatMap((probe) => [...checkSupport(probe), ...checkForm(probe), ...checkMapArgs(probe)]),
+  ];
+}
+
+/** Of a `delete`. */
+export function checkProbeNames(payload: unknown): Fault[] {
+  const names = entries(payload, [])
+    .map(listsOf)
+    .flatMap(({ path, fields }) =>
+      items(fields.probes).map((key, index) => ({ path: [...path, 'probes', index], key })),
+    );
+  return repeated(
+    names.filter(({ key }) => isScalar(key)),
+    ({ path, key }) => duplicateName(path, key),
+  );
+}
+
+/** What a probe needs, what it cannot have, and what is later work. Its sections say what it hangs at, so that it needs no type. */
+function checkForm({ path, fields }: Entry): Fault[] {
+  const absent = (field: string, why: string) => {
+    return isEmpty(fields[field]) ? [] : [unexpected([...path, field], why, fields[field])];
+  };
+  const object = isEmpty(fields.object_file)
+    ? [unexpected([...path, 'object_file'], 'the object file with the probes', fields.object_file)]
+    : [];
+  return [
+    ...object,
+    ...absent('prog_type', 'absent, since the sections of its object file say what a probe is'),
+    ...absent('map_name', 'absent, since a probe has no successor'),
+    ...['cmd_start', 'cmd_config', 'cmd_update']
+      .filter((field) => !isEmpty(fields[field]))
+      .flatMap((field) => unsupported([...path, field], 'absent in a probe', fields[field])),
+  ];
+}

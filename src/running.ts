@@ -1,0 +1,34 @@
+import { type DesiredState, probesOf, programsAt } from './domain/desired.js';
+import { type Hook, NO_HOOK, type NoHook } from './domain/hook.js';
+import { hookAt, type Observed, observedProbes, standingChain } from './domain/observed.js';
+import { isWhole } from './plan/probes.js';
+import type { ProgramLabels } from './telemetry/metrics.js';
+
+/* What runs, as metrics tell it. */
+
+/** The labels of a program's series; those of a probe are empty but for its name. */
+export function labelsOf(program: string, hook: Hook | NoHook, desired: DesiredState): ProgramLabels {
+  return { program, ...hook, address: desired.addresses[hook.iface] ?? '' };
+}
+
+/** What stands at a hook, or of the host's probes. */
+export function standsAt(hook: Hook | NoHook, observed: Observed): readonly { readonly name: string }[] {
+  return hook.direction === '' ? observedProbes(observed) : standingChain(hookAt(observed, hook));
+}
+
+/** Everything that runs, with its version as it was asked for where that is known. */
+export function runningPrograms(observed: Observed, desired: DesiredState): (ProgramLabels & { version: string })[] {
+  const members = observed.hooks.flatMap((at) =>
+    standingChain(at).map(({ name, versionSegment, hook }) => {
+      const version = programsAt(desired, hook).find((program) => program.name === name)?.version ?? versionSegment;
+      return { ...labelsOf(name, hook, desired), version };
+    }),
+  );
+  const probes = observedProbes(observed)
+    .filter(isWhole)
+    .map(({ name, versionSegment }) => {
+      const version = probesOf(desired).find((probe) => probe.name === name)?.version ?? versionSegment;
+      return { ...labelsOf(name, NO_HOOK, desired), version };
+    });
+  return [...members, ...probes];
+}
