@@ -26,5 +26,10 @@ export class MemoryCompanions {
     if (found !== undefined) this.#running.set(companionKey(to), { ...found, launch: to });
   }
 
+  async status(companion: CompanionRef): Promise<'running' | 'not running' | undefined> {
+    const found = this.#running.get(companionKey(companion));
+    return found && (found.state === 'ended' ? 'not running' : 'running');
+  }
+
   async close(): Promise<void> {}
 }

@@ -94,7 +94,7 @@ export class Output {
     if (file === undefined) return false;
     const { size } = await file.stat();
     // Somebody has emptied the file, as log rotation does.
-    if (size < this.#position) this.#position = 0;
+    if (size < this.#position) [this.#position, this.#released] = [0, 0];
     if (size - this.#position > MAX_BACKLOG) {
       this.#options.onDropped(size - CHUNK - this.#position);
       this.#position = size - CHUNK;

@@ -17,11 +17,15 @@ export async function writeRules(program: string, { hook, companion }: Companion
   const { rules, rulesFile } = companion;
   if (rules === '' || rulesFile === '') return '';
   const home = dirname(program);
-  const folder = join(home, FOLDER, hook.iface, hook.direction);
-  await mkdir(folder, { recursive: true });
-  // A companion can make links where the package could not.
-  if (!(await realpath(folder)).startsWith(`${await realpath(home)}${sep}`)) {
-    throw new AgentError('COMPANION_FAILED', `The rules file would lie outside its package: ${folder} is a link`);
+  const inside = `${await realpath(home)}${sep}`;
+  let folder = home;
+  for (const name of [FOLDER, hook.iface, hook.direction]) {
+    folder = join(folder, name);
+    await mkdir(folder, { recursive: true });
+    // A companion can make links where the package could not: nothing is made behind one that leads out.
+    if (!(await realpath(folder)).startsWith(inside)) {
+      throw new AgentError('COMPANION_FAILED', `The rules file would lie outside its package: ${folder} is a link`);
+    }
   }
   const path = join(folder, rulesFile);
   await writeFile(`${path}.new`, rules, { mode: 0o600 });

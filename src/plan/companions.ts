@@ -24,8 +24,11 @@ export interface CompanionsInput {
   readonly stopOnly: boolean;
   /** Leaves these alone, as {@link companionKey} gives them. */
   readonly except: ReadonlySet<string>;
-  /** Those to be started again because they do not run as they should, and for the how-manieth time, by {@link companionKey}. */
-  readonly revivals: ReadonlyMap<string, Revival>;
+  /**
+   * Those to be started because they do not run as they should, by {@link companionKey}; then no other is that merely does not run: one
+   * that has ended since it was looked at is for the next look, or its restart would not count. Undefined: all that do not run are started.
+   */
+  readonly revivals: ReadonlyMap<string, Revival> | undefined;
 }
 
 /** Why a companion is to be started again, and how often it was with this time. */
@@ -110,14 +113,17 @@ function changeOf({ launch, dir }: Wanted, input: CompanionsInput): Change | und
     { op: 'fetch', package: launch.package },
     { op: 'check-companion', launch },
   ];
-  const revival = input.revivals.get(companionKey(launch));
+  const revival = input.revivals?.get(companionKey(launch));
   const restarts = revival?.restarts ?? 0;
+  const mayStart = input.revivals === undefined || revival !== undefined;
   if (found === undefined) {
+    if (!mayStart) return undefined;
     const start: Step = { op: 'start-companion', launch, dir, restarts };
     return { launch, prepare, start, reason: `starts the companion of ${name}` };
   }
   const alike = startsAlike(found.launch, launch);
   const whole = found.state === (launch.companion.daemon && launch.companion.cmdStart !== '' ? 'running' : 'done');
+  if (alike && !whole && !mayStart) return undefined;
   if (alike && (!whole || revival !== undefined)) {
     const start: Step = { op: 'start-companion', launch, dir, restarts };
     return {

@@ -23,7 +23,7 @@ export interface PlanInput {
   readonly chainsOnly?: boolean;
   /** Companions to leave out of the plan, as `companionKey` gives them. */
   readonly exceptCompanions?: ReadonlySet<string>;
-  /** Companions to be started again though nothing was asked of them, by `companionKey`. */
+  /** The only companions to be started of those that do not run, by `companionKey`; absent: all. */
   readonly revivals?: ReadonlyMap<string, Revival>;
 }
 
@@ -68,7 +68,7 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
     outcomes,
     stopOnly: input.chainsOnly === true,
     except: input.exceptCompanions ?? new Set(),
-    revivals: input.revivals ?? new Map(),
+    revivals: input.revivals,
   });
   return {
     prepare: withoutRepeatedFetches([...prepare, ...companions.prepare]),
