@@ -18,7 +18,8 @@ import { AgentError, type ErrorCode } from './errors.js';
 import { PROJECT_ROOT } from './roots.js';
 import { createLogger } from './telemetry/log.js';
 
-/** sysexits(3): 78 is a configuration error, on which the systemd unit does not restart; 69 something that is missing. */
+/** sysexits(3): on 64 and 78, wrong usage and wrong configuration, the systemd unit does not restart; 69 is something that is missing. */
+const USAGE_STATUS = 64;
 const EXIT_STATUS: Partial<Record<ErrorCode, number>> = { CONFIG_INVALID: 78, NO_PRIVILEGE: 77, DUPLICATE_HOST: 69 };
 
 const version = (JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string }).version;
@@ -26,7 +27,8 @@ const version = (JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'ut
 const program = new Command('l3af-agent')
   .description('Takes commands for this host from NATS and keeps its chains of eBPF programs as they say.')
   .version(version)
-  .showHelpAfterError('(l3af-agent --help says more)');
+  .showHelpAfterError('(l3af-agent --help says more)')
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : USAGE_STATUS));
 
 withSettings(program.command('run'))
   .description('run the agent in the foreground')

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { loadConfig, SETTINGS, type Setting } from '../../src/config.js';
+import { PROJECT_ROOT } from '../support/project.js';
 
 describe('what operators read', () => {
-  const deploy = join(projectRoot(), 'deploy');
+  const deploy = join(PROJECT_ROOT, 'deploy');
   let directory: string;
 
   beforeEach(() => {
@@ -59,7 +60,7 @@ function shownDefault(setting: Setting): string {
 
 function exampleFile(): string {
   const head = [
-    '# Configuration of the L3AF fleet agent: l3af-agent --config <this file>',
+    '# Configuration of the L3AF fleet agent: l3af-agent run --config <this file>',
     '# The environment wins over this file, and flags over the environment. What is commented out shows the default,',
     '# or an example where there is no constant one.',
   ];
@@ -68,10 +69,4 @@ function exampleFile(): string {
     return ['', `# ${setting.description}${otherwise}`, `#${setting.name}: ${setting.default ?? setting.example}`];
   });
   return `${[...head, ...entries].join('\n')}\n`;
-}
-
-function projectRoot(): string {
-  let folder = import.meta.dirname;
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
-  return folder;
 }
