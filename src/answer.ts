@@ -1,7 +1,7 @@
 import type { Delivery } from './bus/delivery.js';
 import type { Refusal } from './domain/admission.js';
 import type { Command } from './domain/command.js';
-import { sameHook } from './domain/hook.js';
+import { NO_HOOK, sameHook } from './domain/hook.js';
 import { type Fault, faultsOf } from './errors.js';
 import type { Acknowledgement, AckProgram, AckStatus } from './messages/ack.js';
 import { shortened } from './messages/shorten.js';
@@ -138,9 +138,16 @@ function programOf(outcome: ReportedOutcome): AckProgram {
 /** A name to delete that is not there is no error, and said to be unchanged. */
 function absentTargets(command: Command, outcomes: readonly ReportedOutcome[]): AckProgram[] {
   if (command.verb !== 'delete') return [];
-  return command.targets.flatMap(({ hook, names }) =>
+  const probes = (command.probes ?? []).map((name) => ({ hook: NO_HOOK, names: [name] }));
+  return [...command.targets, ...probes].flatMap(({ hook, names }) =>
     names
       .filter((name) => !outcomes.some((outcome) => outcome.name === name && sameHook(outcome.hook, hook)))
-      .map((name) => ({ ...hook, name, version: '', result: 'unchanged' as const, message: 'It was not there' })),
+      .map((name) => ({
+        ...hook,
+        name,
+        version: '',
+        result: 'unchanged' as const,
+        message: 'Nothing of this name was running',
+      })),
   );
 }

@@ -6,12 +6,14 @@ import { type Bus, type BusOptions, connectBus } from './bus/connect.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './bus/delivery.js';
 import { EmbeddedServer } from './bus/embedded.js';
 import { insist } from './bus/insist.js';
+import { type OpenedObject, openStoredObject } from './bus/objects.js';
 import { Outbox } from './bus/outbox.js';
 import { Publisher } from './bus/publish.js';
 import { Registration } from './bus/registration.js';
 import { type RequestHandler, type Service, startService } from './bus/service.js';
 import { ensureStreams } from './bus/streams.js';
 import type { Config } from './config.js';
+import { AgentError } from './errors.js';
 import type { EventKind } from './messages/events.js';
 import type { L3AFALLHOSTDATA } from './messages/snapshot.js';
 import { hostToken, type Subjects, subjectsFor } from './messages/subjects.js';
@@ -106,7 +108,7 @@ export class BusLink implements CommandBus {
     });
     await this.#registration.claim();
     this.#registration.start();
-    this.#publisher = new Publisher({ bus, subjects, host, logger });
+    this.#publisher = new Publisher({ bus, subjects, host, logger, onDropped: () => metrics.eventDropped() });
     const onAltered = (what: string, data: Record<string, unknown>) => this.publishEvent('answer-altered', what, data);
     this.#outbox = new Outbox({ bus, subjects, store: journal, logger, onAltered });
     this.#outbox.start();
@@ -138,6 +140,13 @@ export class BusLink implements CommandBus {
     await this.#registration?.stop();
     await this.#bus?.close();
     await this.#embedded?.stop();
+  }
+
+  /** An object of the bus's object stores; see {@link openStoredObject}. Before the bus was joined, it is away. */
+  async openObject(bucket: string, name: string, signal: AbortSignal): Promise<OpenedObject | undefined> {
+    if (this.#bus !== undefined) return openStoredObject(this.#bus, bucket, name, signal);
+    const message = `The object store ${bucket} cannot be read: NATS is not connected yet`;
+    throw new AgentError('ARTIFACT_UNREACHABLE', message, { transient: true });
   }
 
   position(): Promise<StreamPosition> {
@@ -188,7 +197,7 @@ export class BusLink implements CommandBus {
   async publishMetrics(): Promise<void> {
     const { config, metrics } = this.#options;
     const at = new Date().toISOString();
-    this.#publisher?.metrics({ host: config.hostName, at, metrics: await metrics.allStats() });
+    this.#publisher?.metrics({ host: config.hostName, at, metrics: await metrics.everything() });
   }
 
   async deadLetter(delivery: Delivery): Promise<void> {

@@ -9,6 +9,7 @@ import {
 } from './answer.js';
 import type { Delivery, DeliveryHead } from './bus/delivery.js';
 import type { DesiredState } from './domain/desired.js';
+import { isBare } from './domain/observed.js';
 import { RefusedError } from './errors.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
@@ -101,8 +102,7 @@ async function replayOf(owed: readonly DeliveryHead[], options: CatchUpOptions):
 async function isFounded({ entries }: Replay, { journal, host }: CatchUpOptions): Promise<boolean> {
   if (journal.desired !== null) return true;
   if (entries.some(({ what, delivery }) => what === 'folded' && delivery.verb === 'deploy')) return true;
-  const { hooks } = await host.observe();
-  return hooks.every(({ generations }) => generations.length === 0);
+  return isBare(await host.observe());
 }
 
 function finishesOf(result: Replay, last: DeliveryHead, answer: Acknowledgement, options: CatchUpOptions): Finish[] {

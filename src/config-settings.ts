@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { z } from 'zod';
+import { COMPANION_SETTINGS } from './config-companions.js';
 import { ROOT_SETTINGS } from './config-roots.js';
 import type { SettingNames } from './config-sources.js';
 import * as value from './config-values.js';
@@ -137,10 +138,32 @@ const TABLE = {
   repo_url: {
     schema: value.repository.optional(),
     placeholder: 'url',
-    description: 'package repository of programs that name none (http, https or file)',
+    description: 'package repository of programs that name none (http, https, file or nats://<bucket>)',
     absent: 'none',
     example: 'https://packages.example/l3af',
     redact: value.redactUrls,
+  },
+  repo_tls_ca: {
+    schema: value.secretFile.optional(),
+    placeholder: 'file',
+    description: 'certificate authorities (PEM) that https package repositories are verified with',
+    absent: "the system's",
+    example: '/etc/l3af-agent/repo-ca.pem',
+    redact: value.redactSecret,
+  },
+  signature_policy: {
+    schema: value.oneOf('off', 'if-present', 'required'),
+    placeholder: 'policy',
+    description: 'whether packages must be signed; if-present checks those that are',
+    default: 'off',
+  },
+  trusted_keys: {
+    schema: value.trustedKeys.optional(),
+    placeholder: 'keys',
+    description: 'public keys that packages may be signed with, or files that hold them, joined by commas',
+    absent: 'none',
+    example: '/etc/l3af-agent/packages.pub',
+    redact: value.redactSecret,
   },
   platform: {
     schema: value.platform.optional(),
@@ -149,13 +172,7 @@ const TABLE = {
     absent: 'codename of the distribution',
     example: 'bookworm',
   },
-  companion_log_dir: {
-    schema: value.path.optional(),
-    placeholder: 'dir',
-    description: 'where companions may write logs of their own; handed to them as --log-dir',
-    absent: 'none: what they print goes to the log',
-    example: '/var/log/l3af',
-  },
+  ...COMPANION_SETTINGS,
   chaining: {
     schema: value.yesOrNo,
     placeholder: 'bool',
@@ -198,6 +215,18 @@ const TABLE = {
     placeholder: 'duration',
     description: 'time between two snapshots of the state',
     default: '60s',
+  },
+  monitor_interval: {
+    schema: value.duration,
+    placeholder: 'duration',
+    description: 'time between two readings of the maps in monitor_maps',
+    default: '1s',
+  },
+  monitor_samples: {
+    schema: value.windowSize,
+    placeholder: 'number',
+    description: 'how many readings of a map avg, min, p95, rate and max-rate look back on',
+    default: '20',
   },
   metrics_interval: {
     schema: value.duration,

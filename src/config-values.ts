@@ -21,7 +21,7 @@ const SHORTEST_MS = 100;
 const LONGEST_MS = 24 * MILLISECONDS.h;
 /** WebSockets are not for Node's client. */
 const NATS_SCHEMES = ['nats:', 'tls:'];
-const REPOSITORY_SCHEMES = ['http:', 'https:', 'file:'];
+const REPOSITORY_SCHEMES = ['http:', 'https:', 'file:', 'nats:'];
 /** Tokens of letters, digits, `_` and `-`, joined by dots: what can stand in a subject without being a wildcard. */
 const SUBJECT = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
 /** The same with the `$` that the server's own subjects begin with (`$JS.API`). */
@@ -65,6 +65,17 @@ export const duration = expecting(
   },
 );
 
+const numberFrom = (least: number, most: number) =>
+  expecting(`a whole number from ${least} to ${most}`, (text) => {
+    const number = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
+    return number >= least && number <= most ? number : undefined;
+  });
+
+export const count = numberFrom(0, 1000);
+
+/** How many samples are kept of each number: a rate takes two. */
+export const windowSize = numberFrom(2, 1000);
+
 /** An absolute path; relative ones count from the working directory. */
 export const path = expecting('a path', (text) => (text.includes('\0') ? undefined : resolve(text)));
 
@@ -88,8 +99,18 @@ function isServer(address: string): boolean {
   return hostname !== '' && username === '' && password === '';
 }
 
-export const repository = matching('an address that begins with http://, https:// or file://', (text) =>
+export const repository = matching('an address that begins with http://, https://, file:// or nats://', (text) =>
   hasScheme(text, REPOSITORY_SCHEMES),
+);
+
+/** Public keys, and absolute paths of files that hold some. */
+export const trustedKeys = expecting(
+  'ed25519 public keys in base64, or paths of files with such, joined by commas',
+  (text) => {
+    const entries = text.split(',').map((entry) => entry.trim());
+    if (entries.some((entry) => entry === '' || entry.includes('\0') || holdsSecret(entry))) return undefined;
+    return entries.map((entry) => (/^[A-Za-z0-9+/]{43}=$/.test(entry) ? entry : resolve(entry)));
+  },
 );
 
 export const subjectPrefix = matching('letters, digits, "_" and "-", in tokens joined by dots', (text) =>

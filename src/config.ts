@@ -69,6 +69,10 @@ function contradictions(origins: ReadonlyMap<string, Given>): string[] {
   if (origins.has('nats_creds') && origins.has('nats_nkey')) {
     problems.push('nats_creds and nats_nkey are both set; take one away.');
   }
+  const policy = origins.get('signature_policy')?.text.trim();
+  if ((policy === 'if-present' || policy === 'required') && !origins.has('trusted_keys')) {
+    problems.push(`signature_policy is ${policy} but trusted_keys is not set; no signature could be valid.`);
+  }
   if (origins.has('nats_tls_cert') !== origins.has('nats_tls_key')) {
     problems.push('nats_tls_cert and nats_tls_key only work together; set both or neither.');
   }

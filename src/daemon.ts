@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { Agent } from './agent.js';
 import type { Observer } from './apply/executor.js';
 import { Lane } from './apply/lane.js';
@@ -13,9 +12,10 @@ import { NOTHING_DESIRED } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
 import { Host, type Repair, repairInWords } from './host.js';
 import type { L3AFALLHOSTDATA } from './messages/snapshot.js';
+import { Monitoring } from './monitoring.js';
 import { openCompanions } from './open-companions.js';
-import { PackageCache } from './packages/cache.js';
-import { distributionCodename } from './packages/platform.js';
+import { openPackages } from './open-packages.js';
+import type { PackageCache } from './packages/cache.js';
 import type { PlanContext } from './plan/context.js';
 import { healthChecks, requestHandlers } from './requests.js';
 import { configuredRoots, rootPackages } from './roots.js';
@@ -62,6 +62,7 @@ export class Daemon {
   #companions!: Companions | MemoryCompanions;
   #context!: PlanContext;
   #host!: Host;
+  readonly #monitoring: Monitoring;
   #telemetry: TelemetryServer | undefined;
   #link: BusLink | undefined;
   #agent: Agent | undefined;
@@ -77,8 +78,10 @@ export class Daemon {
 
   constructor(options: DaemonOptions) {
     this.#options = options;
-    this.#metrics = new Metrics(options.config.hostName);
-    this.#background = new Background(options.log);
+    const { config, log, datapath } = options;
+    this.#metrics = new Metrics(config.hostName);
+    this.#background = new Background(log);
+    this.#monitoring = new Monitoring({ datapath, lane: this.#lane, metrics: this.#metrics, log, config });
   }
 
   /** Resolves when the host is at its recorded state and the bus is being joined; that goes on for as long as it takes. */
@@ -91,6 +94,7 @@ export class Daemon {
       this.#features = await this.#options.probe();
     });
     this.#background.every(config.reconcileInterval, () => this.#repair());
+    this.#background.every(config.monitorInterval, () => this.#monitoring.tick());
     this.#background.every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
     if (this.#options.datapath.kind === 'libbpf') {
       this.#linkEvents = new LinkEvents({ onChange: () => this.#repairSoon(), log });
@@ -133,16 +137,16 @@ export class Daemon {
     this.#lock = await takeStateDir(config.stateDir);
     this.#journal = new Journal({ dir: config.stateDir, logger: log });
     await this.#journal.open();
-    const platform = config.platform ?? (await distributionCodename());
-    this.#packages = new PackageCache({ dir: join(config.stateDir, 'packages'), repoUrl: config.repoUrl, platform });
-    await this.#packages.open();
+    this.#packages = await openPackages(config, () => this.#link, this.#metrics.artifactFetched);
     this.#companions = await openCompanions(config, datapath.kind, this.#packages, log);
-    const { bpffs, chaining } = config;
+    const { bpffs, chaining, companionMaxRestarts: maxRestarts, companionRestartWindow: windowMs } = config;
     this.#context = { bpffs, chaining, tcx: datapath.ordersLinks(), roots: configuredRoots(config) };
     this.#host = new Host({
       tools: { datapath, packages: this.#packages, companions: this.#companions },
       context: this.#context,
       metrics: this.#metrics,
+      onLook: (observed, desired) => this.#monitoring.follow(observed, desired),
+      restartPolicy: { maxRestarts, windowMs, backOffMs: config.reconcileInterval },
       ...(observer !== undefined && { observer }),
     });
   }
@@ -166,12 +170,13 @@ export class Daemon {
       if (desired !== null) {
         const before = first && this.#journal.unfinished ? null : desired;
         const repaired = await this.#host.repair(desired, log.child({ op: 'reconcile' }), before);
-        const { found, done: repairs } = repaired;
+        const { found, done: repairs, news = [] } = repaired;
         if (repairs.length > 0) {
           log.warn({ found, repairs }, 'repaired what had drifted');
           if (first) this.#repairedAtStart = repaired;
           else this.#link?.publishEvent('drift-repaired', repairInWords(repaired), { found, repairs });
         }
+        for (const { kind, message, data } of news) this.#link?.publishEvent(kind, message, data);
       }
       this.#observed = await this.#host.observe();
       if (!first) return;
@@ -279,8 +284,10 @@ export class Daemon {
       desired: this.#journal.desired,
       observed,
       companions,
+      watched: this.#host.watchedCompanions,
       context: this.#context,
       stats: await this.#metrics.allStats(),
+      monitored: (hook, program) => this.#monitoring.of(hook, program),
     });
   }
 

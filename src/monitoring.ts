@@ -87,7 +87,8 @@ export class Monitoring {
     for (const [name, err] of failures) {
       if (!this.#told.has(name)) this.#options.log.warn({ err }, 'cannot monitor a map');
     }
-    this.#told = new Set([...failures.keys(), ...[...this.#told].filter((name) => name.startsWith('truncated '))]);
+    const truncated = this.#watched.map(({ name }) => `truncated ${name}`).filter((told) => this.#told.has(told));
+    this.#told = new Set([...failures.keys(), ...truncated]);
   }
 
   /** One pass. */

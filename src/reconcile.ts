@@ -54,7 +54,7 @@ export interface ReconcileRequest {
   readonly chainsOnly?: boolean;
   /** Companions to leave alone, as `companionKey` gives them. */
   readonly exceptCompanions?: ReadonlySet<string>;
-  /** Companions to be started again though nothing was asked of them, by `companionKey`. */
+  /** The only companions to be started of those that do not run, by `companionKey`; absent: all. */
   readonly revivals?: ReadonlyMap<string, Revival>;
 }
 

@@ -3,6 +3,7 @@ import type { Lane } from './apply/lane.js';
 import { readChains } from './chains.js';
 import type { Datapath } from './datapath/datapath.js';
 import type { DesiredState } from './domain/desired.js';
+import { hookKey, NO_HOOK } from './domain/hook.js';
 import type { Observed } from './domain/observed.js';
 import type { Host } from './host.js';
 import type { Acknowledgement } from './messages/ack.js';
@@ -10,7 +11,7 @@ import { parseCommand } from './messages/parse.js';
 import { parseRequest, REQUEST_VERBS, type ReplyOf, type RequestOf, type RequestVerb } from './messages/requests.js';
 import type { PlanContext } from './plan/context.js';
 import type { Journal } from './store/journal.js';
-import { configView, hooksView, planView, programsView } from './views.js';
+import { configView, hooksView, planView, probesStatus, programsView } from './views.js';
 
 export interface RequestSources {
   readonly hostName: string;
@@ -49,6 +50,7 @@ export function requestHandlers(sources: RequestSources): Record<RequestVerb, (r
         ...(journal.generation !== undefined && { gen: journal.generation }),
         ...(last !== undefined && { last_command: commandView(last) }),
         hooks: hooksView(journal.desired, observed),
+        ...probesStatus(journal.desired, observed),
       };
     },
     async programs({ iface }) {
@@ -90,11 +92,18 @@ export function healthChecks(
     const name = `${iface}/${direction}`;
     return ok ? { name, ok } : { name, ok, message: `${running} of ${wanted} programs run` };
   });
+  const { probes } = probesStatus(desired, observed);
   return [
     ready ? { name: 'ready', ok: true } : { name: 'ready', ok: false, message: 'The agent is still starting' },
     connected ? { name: 'broker', ok: true } : { name: 'broker', ok: false, message: 'There is no connection to NATS' },
     ...hooks,
+    ...(probes === undefined ? [] : [probeCheck(probes)]),
   ];
+}
+
+function probeCheck({ desired, running }: { desired: number; running: number }): ReplyOf<'health'>['checks'][number] {
+  const name = hookKey(NO_HOOK);
+  return desired === running ? { name, ok: true } : { name, ok: false, message: `${running} of ${desired} run` };
 }
 
 function commandView({

@@ -1,7 +1,7 @@
 import type { WatchedCompanion } from './companion-watch.js';
 import { companionKey, type ObservedCompanion } from './domain/companion.js';
 import { type DesiredState, probesOf, programsAt } from './domain/desired.js';
-import type { Direction, Hook } from './domain/hook.js';
+import { type Direction, type Hook, NO_HOOK, type NoHook } from './domain/hook.js';
 import {
   type Attachment,
   type Generation,
@@ -26,7 +26,7 @@ export interface SnapshotInput {
   readonly context: PlanContext;
   readonly stats: readonly Stat[];
   /** What was read last of the monitored maps of a program. */
-  readonly monitored: (hook: Hook, program: string) => L3AFMetaData['MetricsBpfMaps'];
+  readonly monitored: (hook: Hook | NoHook, program: string) => L3AFMetaData['MetricsBpfMaps'];
 }
 
 /** One element of a chain: what was asked for, what runs of it, and its own slot's map name. */
@@ -61,7 +61,7 @@ export function snapshotOf(input: SnapshotInput): L3AFALLHOSTDATA {
     IngressXDPBpfs: chainsOf('xdpingress'),
     IngressTCBpfs: chainsOf('ingress'),
     EgressTCBpfs: chainsOf('egress'),
-    ProbesBpfs: probesOf(input.desired).map((probe) => probeDataOf(probe, observed)),
+    ProbesBpfs: probesOf(input.desired).map((probe) => probeDataOf(probe, input)),
     Ifaces: Object.fromEntries([...hooks.values()].map(({ iface }) => [iface, iface])),
     AllStats: stats.map((stat) => ({ ...stat, Labels: [...stat.Labels] })),
   };
@@ -155,7 +155,7 @@ function slotPathOf({ hook, name, version, slotMap }: Element, bpffs: string): s
 }
 
 /** A probe has no place in a chain; the first of its programs stands for all. */
-function probeDataOf(probe: Program, observed: Observed): L3AFMetaData {
+function probeDataOf(probe: Program, { observed, monitored }: SnapshotInput): L3AFMetaData {
   const digest = contentDigest(probe);
   const found = observedProbes(observed).find((one) => one.name === probe.name && one.digest === digest);
   const running = probe.enabled ? found : undefined;
@@ -169,7 +169,7 @@ function probeDataOf(probe: Program, observed: Observed): L3AFMetaData {
     MapNamePath: '',
     ProgID: running?.probes[0]?.programId ?? 0,
     BpfMaps: maps.filter((map) => mapArgs.includes(map)),
-    MetricsBpfMaps: {},
+    MetricsBpfMaps: monitored(NO_HOOK, probe.name),
     ProgMapCollection: { Programs: (running?.probes ?? []).map((one) => one.function), Maps: maps },
     ProgMapID: 0,
     PrevProgMapID: 0,

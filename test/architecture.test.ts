@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, posix } from 'node:path';
+import { join, posix } from 'node:path';
 import { describe, it } from 'node:test';
+import { PROJECT_ROOT } from './support/project.js';
 
 /*
  * Holds what the layout promises (src/README.md): who imports whom, through which door the outside comes in, what is pure.
@@ -23,8 +24,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   store: ['errors', 'domain'],
   bus: ['errors', 'domain', 'messages'],
   telemetry: ['errors', 'domain'],
-  client: ['errors', 'domain', 'messages', 'bus/access', 'bus/connection'],
-  ctl: ['errors', 'domain', 'messages', 'client'],
+  client: ['errors', 'domain', 'messages', 'bus/access', 'bus/connection', 'bus/objects'],
+  ctl: ['errors', 'domain', 'messages', 'client', 'packages'],
 };
 
 /** Modules at the top of src that put the parts together: they may import all of them, but no part may import these. */
@@ -72,7 +73,7 @@ interface Module {
   readonly outside: readonly string[];
 }
 
-const root = projectRoot();
+const root = PROJECT_ROOT;
 const modules = typescriptFiles('src').map(readModule);
 
 describe('the architecture', () => {
@@ -238,10 +239,4 @@ function typescriptFiles(folder: string): string[] {
     .filter((file) => file.endsWith('.ts'))
     .map((file) => posix.join(folder, file.replaceAll('\\', '/')))
     .toSorted();
-}
-
-function projectRoot(): string {
-  let folder = import.meta.dirname;
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
-  return folder;
 }

@@ -1,5 +1,6 @@
 import { hookKey } from '../domain/hook.js';
-import { hookOfPin } from '../domain/pins.js';
+import { observedProbes } from '../domain/observed.js';
+import { hookOfPin, programPin } from '../domain/pins.js';
 import type { Plan, Step } from '../domain/step.js';
 import { run, wayBack } from './steps.js';
 import type { Tools } from './tools.js';
@@ -73,7 +74,7 @@ export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure
   for (const step of prepare) {
     try {
       prepared.push(...(await wayBack(step, tools)));
-      await run(step, tools);
+      await run(withoutAttaching(step), tools);
     } catch (error) {
       failure = { step, error };
       break;
@@ -81,6 +82,12 @@ export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure
   }
   const leftovers = await takeBack({ prepare: prepared, commit: [], stop: [], start: [] }, tools, () => {});
   return failure ?? leftovers[0];
+}
+
+/** Probes are attached where they are loaded, which is more than to try them. */
+function withoutAttaching(step: Step): Step {
+  if (step.op === 'load') return { ...step, probes: step.probes ?? 'load' };
+  return step.op === 'load-probes' ? { ...step, treatment: 'load' } : step;
 }
 
 /**
@@ -136,11 +143,15 @@ async function takeBack(
 async function proofOfUndo(steps: readonly Step[], { datapath }: Tools): Promise<Step[]> {
   const dirs = new Set(steps.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
   if (dirs.size === 0) return [];
-  const { hooks } = await datapath.observe();
-  const loaded = hooks.flatMap(({ generations }) => generations).filter(({ dir }) => dirs.has(dir));
-  const programs = loaded.flatMap(({ programId }) => programId ?? []);
+  const observed = await datapath.observe();
+  const loaded = observed.hooks.flatMap(({ generations }) => generations).filter(({ dir }) => dirs.has(dir));
+  const probes = [...loaded, ...observedProbes(observed).filter(({ dir }) => dirs.has(dir))].flatMap(
+    (one) => one.probes ?? [],
+  );
+  const programs = [...loaded, ...probes].flatMap(({ programId }) => programId ?? []);
   const maps = loaded.flatMap(({ slot }) => slot?.mapId ?? []);
-  return programs.length === 0 ? [] : [{ op: 'prove', programs, maps, links: [] }];
+  const links = probes.flatMap(({ linkId }) => linkId ?? []);
+  return programs.length === 0 ? [] : [{ op: 'prove', programs, maps, links }];
 }
 
 /**
@@ -160,9 +171,21 @@ async function undoByHook(commit: readonly Step[], tools: Tools, observer: Obser
   return failures;
 }
 
+function pinOf(step: Step): string {
+  switch (step.op) {
+    case 'link':
+      return step.slot;
+    case 'write-map':
+      return step.map;
+    case 'move-probes':
+      return programPin(step.to);
+    default:
+      return '';
+  }
+}
+
 /** The hook at which packets may notice a step. */
 function placeOf(step: Step): string {
-  const pin = step.op === 'link' ? step.slot : step.op === 'write-map' ? step.map : '';
-  const hook = 'hook' in step ? step.hook : hookOfPin(pin);
+  const hook = 'hook' in step ? step.hook : hookOfPin(pinOf(step));
   return hook === undefined ? '' : hookKey(hook);
 }

@@ -30,9 +30,23 @@ const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op 
       const { hook } = step.generation;
       const { entryFunction, slotMap } = step.source;
       const objectPath = await objectPathOf(step, packages);
-      const { dir, share, fill } = step;
-      await datapath.load({ hook, dir, objectPath, entryFunction, slotMap, share, fill });
+      const { dir, share, fill, monitors = [], probes = 'attach' } = step;
+      await datapath.load({ hook, dir, objectPath, entryFunction, slotMap, share, fill, monitors, probes });
     },
+  },
+
+  'load-probes': {
+    wayBack: ({ dir }) => [{ op: 'discard', dir }],
+    async run({ dir, source, share, fill, monitors = [], treatment = 'attach' }, { datapath, packages }) {
+      const objectPath = await packages.objectPath(source.package, source.objectFile);
+      const { entryFunction } = source;
+      await datapath.loadProbes({ dir, objectPath, entryFunction, share, fill, monitors, treatment });
+    },
+  },
+
+  'move-probes': {
+    wayBack: ({ from, to }) => [{ op: 'move-probes', from: to, to: from }],
+    run: ({ from, to }, { datapath }) => datapath.moveProbes(from, to),
   },
 
   link: {

@@ -16,6 +16,7 @@ export interface Companions {
   start(launch: CompanionLaunch, maps: readonly number[], restarts: number): Promise<void>;
   stop(companion: CompanionRef): Promise<void>;
   update(from: CompanionLaunch, to: CompanionLaunch): Promise<void>;
+  status(companion: CompanionRef): Promise<'running' | 'not running' | undefined>;
 }
 
 /** The package cache, as far as steps need it. */

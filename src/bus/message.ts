@@ -3,7 +3,7 @@ import { HEADERS, STREAMS } from '../messages/subjects.js';
 import type { Delivery } from './delivery.js';
 
 /** Set by NATS itself wherever a message is to be recognised again. */
-export const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
+const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
 
 /** Where a message came from, as its reply subject tells. */
 export interface Origin {

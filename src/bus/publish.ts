@@ -14,6 +14,8 @@ export interface PublisherOptions {
   /** The host's token: the key of its snapshot. */
   readonly host: string;
   readonly logger: Logger;
+  /** Called for each event that is dropped. */
+  readonly onDropped?: () => void;
 }
 
 interface Event {
@@ -50,10 +52,11 @@ export class Publisher {
 
   /** Queues an event and returns at once: no event is worth waiting for. */
   event(kind: string, body: object): void {
-    const { subjects, logger } = this.#options;
+    const { subjects, logger, onDropped } = this.#options;
     this.#events.push({ id: nuid.next(), subject: subjects.event(kind), body: JSON.stringify(body) });
     if (this.#events.length > EVENTS_MAX) {
       this.#events.shift();
+      onDropped?.();
       if (this.#dropped++ === 0)
         logger.warn({ waiting: EVENTS_MAX }, 'Too many events wait for NATS; dropping the oldest');
     }

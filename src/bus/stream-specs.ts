@@ -30,7 +30,6 @@ export function streamSpecs(subjects: Subjects): readonly StreamSpec[] {
     eventStream([subjects.eventsAll, subjects.deadLettersAll, ADVISORIES]),
     bucket(STREAMS.state),
     bucket(STREAMS.hosts, HOSTS_TTL_MS),
-    objectStore(STREAMS.packages),
   ];
 }
 
@@ -95,15 +94,6 @@ function bucket(name: string, ttlMs?: number): StreamSpec {
       { setting: 'allow_rollup_hdrs', wanted: 'false', fits: ({ allow_rollup_hdrs }) => allow_rollup_hdrs !== true },
       ...(ttlMs === undefined ? [] : [lives]),
     ],
-  };
-}
-
-/** As clients make it: chunks under `C`, metadata under `M`, the newest metadata rolling up the older. */
-function objectStore(name: string): StreamSpec {
-  const subjects = [`$O.${name}.C.>`, `$O.${name}.M.>`];
-  return {
-    config: { ...limitsOnDisk(`OBJ_${name}`, subjects), discard: DiscardPolicy.New, allow_rollup_hdrs: true },
-    requirements: [...baseRequirements(subjects), equal('allow_rollup_hdrs', true)],
   };
 }
 

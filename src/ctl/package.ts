@@ -46,7 +46,7 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
       const options: BuildOptions = command.optsWithGlobals();
       const built = await buildPackage(folder, name, version, options);
       print(built, options, terminal, ({ path, files, bytes, digest, signed }) => [
-        `${path}: ${files} files, ${bytes} bytes${signed ? ', signed' : ''}`,
+        `${path}: ${files} ${files === 1 ? 'file' : 'files'}, ${bytes} bytes${signed ? ', signed' : ''}`,
         `sha256:${digest}`,
       ]);
       done();

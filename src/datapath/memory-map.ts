@@ -34,7 +34,7 @@ export function mapsByDir(pins: ReadonlyMap<string, object>): ReadonlyMap<string
 }
 
 /** What is declared, and for how many CPUs there are values. */
-export function shapeOf(declared: MapShape): MapShape {
+function shapeOf(declared: MapShape): MapShape {
   return isPerCpuKind(declared.type) ? { ...declared, cpus: availableParallelism() } : declared;
 }
 

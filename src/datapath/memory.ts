@@ -97,7 +97,10 @@ export class MemoryDatapath implements Datapath {
     const object = await openObjectFile(objectPath);
     const slot = slotOf(object, entryFunction, slotMap);
     const functions = treatment === 'leave' ? [] : probeFunctions(object).filter((name) => name !== entryFunction);
-    const declared = object.maps.filter(({ name, type }) => name !== slotMap && type !== PROG_ARRAY);
+    const used = object.uses.get(entryFunction);
+    const declared = object.maps.filter(
+      ({ name, type }) => name !== slotMap && (type !== PROG_ARRAY || used?.has(name) === true),
+    );
     const maps = this.#makeMaps(declared, request);
     this.#pins.set(programPin(dir), { id: this.#nextId(), hook, maps });
     if (slot !== undefined) {

@@ -10,6 +10,8 @@ export interface ObjectFile {
   readonly programs: readonly string[];
   /** Of each of these, the name of the section that it is in. */
   readonly sections: ReadonlyMap<string, string>;
+  /** Of each of these, the names of the maps that its code refers to. */
+  readonly uses: ReadonlyMap<string, ReadonlySet<string>>;
   readonly maps: readonly MapShape[];
 }
 
@@ -19,11 +21,13 @@ interface Section {
   readonly flags: number;
   readonly index: number;
   readonly link: number;
+  readonly info: number;
   readonly data: Buffer;
 }
 
 const EM_BPF = 247;
 const SHT_SYMTAB = 2;
+const SHT_REL = 9;
 const SHF_EXECINSTR = 4;
 const STT_FUNC = 2;
 
@@ -44,11 +48,16 @@ export async function openObjectFile(path: string): Promise<ObjectFile> {
  *
  * @throws AgentError OBJECT_INVALID
  */
-export function readObjectFile(bytes: Buffer): ObjectFile {
+function readObjectFile(bytes: Buffer): ObjectFile {
   try {
     const sections = readSections(bytes);
     const programs = readPrograms(sections);
-    return { programs: [...programs.keys()], sections: programs, maps: readMaps(sections) };
+    return {
+      programs: programs.map(({ name }) => name),
+      sections: new Map(programs.map(({ name, section }) => [name, section.name])),
+      uses: readUses(sections, programs),
+      maps: readMaps(sections),
+    };
   } catch (cause) {
     if (cause instanceof AgentError) throw cause;
     throw new AgentError('OBJECT_INVALID', 'The object file is cut short or damaged', { cause });
@@ -98,27 +107,70 @@ function readSections(bytes: Buffer): Section[] {
     type: header.readUInt32LE(4),
     flags: Number(header.readBigUInt64LE(8)),
     link: header.readUInt32LE(40),
+    info: header.readUInt32LE(44),
     data: dataOf(header),
   }));
 }
 
+interface ElfSymbol {
+  readonly name: string;
+  readonly isFunction: boolean;
+  readonly sectionIndex: number;
+  /** From the beginning of the section, in bytes. */
+  readonly start: number;
+  readonly size: number;
+}
+
+function readSymbols(sections: readonly Section[]): ElfSymbol[] {
+  const table = sections.find(({ type }) => type === SHT_SYMTAB);
+  if (table === undefined) return [];
+  const names = sections[table.link]!.data;
+  return Array.from({ length: Math.floor(table.data.length / 24) }, (_, index) => {
+    const symbol = table.data.subarray(index * 24);
+    return {
+      name: cString(names, symbol.readUInt32LE(0)),
+      isFunction: (symbol[4]! & 0xf) === STT_FUNC,
+      sectionIndex: symbol.readUInt16LE(6),
+      start: Number(symbol.readBigUInt64LE(8)),
+      size: Number(symbol.readBigUInt64LE(16)),
+    };
+  });
+}
+
+interface ProgramCode extends ElfSymbol {
+  readonly section: Section;
+}
+
 /** Functions in executable sections other than `.text`, which holds subprograms. */
-function readPrograms(sections: readonly Section[]): Map<string, string> {
-  const code = new Map(
-    sections
-      .filter(({ flags, name }) => (flags & SHF_EXECINSTR) !== 0 && name !== '.text')
-      .map(({ index, name }) => [index, name]),
+function readPrograms(sections: readonly Section[]): ProgramCode[] {
+  return readSymbols(sections).flatMap((symbol) => {
+    const section = sections[symbol.sectionIndex];
+    const isCode = section !== undefined && (section.flags & SHF_EXECINSTR) !== 0 && section.name !== '.text';
+    return symbol.isFunction && isCode ? [{ ...symbol, section }] : [];
+  });
+}
+
+/** Code names a map by a relocation against its symbol. What subprograms name counts for all, since any may call them. */
+function readUses(sections: readonly Section[], programs: readonly ProgramCode[]): Map<string, Set<string>> {
+  const symbols = readSymbols(sections);
+  const named = sections
+    .filter(({ type }) => type === SHT_REL)
+    .flatMap(({ info, data }) =>
+      Array.from({ length: Math.floor(data.length / 16) }, (_, index) => ({
+        section: sections[info],
+        at: Number(data.readBigUInt64LE(index * 16)),
+        symbol: symbols[data.readUInt32LE(index * 16 + 12)],
+      })),
+    )
+    .filter(({ symbol }) => symbol !== undefined && sections[symbol.sectionIndex]?.name === '.maps');
+  return new Map(
+    programs.map(({ name, section: own, start, size }) => {
+      const inside = named.filter(
+        ({ section, at }) => section?.name === '.text' || (section === own && at >= start && at < start + size),
+      );
+      return [name, new Set(inside.map(({ symbol }) => symbol!.name))];
+    }),
   );
-  const symbols = sections.find(({ type }) => type === SHT_SYMTAB);
-  if (symbols === undefined) return new Map();
-  const names = sections[symbols.link]!.data;
-  const programs = new Map<string, string>();
-  for (let at = 0; at + 24 <= symbols.data.length; at += 24) {
-    const isFunction = (symbols.data[at + 4]! & 0xf) === STT_FUNC;
-    const section = code.get(symbols.data.readUInt16LE(at + 6));
-    if (isFunction && section !== undefined) programs.set(cString(names, symbols.data.readUInt32LE(at)), section);
-  }
-  return programs;
 }
 
 function readMaps(sections: readonly Section[]): MapShape[] {

@@ -71,7 +71,7 @@ function foldDelete(before: DesiredState, command: DeleteCommand): DesiredState 
 }
 
 /** Whether two requests ask for the same in every field, whatever the order of their keys. */
-export function sameRequest(a: Program, b: Program): boolean {
+function sameRequest(a: Program, b: Program): boolean {
   return canonical(a.payload) === canonical(b.payload);
 }
 

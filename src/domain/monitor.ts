@@ -10,7 +10,7 @@ import { inBytes } from './scalar.js';
  */
 
 /** Stands for every key that is in a map. */
-export const ALL_KEYS = '*';
+const ALL_KEYS = '*';
 /** Of a map of which all keys are wanted, so many are read. */
 export const MOST_KEYS = 256;
 

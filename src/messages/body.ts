@@ -2,7 +2,7 @@ import { type Fault, RefusedError } from '../errors.js';
 import { MAX_FAULTS, type Path, unexpected } from './faults.js';
 import { MAX_MAP_ENTRIES } from './payload.js';
 
-export const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_BODY_BYTES = 1024 * 1024;
 
 /** Keys and values of map_args lie at depth 9, and structs in them may be nested; what is deeper is no payload. */
 const MAX_DEPTH = 16;

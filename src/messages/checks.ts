@@ -88,6 +88,7 @@ function checkChain(programs: readonly Entry[], type: 'xdp' | 'tc'): Fault[] {
       ...checkCompanion(program),
       ...checkObject(program),
       ...checkMapArgs(program),
+      ...checkMonitorMaps(program),
     ]),
   ];
 }
@@ -151,6 +152,19 @@ export function checkMapArgs({ path, fields }: Entry): Fault[] {
       ),
     ),
   ];
+}
+
+/** Two entries for one number would be one series; further labels do not tell them apart in a snapshot. */
+export function checkMonitorMaps({ path, fields }: Entry): Fault[] {
+  const numbers = entries(fields.monitor_maps, [...path, 'monitor_maps'])
+    .filter(({ fields }) => ['name', 'key', 'aggregator'].every((name) => !isEmpty(fields[name])))
+    .map(({ path, fields: { name, key, aggregator, field } }) => ({
+      path,
+      key: JSON.stringify([name, isScalar(key) ? String(key) : key, aggregator, isEmpty(field) ? '' : field]),
+    }));
+  return repeated(numbers, ({ path }) =>
+    faultAt(path, 'INVALID_FIELD', 'Expected every name, key, aggregator and field once together, got them twice'),
+  );
 }
 
 export function unsupported(path: Path, expected: string, value: unknown): Fault[] {

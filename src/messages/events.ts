@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { instant } from './reading.js';
 
 /** What an agent reports unasked. The kind is also the last token of the event's subject. */
-export const EVENT_KINDS = [
+const EVENT_KINDS = [
   'started',
   'adopted',
   'drift-repaired',
@@ -27,5 +27,3 @@ export const eventSchema = z
     data: z.exactOptional(z.record(z.string(), z.unknown())).describe('Further facts, by kind'),
   })
   .meta({ title: 'Event', description: 'Something that happened on a host without a command having asked for it' });
-
-export type AgentEvent = z.infer<typeof eventSchema> & { readonly kind: EventKind };

@@ -31,13 +31,13 @@ import {
  * the same. What no schema language can say (uniqueness, the right host, what is not supported yet) is in checks.ts.
  */
 
-export const MAX_INTERFACES = 64;
+const MAX_INTERFACES = 64;
 
 /**
  * The kernel ends a packet's way after 33 tail calls (include/linux/bpf.h, MAX_TAIL_CALL_CNT): the root's call of the
  * first program is the first of them, so the 33rd program is the last that is reached.
  */
-export const MAX_CHAIN = 33;
+const MAX_CHAIN = 33;
 
 export const MAX_MAP_ENTRIES = 4096;
 

@@ -1,6 +1,7 @@
 import type { Fault } from '../errors.js';
 import {
   checkMapArgs,
+  checkMonitorMaps,
   checkSupport,
   duplicateName,
   type Entry,
@@ -26,7 +27,12 @@ export function checkProbes(payload: unknown): Fault[] {
     .flatMap(({ path, fields }) => entries(fields.probes, [...path, 'probes']));
   return [
     ...repeated(keyed(probes, 'name'), ({ path, key }) => duplicateName(path, key)),
-    ...probes.flatMap((probe) => [...checkSupport(probe), ...checkForm(probe), ...checkMapArgs(probe)]),
+    ...probes.flatMap((probe) => [
+      ...checkSupport(probe),
+      ...checkForm(probe),
+      ...checkMapArgs(probe),
+      ...checkMonitorMaps(probe),
+    ]),
   ];
 }
 

@@ -18,7 +18,7 @@ const metricsMapSchema = z.object({
   LastValue: z.number().describe('The newest sample'),
 });
 
-export const metaDataSchema = z
+const metaDataSchema = z
   .object({
     Program: z
       .record(z.string(), z.unknown())

@@ -27,7 +27,7 @@ export function bucketOf(url: URL): string {
 }
 
 /** The object's name: the path, `<name>/<version>/<platform>/<artifact>`. */
-export function objectNameOf(url: URL): string {
+function objectNameOf(url: URL): string {
   return decodeURIComponent(url.pathname.replace(/^\/+/, ''));
 }
 

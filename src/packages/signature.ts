@@ -3,7 +3,7 @@ import type { PackageRef } from '../domain/program.js';
 import { AgentError } from '../errors.js';
 import type { TrustedKey } from './keys.js';
 
-export const SIGNATURE_POLICIES = ['off', 'if-present', 'required'] as const;
+const SIGNATURE_POLICIES = ['off', 'if-present', 'required'] as const;
 
 /** `if-present` takes a package without signature, but none with a wrong one. */
 export type SignaturePolicy = (typeof SIGNATURE_POLICIES)[number];
@@ -51,7 +51,7 @@ export function readSignatures(content: Buffer): readonly string[] | undefined {
 }
 
 /** The trusted key that one of the signatures was made with, for this very statement. */
-export function signerOf(
+function signerOf(
   statement: Statement,
   signatures: readonly string[],
   keys: readonly TrustedKey[],

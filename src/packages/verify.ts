@@ -80,7 +80,7 @@ async function announcedDigest(place: URL, url: URL, path: string, transport: Tr
  *
  * @returns lower-case hexadecimal, or undefined if there is none
  */
-export function digestFor(name: string, checksums: string): string | undefined {
+function digestFor(name: string, checksums: string): string | undefined {
   const lines = checksums.split('\n').map((line) => line.trim());
   const listed = lines.flatMap((line) => {
     const match = /^([0-9a-f]{64}) [ *](.+)$/i.exec(line);

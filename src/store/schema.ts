@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { AGGREGATORS } from '../domain/aggregate.js';
 import type { DesiredState } from '../domain/desired.js';
 import { DIRECTIONS } from '../domain/hook.js';
 import type { Companion, MapValue, Program } from '../domain/program.js';
@@ -36,6 +37,14 @@ const companion: z.ZodType<Companion> = z.looseObject({
   rules: z.string(),
 });
 
+const monitored = z.looseObject({
+  name: z.string(),
+  key: mapValue,
+  aggregator: z.enum(AGGREGATORS),
+  field: z.string(),
+  labels: options,
+});
+
 const program: z.ZodType<Program> = z.looseObject({
   name: z.string(),
   version: z.string(),
@@ -52,6 +61,7 @@ const program: z.ZodType<Program> = z.looseObject({
   mapArgs: z.array(
     z.looseObject({ name: z.string(), args: z.array(z.looseObject({ key: mapValue, value: mapValue })) }),
   ),
+  monitors: z.array(monitored).exactOptional(),
   path: z.string(),
   payload: z.custom<Readonly<Record<string, unknown>>>(isObject, 'expected an object'),
 });
@@ -64,6 +74,7 @@ const desired: z.ZodType<DesiredState> = z.looseObject({
     }),
   ),
   addresses: z.record(z.string(), z.string()),
+  probes: z.array(program).exactOptional(),
 });
 
 const key: z.ZodType<CommandKey> = z.looseObject({

@@ -43,11 +43,6 @@ export function createLogger({ level, host, destination }: LoggerOptions): Logge
   return destination === undefined ? pino(options) : pino(options, destination);
 }
 
-/** The logger of one operation (a command, a reconciliation): `op` joins all of its lines. */
-export function operationLogger(log: Logger, op: string): Logger {
-  return log.child({ op });
-}
-
 export interface SerializedError {
   readonly type: string;
   readonly message: string;

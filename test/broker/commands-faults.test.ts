@@ -6,7 +6,8 @@ import { CommandStream, type CommandStreamOptions } from '../../src/bus/commands
 import type { Delivery, StreamPosition } from '../../src/bus/delivery.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { atEnd, type Given, givenBus, HOST, text, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { atEnd, type Given, givenBus, HOST, text } from './fixture.js';
 
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
   const { bus, subjects, log } = given;

@@ -9,7 +9,8 @@ import { originOf } from '../../src/bus/message.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { STREAMS, subjectsFor } from '../../src/messages/subjects.js';
 import { startNats } from '../support/nats.js';
-import { atEnd, collectLog, type Given, givenBus, HOST, openBus, text, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { atEnd, collectLog, type Given, givenBus, HOST, openBus, text } from './fixture.js';
 
 /** The agent's side, stopped after the test. */
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {

@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode, nkeys } from 'nats';
 import { connectBus } from '../../src/bus/connect.js';
 import { startNats } from '../support/nats.js';
-import { atEnd, collectLog, openBus, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { atEnd, collectLog, openBus } from './fixture.js';
 
 async function givenDir(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'l3af-connect-'));

@@ -6,6 +6,7 @@ import type { Logger } from '../../src/bus/logger.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { type Subjects, subjectsFor } from '../../src/messages/subjects.js';
 import { startNats, type TestServer, type TestServerOptions } from '../support/nats.js';
+import { until } from '../support/until.js';
 
 export interface LogLine {
   readonly level: keyof Logger;
@@ -116,15 +117,6 @@ export class Controller {
 }
 
 const PATIENCE_MS = 20_000;
-
-/** Waits for a condition; a test that waits in vain fails with what it waited for. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`Waited in vain: ${what}`);
-    await sleep(10);
-  }
-}
 
 export function text(bytes: Uint8Array): string {
   return new TextDecoder().decode(bytes);

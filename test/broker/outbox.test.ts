@@ -3,7 +3,8 @@ import { type TestContext, test } from 'node:test';
 import { insist } from '../../src/bus/insist.js';
 import { Outbox, type OutboxEntry, type OutboxStore } from '../../src/bus/outbox.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { atEnd, type Given, givenBus, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { atEnd, type Given, givenBus } from './fixture.js';
 
 /** A store in memory that checks what the outbox may never do: confirm out of order. */
 class Store implements OutboxStore {

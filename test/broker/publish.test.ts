@@ -4,7 +4,8 @@ import { openBucket } from '../../src/bus/bucket.js';
 import type { Delivery } from '../../src/bus/delivery.js';
 import { Publisher } from '../../src/bus/publish.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { atEnd, backAgain, type Given, givenBus, HOST, text, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { atEnd, backAgain, type Given, givenBus, HOST, text } from './fixture.js';
 
 function publisherOf(t: TestContext, { bus, subjects, log }: Given): Publisher {
   const publisher = new Publisher({ bus, subjects, host: HOST, logger: log });

@@ -6,7 +6,8 @@ import { openBucket } from '../../src/bus/bucket.js';
 import { Registration, type RegistrationOptions } from '../../src/bus/registration.js';
 import type { AgentError } from '../../src/errors.js';
 import { STREAMS } from '../../src/messages/subjects.js';
-import { atEnd, backAgain, collectLog, type Given, givenBus, HOST, openBus, until } from './fixture.js';
+import { until } from '../support/until.js';
+import { atEnd, backAgain, collectLog, type Given, givenBus, HOST, openBus } from './fixture.js';
 
 const TTL_MS = 1_000;
 

@@ -53,10 +53,15 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), loaded);
     });
 
-    test('takes a program without a slot', async () => {
+    test('takes a program without a slot, of which a PROG_ARRAY that it uses is a map like any other', async () => {
       const loaded = await load(fixtureOf(), { ...TC_COUNT, slotMap: '' }, 'ingress');
 
-      assert.equal((await observed(fixtureOf(), loaded))?.slot, undefined);
+      const generation = await observed(fixtureOf(), loaded);
+      assert.equal(generation?.slot, undefined);
+      assert.ok(
+        generation?.maps.some(({ type }) => type === 3),
+        JSON.stringify(generation?.maps),
+      );
 
       await discard(fixtureOf(), loaded);
     });

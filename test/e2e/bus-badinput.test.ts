@@ -32,7 +32,13 @@ const REFUSED: readonly [what: string, verb: string, payload: unknown, code: str
   ['an unknown verb', 'reboot', DEPLOY, 'UNKNOWN_VERB', undefined],
   ['one name twice', 'deploy', onXdp(portCount, { ...portCount, seq_id: 9 }), 'DUPLICATE_NAME', `${XDP}.1.name`],
   ['one place twice', 'deploy', onXdp(portCount, { ...portDrop, seq_id: 1 }), 'DUPLICATE_SEQ_ID', `${XDP}.1.seq_id`],
-  ['a probe', 'deploy', entry({ bpf_programs: { probes: [portCount] } }), 'UNSUPPORTED', '0.bpf_programs.probes'],
+  [
+    'a probe with a place in a chain',
+    'deploy',
+    entry({ bpf_programs: { probes: [portCount] } }),
+    'INVALID_FIELD',
+    '0.bpf_programs.probes.0.map_name',
+  ],
   ['a plug-in', 'add', onXdp({ ...portCount, is_plugin: true }), 'UNSUPPORTED', `${XDP}.0.is_plugin`],
 ];
 

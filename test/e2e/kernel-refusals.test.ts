@@ -205,7 +205,7 @@ test('what does not fit the desired state is rejected at the door', async () => 
     stage.add({ xdp_ingress: [{ ...THIRD, seq_id: 2 }] }),
     stage.deploy({ xdp_ingress: [FIRST, { ...THIRD, seq_id: 1 }] }),
     stage.deploy({ xdp_ingress: [{ ...FIRST, artifact: '../../etc/passwd.tar.gz' }] }),
-    stage.deploy({ xdp_ingress: [{ ...FIRST, cmd_start: 'companion' }] }),
+    stage.deploy({ xdp_ingress: [{ ...FIRST, cmd_start: '../companion' }] }),
     stage.send('deploy', [{ ...stage.payload({ xdp_ingress: [FIRST] })[0], host_name: 'elsewhere' }]),
     stage.send('deploy', Buffer.from('[{]')),
   ]);
@@ -217,7 +217,7 @@ test('what does not fit the desired state is rejected at the door', async () => 
       ['rejected', 'SEQ_ID_TAKEN', `${program}.seq_id`],
       ['rejected', 'DUPLICATE_SEQ_ID', `${list}.1.seq_id`],
       ['rejected', 'INVALID_FIELD', `${program}.artifact`],
-      ['rejected', 'UNSUPPORTED', `${program}.cmd_start`],
+      ['rejected', 'INVALID_FIELD', `${program}.cmd_start`],
       ['rejected', 'FOREIGN_HOST', '0.host_name'],
       ['rejected', 'INVALID_JSON', undefined],
     ],

@@ -64,7 +64,7 @@ export function assertPublicMaps(
 }
 
 /** Sends probes and ordinary packets through a chain of markers, and sees each counted once, in order, by every program. */
-export async function assertPacketsPass(stage: Stage, chain: Chain, direction: Direction): Promise<void> {
+async function assertPacketsPass(stage: Stage, chain: Chain, direction: Direction): Promise<void> {
   const markers = chain.members.slice(1);
   const tail = markers.at(-1)!;
   const path = markers.map(({ name }) => name.slice(name.lastIndexOf('-') + 1)).join('-');

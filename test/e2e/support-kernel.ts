@@ -113,7 +113,8 @@ interface RawEntry {
 }
 
 function kindOf(pin: string): 'prog' | 'map' | 'link' {
-  if (pin.startsWith('links/')) return 'link';
+  const isProbe = pin.startsWith('progs/') && pin.includes('/probes/');
+  if (pin.startsWith('links/') || (isProbe && pin.endsWith('/link'))) return 'link';
   return pin.startsWith('progs/') && pin.endsWith('/prog') ? 'prog' : 'map';
 }
 

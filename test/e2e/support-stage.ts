@@ -27,7 +27,7 @@ export interface Lists<Item> {
   readonly xdp_ingress?: readonly Item[] | null;
   readonly tc_ingress?: readonly Item[] | null;
   readonly tc_egress?: readonly Item[] | null;
-  readonly probes?: readonly never[] | null;
+  readonly probes?: readonly Item[] | null;
 }
 
 export interface StageOptions {

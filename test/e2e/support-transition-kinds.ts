@@ -131,11 +131,11 @@ export function chainOf(direction: Direction, numbers: readonly number[]): Paylo
 }
 
 /** What makes a marker write this number into a probe's trail. */
-export function markArgs(number: number) {
+function markArgs(number: number) {
   return [{ name: 'mark_id', args: [{ key: 0, value: number }] }];
 }
 
-export function markOf({ map_args: mapArgs }: PayloadProgram): number {
+function markOf({ map_args: mapArgs }: PayloadProgram): number {
   return Number(mapArgs[0]?.args[0]?.value);
 }
 

@@ -26,7 +26,9 @@ async function cycle(kernel: KernelFixture, ids: Ids): Promise<void> {
   const [root, count, drop, tc, tcCount] = [
     await load(kernel, XDP_ROOT, 'xdpingress'),
     await load(kernel, PORT_COUNT, 'xdpingress'),
-    await load(kernel, PORT_DROP, 'xdpingress', { fill: [{ name: 'drop_ports', path: 'map_args.0', args: [{ key: 1, value: 1 }] }] }),
+    await load(kernel, PORT_DROP, 'xdpingress', {
+      fill: [{ name: 'drop_ports', path: 'map_args.0', args: [{ key: 1, value: 1 }] }],
+    }),
     await load(kernel, tcRoot('egress'), 'egress'),
     await load(kernel, TC_COUNT, 'egress'),
   ];

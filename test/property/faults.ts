@@ -64,7 +64,7 @@ export const FAULTS: Readonly<Record<string, Spoil>> = {
   ),
   'an interface twice': around('DUPLICATE_NAME', ({ payload, entry }) => [...payload, payload[entry]]),
   'an unknown list': around('UNKNOWN_FIELD', (sound) => withLists(sound, (lists) => ({ ...lists, xdp_egress: [] }))),
-  'a probe': around('UNSUPPORTED', (sound) =>
+  'a probe with a place in a chain': around('INVALID_FIELD', (sound) =>
     withLists(sound, (lists) => ({ ...lists, probes: [{ ...sound.program, seq_id: 0 }] })),
   ),
   'an unknown interface': (sound) => {

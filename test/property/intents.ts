@@ -27,10 +27,10 @@ export interface ArgsSpec {
   readonly asText: boolean;
 }
 
-export const ASPECTS = ['version', 'variant', 'slot', 'args', 'status', 'place', 'carried version'] as const;
+const ASPECTS = ['version', 'variant', 'slot', 'args', 'status', 'place', 'carried version'] as const;
 export type Aspect = (typeof ASPECTS)[number];
 
-export const DAMAGES = [
+const DAMAGES = [
   'detach',
   'empty slot',
   'skip one',

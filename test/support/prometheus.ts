@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { atExit } from './last-resort.js';
+import { freePort } from './nats.js';
 import { untilGiven } from './until.js';
 
 /** A series at one moment, as the query API gives it. */
@@ -77,14 +77,4 @@ export class Prometheus {
     if (answer.error !== undefined) throw new Error(`${path}: ${answer.error}`);
     return answer.data;
   }
-}
-
-/** Prometheus does not tell which port it got when it is to choose one. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -49,6 +49,11 @@ describe('probes in a payload', () => {
     ['a slot is given', { map_name: 'next' }, 'INVALID_FIELD 0.bpf_programs.probes.0.map_name'],
     ['a companion is given', { cmd_start: 'run' }, 'UNSUPPORTED 0.bpf_programs.probes.0.cmd_start'],
     ['it is a plug-in', { is_plugin: true }, 'UNSUPPORTED 0.bpf_programs.probes.0.is_plugin'],
+    [
+      'a number is asked for twice',
+      { monitor_maps: [0, 0].map((key) => ({ name: 'm', key, aggregator: 'avg' })) },
+      'INVALID_FIELD 0.bpf_programs.probes.0.monitor_maps.1',
+    ],
     ['the name is a path', { name: '../x' }, 'INVALID_FIELD 0.bpf_programs.probes.0.name'],
   ] as const) {
     it(`are refused where ${what}`, () => assert.deepEqual(places(refused('deploy', on(probe(fields)))), [place]));

@@ -105,6 +105,19 @@ describe('a field of a program', () => {
     });
   }
 
+  it('monitor_maps cannot ask for the same number twice, whatever the labels', () => {
+    const one = { name: 'm', key: 1, aggregator: 'avg' };
+    const others = [
+      { ...one, aggregator: 'rate' },
+      { ...one, field: 'rx' },
+      { ...one, key: 2 },
+    ];
+    const again = { ...one, key: '1', labels: { team: 'edge' } };
+    const faults = refused('deploy', bytes(onXdp(program({ monitor_maps: [one, ...others, again] }))));
+
+    assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.monitor_maps.4`]);
+  });
+
   it('monitor_maps cannot have an aggregator that does not exist', () => {
     const monitor_maps = [{ name: 'm', key: 0, aggregator: 'sum' }];
     const faults = refused('deploy', bytes(onXdp(program({ monitor_maps }))));

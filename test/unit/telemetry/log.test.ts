@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { AgentError } from '../../../src/errors.js';
-import { createLogger, type LoggerOptions, operationLogger } from '../../../src/telemetry/log.js';
+import { createLogger, type LoggerOptions } from '../../../src/telemetry/log.js';
 
 /** A logger and the lines that it has written, parsed. */
 function loggerAt(level: LoggerOptions['level']) {
@@ -32,15 +32,6 @@ describe('the log', () => {
       lines.map((line) => line.msg),
       ['two', 'three'],
     );
-  });
-
-  it('joins the lines of an operation by its id', () => {
-    const { log, lines } = loggerAt('info');
-
-    operationLogger(log, 'command-7').child({ step: 2 }).info('slot flipped');
-
-    assert.equal(lines[0]?.op, 'command-7');
-    assert.equal(lines[0]?.step, 2);
   });
 
   it('tells an error with its code, where, what lies beneath, and every cause', () => {
