@@ -1,4 +1,4 @@
-import { mkdir, realpath, rename, writeFile } from 'node:fs/promises';
+import { mkdir, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import type { CompanionLaunch } from '../domain/companion.js';
 import { AgentError } from '../errors.js';
@@ -28,7 +28,8 @@ export async function writeRules(program: string, { hook, companion }: Companion
     }
   }
   const path = join(folder, rulesFile);
-  await writeFile(`${path}.new`, rules, { mode: 0o600 });
+  await rm(`${path}.new`, { force: true });
+  await writeFile(`${path}.new`, rules, { mode: 0o600, flag: 'wx' });
   await rename(`${path}.new`, path);
   return path;
 }

@@ -76,7 +76,8 @@ export function readBtf(data: Buffer): BtfType[] {
     const info = data.readUInt32LE(at + 4);
     const [kind, count, body] = [(info >>> 24) & 0x1f, info & 0xffff, at + 12];
     const { fixed = 0, each = 0 } = TRAILER[kind] ?? {};
-    const places = Array.from({ length: count }, (_, index) => body + index * each);
+    // Kinds without elements may have any count: of a function it is the linkage, and a hostile file may say 65,535 in each of its types.
+    const places = each === 0 ? [] : Array.from({ length: count }, (_, index) => body + index * each);
     const flag = info >>> 31 === 1;
     types.push({
       ...VOID,

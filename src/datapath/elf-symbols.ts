@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { AgentError } from '../errors.js';
 import { cString } from './btf.js';
 
@@ -46,7 +46,12 @@ interface Elf extends Disposable {
 
 function openElf(path: string): Elf {
   let fd: number;
+  let size: number;
   try {
+    const stat = statSync(path);
+    // Opening a FIFO waits for a writer, and opening a device may act.
+    if (!stat.isFile()) throw new Error('it is not a regular file');
+    size = stat.size;
     fd = openSync(path, 'r');
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
@@ -54,8 +59,9 @@ function openElf(path: string): Elf {
   }
   return {
     read(offset, length) {
-      const bytes = Buffer.alloc(length);
-      if (readSync(fd, bytes, 0, length, offset) === length) return bytes;
+      // Before memory is taken for it: a damaged file may claim any length.
+      const bytes = Buffer.alloc(offset + length <= size ? length : 0);
+      if (bytes.length === length && readSync(fd, bytes, 0, length, offset) === length) return bytes;
       throw new AgentError('ATTACH_FAILED', `${path} is cut short`);
     },
     [Symbol.dispose]: () => closeSync(fd),

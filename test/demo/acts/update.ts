@@ -18,6 +18,10 @@ export async function updateUnderTraffic(stage: KernelStage, tell: Narrator): Pr
     portDrop(stage, '2.0', 'seen_count'),
     rateLimit(stage),
   ];
+  tell.say(
+    'To count what 1.0 sees up to its last packet, the demo pins its counter once more. The agent proves what it takes away,',
+    'and will name that pin as the one thing that keeps a map in the kernel.',
+  );
   const before = await readChains(stage);
   const watch = new Watch(counters, tell);
   const { sent, counts } = await duringTraffic(stage, [{ port: SERVICE_PORT, rate: RATE }], watch, async () => {
