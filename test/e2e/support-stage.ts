@@ -261,13 +261,22 @@ async function bpfDescriptors(pid: number): Promise<string[]> {
   return (await Promise.all(targets)).filter((target) => target.startsWith('anon_inode:bpf'));
 }
 
-/** Asks again and again until it is so. @throws Error with what was read last, when it is not so in good time */
+/**
+ * Asks again and again until it is so. A question that fails is asked again too: what is looked at may go meanwhile.
+ *
+ * @throws Error with what was read last, or why it could not be, when it is not so in good time
+ */
 export async function eventually<T>(read: () => Promise<T>, isSo: (value: T) => boolean, what: string): Promise<T> {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   for (;;) {
-    const value = await read();
-    if (isSo(value)) return value;
-    if (patience.aborted) assert.fail(`${what}; it is ${JSON.stringify(value)}`);
+    const answer = await read().then(
+      (value) => ({ value }),
+      (error: unknown) => ({ error }),
+    );
+    if ('value' in answer && isSo(answer.value)) return answer.value;
+    if (patience.aborted) {
+      assert.fail(`${what}; it is ${'value' in answer ? JSON.stringify(answer.value) : String(answer.error)}`);
+    }
     await sleep(20);
   }
 }
