@@ -144,7 +144,7 @@ describe('probes on the kernel', () => {
     ['raw_tp/no_such_thing', 'no such tracepoint'],
     ['uprobe/nonexistent/program:main', 'Cannot open /nonexistent/program'],
     ['uprobe/proc/self/exe:no_such_function', 'has no function no_such_function'],
-    ['uprobe/proc/version:main', 'no 64-bit little-endian ELF file'],
+    ['uprobe/etc/os-release:main', 'no 64-bit little-endian ELF file'],
   ] as const) {
     test(`${section} is refused, saying why, and nothing is left`, async () => {
       const request = probesRequest(fixture, await probed.object('single', section));
