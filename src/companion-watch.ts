@@ -15,7 +15,7 @@ import {
 } from './domain/restarts.js';
 import type { Fault } from './errors.js';
 import type { EventKind } from './messages/events.js';
-import type { Revival } from './plan/companions.js';
+import type { Revival } from './plan/context.js';
 
 export interface CompanionWatchOptions {
   readonly companions: Companions;
@@ -100,7 +100,7 @@ export class CompanionWatch {
 
   /** Looks at the companion of each program that runs, asking `cmd_status` where there is one, and takes what is due as done. */
   async look(desired: DesiredState, observed: Observed): Promise<Look> {
-    const found = new Map((await this.#companions.observe()).map((one) => [companionKey(one.launch), one]));
+    const found = new Map((await this.#inUse(observed)).map((one) => [companionKey(one.launch), one]));
     const expected = expectedAt(desired, observed);
     const healths = await Promise.all(
       expected.map(async (ref) => ({ ...ref, health: await this.#healthOf(ref, found.get(keyOf(ref))) })),
@@ -158,11 +158,19 @@ export class CompanionWatch {
     return news;
   }
 
+  /** Without those whose programs packets pass no more: a companion that has loaded such a one is still to be stopped. */
+  async #inUse(observed: Observed): Promise<readonly ObservedCompanion[]> {
+    const standing = new Set(observed.hooks.flatMap(standingChain).map(({ dir }) => dir));
+    return (await this.#companions.observe()).filter(({ loaded }) => loaded === undefined || standing.has(loaded));
+  }
+
   async #healthOf({ hook, program }: Expected, found: ObservedCompanion | undefined): Promise<CompanionHealth> {
     if (found === undefined) return 'absent';
     if (found.state === 'ended') return 'ended';
     if (found.state === 'done' || program.companion?.cmdStatus === '') return 'running';
-    return (await this.#companions.status({ hook, package: program })) === 'running' ? 'running' : 'silent';
+    return (await this.#companions.status({ hook, package: program }, found.loaded)) === 'running'
+      ? 'running'
+      : 'silent';
   }
 }
 

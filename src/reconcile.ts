@@ -3,11 +3,11 @@ import { type CompanionLaunch, companionKey } from './domain/companion.js';
 import { type DesiredState, probesOf, programsAt } from './domain/desired.js';
 import { type Hook, NO_HOOK, type NoHook, sameHook } from './domain/hook.js';
 import { type Generation, hookAt, type Observed, observedProbes, standingChain } from './domain/observed.js';
+import type { Plan, ProgramOutcome } from './domain/plan.js';
 import { contentDigest, type PackageRef, type Program } from './domain/program.js';
-import type { Plan, ProgramOutcome, Step } from './domain/step.js';
+import type { Step } from './domain/step.js';
 import { AgentError, type Fault, faultsOf } from './errors.js';
-import type { Revival } from './plan/companions.js';
-import type { PlanContext } from './plan/context.js';
+import type { PlanContext, Revival } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
 import { findingsOf, nameFindings } from './plan/findings.js';
 import { planNames } from './plan/names.js';
@@ -141,8 +141,8 @@ function failureReport(
   after: Observed,
 ): Report {
   const culprit = culpritOf(failure.step, desired);
-  const [first, ...rest] = faultsOf(failure.error);
-  const message = `${describeStep(failure.step)}: ${first.message}`;
+  const faults = faultsOfFailure(failure, desired);
+  const { message } = faults[0];
   const outcomes = planned.outcomes.flatMap((outcome): ReportedOutcome[] => {
     const program = culprit?.program;
     if (program?.name === outcome.name && sameHook(culprit!.hook, outcome.hook)) {
@@ -163,12 +163,20 @@ function failureReport(
     reasons: [],
     cause: failure.error,
     ...culpritKey(culprit),
-    faults: [{ ...first, message, ...pathOf(first, culprit?.program), ...pathOfStep(failure.step, desired) }, ...rest],
+    faults,
     undone,
     leftovers,
     transient: failure.error instanceof AgentError && failure.error.transient,
     observed: after,
   };
+}
+
+/** What a step's failure is told as: with the step in words, and the field of the payload that is to blame. */
+export function faultsOfFailure({ step, error }: Failure, desired: DesiredState): readonly [Fault, ...Fault[]] {
+  const [first, ...rest] = faultsOf(error);
+  const message = `${describeStep(step)}: ${first.message}`;
+  const place = { ...pathOf(first, culpritOf(step, desired)?.program), ...pathOfStep(step, desired) };
+  return [{ ...first, message, ...place }, ...rest];
 }
 
 /** The program that a step was done for. */

@@ -1,6 +1,6 @@
 import type { DesiredState } from './domain/desired.js';
 import type { Observed } from './domain/observed.js';
-import type { ProgramOutcome } from './domain/step.js';
+import type { ProgramOutcome } from './domain/plan.js';
 
 interface Waiting extends ProgramOutcome {
   readonly programId: undefined;

@@ -1,7 +1,8 @@
 import { hookKey } from '../domain/hook.js';
 import { observedProbes } from '../domain/observed.js';
 import { hookOfPin, programPin } from '../domain/pins.js';
-import type { Plan, Step } from '../domain/step.js';
+import type { Plan } from '../domain/plan.js';
+import type { Step } from '../domain/step.js';
 import { run, wayBack } from './steps.js';
 import type { Tools } from './tools.js';
 
@@ -64,14 +65,15 @@ export async function apply(
 }
 
 /**
- * Tries everything of a plan that packets do not notice, the verifier included, and takes it back.
+ * Tries everything of a plan that packets do not notice, the verifier included, and takes it back. No companion is started: what one would
+ * load is left out.
  *
  * @returns what failed, if anything did
  */
 export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure | undefined> {
   const prepared: Step[] = [];
   let failure: Failure | undefined;
-  for (const step of prepare) {
+  for (const step of withoutStages(prepare)) {
     try {
       prepared.push(...(await wayBack(step, tools)));
       await run(withoutAttaching(step), tools);
@@ -82,6 +84,17 @@ export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure
   }
   const leftovers = await takeBack({ prepare: prepared, commit: [], stop: [], start: [] }, tools, () => {});
   return failure ?? leftovers[0];
+}
+
+function withoutStages(prepare: readonly Step[]): readonly Step[] {
+  const stages = new Set(prepare.flatMap((step) => (step.op === 'stage' ? [step.dir] : [])));
+  if (stages.size === 0) return prepare;
+  const isOn = (pin: string | null) => pin !== null && stages.has(pin.slice(0, pin.lastIndexOf('/')));
+  return prepare.filter((step) => {
+    if (step.op === 'link') return !isOn(step.slot) && !isOn(step.to);
+    const isForLoading = step.op === 'publish' || step.op === 'unpublish';
+    return !isForLoading && !('dir' in step && stages.has(step.dir));
+  });
 }
 
 /** Probes are attached where they are loaded, which is more than to try them. */

@@ -1,4 +1,5 @@
 import type { Datapath } from '../datapath/datapath.js';
+import { stagePin } from '../domain/pins.js';
 import type { LoadStep, Step } from '../domain/step.js';
 import type { Packages, Tools } from './tools.js';
 
@@ -49,6 +50,19 @@ const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op 
     run: ({ from, to }, { datapath }) => datapath.moveProbes(from, to),
   },
 
+  stage: {
+    wayBack: ({ dir }) => [{ op: 'discard', dir }],
+    run: ({ dir, like }, { datapath }) => datapath.stage(dir, like),
+  },
+
+  // The stage, on which all is pinned, has its own way back.
+  capture: {
+    wayBack: nothing,
+    async run({ generation: { hook }, dir, slotMap, share, fill, monitors = [], claim }, { datapath }) {
+      await datapath.capture({ hook, dir, slotMap, share, fill, monitors, claim });
+    },
+  },
+
   link: {
     // A slot that no packet reaches goes with its generation.
     wayBack: (step) => (step.live ? [{ ...step, from: step.to, to: step.from }] : []),
@@ -79,12 +93,12 @@ const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op 
   },
 
   publish: {
-    wayBack: nothing,
+    wayBack: ({ path }) => [{ op: 'unpublish', path }],
     run: (step, { datapath }) => datapath.publish(step.pin, step.path),
   },
 
   unpublish: {
-    wayBack: nothing,
+    wayBack: ({ path, pin }) => (pin === undefined ? [] : [{ op: 'publish', pin, path }]),
     run: (step, { datapath }) => datapath.unpublish(step.path),
   },
 
@@ -114,20 +128,41 @@ const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op 
   },
 
   'start-companion': {
-    wayBack: (step) => [{ ...step, op: 'stop-companion' }],
-    async run({ launch, dir, restarts }, { datapath, companions }) {
-      await companions.start(launch, await mapIdsOf(dir, datapath), restarts);
+    wayBack({ launch, dir, restarts, loads }) {
+      const stop = { op: 'stop-companion', launch, dir, restarts } as const;
+      // The last of them goes first.
+      return loads === undefined
+        ? [stop]
+        : [
+            { op: 'tidy', claim: loads },
+            { ...stop, loads: true },
+          ];
+    },
+    async run({ launch, dir, restarts, loads }, { datapath, companions }) {
+      if (loads === undefined) return companions.start(launch, await mapIdsOf(dir, datapath), restarts);
+      const isFilled = async () => (await datapath.staged(dir)) !== null;
+      await companions.start(launch, [], restarts, { dir, slot: stagePin(dir), isFilled });
     },
   },
 
   'stop-companion': {
-    wayBack: (step) => [{ ...step, op: 'start-companion' }],
-    run: (step, { companions }) => companions.stop(step.launch),
+    // One that has loaded its program is stopped when there is no way back any more.
+    wayBack: ({ loads, ...step }) => (loads === true ? [] : [{ ...step, op: 'start-companion' }]),
+    run: ({ launch, dir, loads }, { companions }) => companions.stop(launch, loads && dir),
+  },
+
+  tidy: {
+    wayBack: nothing,
+    async run({ claim: { folder, except } }, { datapath }) {
+      const { publicMaps } = await datapath.observe();
+      const claimed = [...publicMaps.keys()].filter((path) => path.startsWith(`${folder}/`) && !except.includes(path));
+      for (const path of claimed) await datapath.unpublish(path);
+    },
   },
 
   'update-companion': {
-    wayBack: ({ from, to }) => [{ op: 'update-companion', from: to, to: from }],
-    run: ({ from, to }, { companions }) => companions.update(from, to),
+    wayBack: (step) => [{ ...step, from: step.to, to: step.from }],
+    run: ({ from, to, loaded }, { companions }) => companions.update(from, to, loaded),
   },
 };
 

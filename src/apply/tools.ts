@@ -13,10 +13,22 @@ export interface Tools {
 export interface Companions {
   observe(): Promise<readonly ObservedCompanion[]>;
   check(launch: CompanionLaunch): Promise<void>;
-  start(launch: CompanionLaunch, maps: readonly number[], restarts: number): Promise<void>;
-  stop(companion: CompanionRef): Promise<void>;
-  update(from: CompanionLaunch, to: CompanionLaunch): Promise<void>;
-  status(companion: CompanionRef): Promise<'running' | 'not running' | undefined>;
+  /** @param loading where there is no program yet, but the companion is to load it */
+  start(launch: CompanionLaunch, maps: readonly number[], restarts: number, loading?: Loading): Promise<void>;
+  /** @param loaded directory of the generation whose program it has loaded; absent for one that came to a program that was there */
+  stop(companion: CompanionRef, loaded?: string): Promise<void>;
+  update(from: CompanionLaunch, to: CompanionLaunch, loaded?: string): Promise<void>;
+  status(companion: CompanionRef, loaded?: string): Promise<'running' | 'not running' | undefined>;
+}
+
+/** What a companion is given that loads its program itself. */
+export interface Loading {
+  /** Directory of the generation that this becomes. */
+  readonly dir: string;
+  /** Pin of the slot that it is to put its program into. */
+  readonly slot: string;
+  /** Whether it has. */
+  isFilled(): Promise<boolean>;
 }
 
 /** The package cache, as far as steps need it. */

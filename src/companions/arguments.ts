@@ -12,12 +12,15 @@ export interface Surroundings {
   readonly logDir: string;
   /** Path of the rules file, '' for none. */
   readonly rulesFile: string;
+  /** Pin of the slot that a companion is to put its program into, '' for one that loads none. */
+  readonly slot: string;
 }
 
-export function startArguments(launch: CompanionLaunch, { logDir, rulesFile }: Surroundings): string[] {
+export function startArguments(launch: CompanionLaunch, { logDir, rulesFile, slot }: Surroundings): string[] {
   return [
     ...hookArguments(launch),
     versionArgument(launch),
+    ...(slot === '' ? [] : [`--map-name=${slot}`]),
     ...(logDir === '' ? [] : [`--log-dir=${logDir}`]),
     ...(rulesFile === '' ? [] : [`--rules-file=${rulesFile}`]),
     ...options(launch.companion.startArgs),

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AgentError } from '../errors.js';
 
 /** Threads and processes that one companion may have at a time: what a fork bomb is stopped at. */
 const MAX_TASKS = 512;
@@ -59,29 +60,41 @@ export class CgroupTree {
    * Makes a group, or takes the one that is there.
    *
    * @param memory in bytes, 0 for no limit
-   * @returns its folder
+   * @throws AgentError COMPANION_FAILED
    */
-  async make(name: string, memory: number): Promise<string> {
+  async make(name: string, memory: number): Promise<void> {
     const group = this.path(name);
-    await mkdir(group, { recursive: true });
-    // Another agent may have taken the groups away when its last companion went.
-    await handDown(this.#base);
-    if (this.#controllers.has('pids')) await writeFile(join(group, 'pids.max'), String(MAX_TASKS));
-    if (this.limitsMemory && memory > 0) {
-      await writeFile(join(group, 'memory.max'), String(memory));
-      // A companion that has lost a part is to be noticed.
-      await writeFile(join(group, 'memory.oom.group'), '1');
-      // Not every kernel counts swap.
-      await writeFile(join(group, 'memory.swap.max'), '0').catch(() => undefined);
+    try {
+      await mkdir(group, { recursive: true });
+      // Another agent may have taken the groups away when its last companion went.
+      await handDown(this.#base);
+      if (this.#controllers.has('pids')) await writeFile(join(group, 'pids.max'), String(MAX_TASKS));
+      if (this.limitsMemory && memory > 0) await limitMemory(group, memory);
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new AgentError(
+        'COMPANION_FAILED',
+        `No control group can be made for the companion at ${group}. The agent has to be able to write there, and cgroup.max.descendants of the groups above has to allow one more`,
+        { cause, detail: reason },
+      );
     }
-    return group;
   }
 }
 
-/** Process ids in a group; none for one that is gone. */
+async function limitMemory(group: string, memory: number): Promise<void> {
+  await writeFile(join(group, 'memory.max'), String(memory));
+  // A companion that has lost a part is to be noticed.
+  await writeFile(join(group, 'memory.oom.group'), '1');
+  // Not every kernel counts swap.
+  await writeFile(join(group, 'memory.swap.max'), '0').catch(() => undefined);
+}
+
+/** Process ids in a group and in those that were made below it; none for one that is gone, or for '', which is none. */
 export async function membersOf(group: string): Promise<readonly number[]> {
+  if (group === '') return [];
   const words = await wordsIn(join(group, 'cgroup.procs')).catch(() => []);
-  return words.map(Number);
+  const below = await Promise.all((await groupsIn(group)).map(membersOf));
+  return [...words.map(Number), ...below.flat()];
 }
 
 /** Kills everything in a group at once, so that nothing can fork away from it. Kernels before 5.14 cannot, and then nothing happens. */
@@ -89,16 +102,33 @@ export async function killGroup(group: string): Promise<void> {
   await writeFile(join(group, 'cgroup.kill'), '1').catch(() => undefined);
 }
 
-/** Removes an empty group; '' is none. One that cannot be removed does no harm and stays. */
+/**
+ * Removes an empty group, with those that a companion has made below it; '' is none.
+ *
+ * @throws AgentError LEFTOVER
+ */
 export async function removeGroup(group: string): Promise<void> {
   if (group === '') return;
-  for (const end = performance.now() + REMOVE_PATIENCE_MS; performance.now() < end; await sleep(POLL_MS)) {
-    const code = await rmdir(group).then(
-      () => 'OK',
-      (error: NodeJS.ErrnoException) => error.code,
+  for (const end = performance.now() + REMOVE_PATIENCE_MS; ; await sleep(POLL_MS)) {
+    for (const below of await groupsIn(group)) await removeGroup(below);
+    const failure = await rmdir(group).then(
+      () => undefined,
+      (error: NodeJS.ErrnoException) => error,
     );
-    if (code !== 'EBUSY') return;
+    if (failure === undefined || failure.code === 'ENOENT') return;
+    if (failure.code === 'EBUSY' && performance.now() < end) continue;
+    throw new AgentError(
+      'LEFTOVER',
+      `The control group ${group} cannot be removed. Remove it with rmdir when nothing is in its cgroup.procs any more`,
+      { cause: failure, detail: failure.message },
+    );
   }
+}
+
+/** Paths of the groups directly below one. */
+async function groupsIn(group: string): Promise<string[]> {
+  const entries = await readdir(group, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(group, name));
 }
 
 /** Where the file system is mounted. In a container that is the group of the container. */

@@ -22,7 +22,7 @@ const LAST_WORDS_MS = 200;
 /**
  * Runs a command to its end, and kills it with all of its process group when it takes too long.
  *
- * @throws the system's error if it could not be started
+ * @throws AgentError COMPANION_FAILED if it could not be started
  */
 export async function runCommand(
   request: Omit<LaunchRequest, 'output'>,

@@ -10,15 +10,15 @@ import {
   wantsUpdate,
 } from '../domain/companion.js';
 import { AgentError } from '../errors.js';
-import { hookArguments, startArguments, stopArguments } from './arguments.js';
+import { stopArguments } from './arguments.js';
 import { CgroupTree, removeGroup } from './cgroup.js';
 import { Commands } from './commands.js';
 import { Instance, type InstanceLog } from './instance.js';
 import { type CommandPaths, locateCommands, type PackageFiles } from './locate.js';
 import { bootId } from './proc.js';
 import { type CompanionRecord, readRecord } from './record.js';
-import { writeRules } from './rules.js';
-import { commandsOf, endProcesses, gone, processesOf, unrecordedInstances } from './terminate.js';
+import { type Loading, type Surroundings, startUp } from './starting.js';
+import { commandsOf, endProcesses, gone, Sight, terminate } from './terminate.js';
 import { type CompanionTimes, TIMES } from './times.js';
 
 export interface CompanionsOptions {
@@ -33,6 +33,15 @@ export interface CompanionsOptions {
   readonly findCgroups?: () => Promise<CgroupTree | undefined>;
 }
 
+/** There is one for each program; of those that load it themselves there may be one for each load. */
+function instanceKey(companion: CompanionRef, loaded: string | undefined): string {
+  return loaded === undefined ? companionKey(companion) : loaded;
+}
+
+function keyOf({ launch, loading }: CompanionRecord): string {
+  return instanceKey(launch, loading?.dir);
+}
+
 const NO_PATIENCE = { stopMs: 0 };
 
 /**
@@ -43,7 +52,7 @@ export class Companions {
   readonly #options: CompanionsOptions;
   readonly #times: CompanionTimes;
   readonly #commands: Commands;
-  /** By {@link companionKey}. */
+  /** By {@link instanceKey}. */
   readonly #instances = new Map<string, Instance>();
   #cgroups: CgroupTree | undefined;
   #bootId = '';
@@ -94,21 +103,21 @@ export class Companions {
    *
    * @param maps kernel ids of its program's maps
    * @param restarts how often it was started again because it had ended
+   * @param loading where it is to load its program itself: then it has done so when this returns, and others of its kind run on
    * @throws AgentError COMPANION_FAILED or COMPANION_NOT_FOUND; then nothing of it is left
    */
-  async start(launch: CompanionLaunch, maps: readonly number[], restarts: number): Promise<void> {
+  async start(launch: CompanionLaunch, maps: readonly number[], restarts: number, loading?: Loading): Promise<void> {
     const programs = await locateCommands(launch, this.#options.packages);
-    await this.#end(launch);
-    const instance = await this.#instanceOf(launch, programs, maps, restarts);
-    this.#instances.set(companionKey(launch), instance);
+    const key = instanceKey(launch, loading?.dir);
+    await this.#end(key);
+    const instance = this.#instanceOf(launch, programs, maps, restarts, loading);
+    this.#instances.set(key, instance);
     try {
       await instance.create();
+      await this.#cgroups?.make(instance.record.id, launch.companion.memoryBytes);
       await instance.follow();
+      await startUp(instance, this.#surroundings, loading);
       const { cmdStart, daemon } = launch.companion;
-      if (cmdStart !== '') await this.#run(instance);
-      if (Object.keys(launch.companion.updateArgs).length > 0) await this.#commands.update(instance.record);
-      await this.#commands.config(instance.record);
-      if (cmdStart !== '' && daemon) await this.#untilRunning(instance);
       await instance.amend({ phase: cmdStart !== '' && daemon ? 'running' : 'done' });
     } catch (error) {
       await this.#discard(instance);
@@ -120,17 +129,21 @@ export class Companions {
    * Stops a companion by its own command or by SIGTERM, and kills what does not heed it. When this returns it is gone, with all of its
    * processes. One that does not run is no error.
    *
+   * @param loaded directory of the generation whose program it has loaded; absent for one that came to a program that was there
    * @throws AgentError LEFTOVER
    */
-  async stop(launch: CompanionLaunch): Promise<void> {
-    const instance = this.#instances.get(companionKey(launch));
+  async stop(companion: CompanionRef, loaded?: string): Promise<void> {
+    const key = instanceKey(companion, loaded);
+    const instance = this.#instances.get(key);
     if (instance === undefined) return;
     const { record } = instance;
-    const session = (await instance.alive()) ? record.process?.pid : undefined;
+    // Seen before it is asked to end: some of it may outlive what it is known by.
+    const sight = await Sight.of(record);
+    await sight.look();
     const asked = await this.#commands.stop(record, stopArguments(record.launch));
-    if (asked) await gone(() => processesOf(record, session), this.#times.stopMs);
-    await instance.terminate(asked ? { ...this.#times, ...NO_PATIENCE } : this.#times);
-    this.#instances.delete(companionKey(launch));
+    if (asked) await gone(() => sight.look(), this.#times.stopMs);
+    await instance.terminate(asked ? { ...this.#times, ...NO_PATIENCE } : this.#times, sight);
+    this.#instances.delete(key);
     await instance.remove();
   }
 
@@ -140,8 +153,8 @@ export class Companions {
    *
    * @throws AgentError COMPANION_FAILED or COMPANION_NOT_FOUND
    */
-  async update(from: CompanionLaunch, to: CompanionLaunch): Promise<void> {
-    const instance = this.#instances.get(companionKey(to));
+  async update(from: CompanionLaunch, to: CompanionLaunch, loaded?: string): Promise<void> {
+    const instance = this.#instances.get(instanceKey(to, loaded));
     if (instance === undefined) throw new AgentError('COMPANION_FAILED', 'The companion to be updated is not there');
     const next = { ...instance.record, launch: to, programs: await locateCommands(to, this.#options.packages) };
     if (wantsUpdate(from, to)) await this.#commands.update(next);
@@ -154,8 +167,8 @@ export class Companions {
    *
    * @returns undefined for one that is not there
    */
-  async status(companion: CompanionRef): Promise<'running' | 'not running' | undefined> {
-    const instance = this.#instances.get(companionKey(companion));
+  async status(companion: CompanionRef, loaded?: string): Promise<'running' | 'not running' | undefined> {
+    const instance = this.#instances.get(instanceKey(companion, loaded));
     if (instance === undefined) return undefined;
     const said = await this.#commands.status(instance.record);
     const running = said ?? (instance.record.phase === 'done' || (await instance.alive()));
@@ -163,10 +176,11 @@ export class Companions {
   }
 
   async #look(instance: Instance): Promise<ObservedCompanion> {
-    const { launch, maps, restarts, phase, process } = instance.record;
+    const { launch, maps, restarts, loading, phase, process } = instance.record;
     const alive = await instance.alive();
     const state = phase === 'done' ? 'done' : alive && phase === 'running' ? 'running' : 'ended';
-    return { launch, maps, restarts, state, pid: alive ? process?.pid : undefined };
+    const pid = alive ? process?.pid : undefined;
+    return { launch, maps, restarts, state, pid, ...(loading !== undefined && { loaded: loading.dir }) };
   }
 
   async #adopt(id: string): Promise<void> {
@@ -177,13 +191,13 @@ export class Companions {
     if (!known) {
       // Whatever it was, its processes are known by their environment, and are of no use without a record.
       const cgroup = this.#cgroups?.path(id) ?? '';
-      await endProcesses(await processesOf({ id, cgroup }, undefined), { ...this.#times, ...NO_PATIENCE });
+      await terminate({ id, process: null, cgroup }, { ...this.#times, ...NO_PATIENCE });
       await removeGroup(cgroup);
       await rm(folder, { recursive: true, force: true });
       return;
     }
     const instance = new Instance(folder, record, log);
-    const key = companionKey(record.launch);
+    const key = keyOf(record);
     if (record.phase === 'starting' || this.#instances.has(key)) return this.#discard(instance);
     const alive = await instance.alive();
     await endProcesses(await commandsOf(id), { ...this.#times, ...NO_PATIENCE });
@@ -195,21 +209,24 @@ export class Companions {
     else if (record.phase === 'running') log.warn(fields, 'a companion has ended while there was no agent');
   }
 
-  async #instanceOf(
+  #instanceOf(
     launch: CompanionLaunch,
     programs: CommandPaths,
     maps: readonly number[],
     restarts: number,
-  ): Promise<Instance> {
+    loading: Loading | undefined,
+  ): Instance {
     const { dir, log } = this.#options;
     const id = randomBytes(8).toString('hex');
-    const cgroup = (await this.#cgroups?.make(id, launch.companion.memoryBytes)) ?? '';
+    // Only its name: nothing is made that no record tells of.
+    const cgroup = this.#cgroups?.path(id) ?? '';
     const record: CompanionRecord = {
       id,
       launch,
       programs,
       maps: maps.toSorted((a, b) => a - b),
       restarts,
+      ...(loading !== undefined && { loading: { dir: loading.dir, slot: loading.slot } }),
       bootId: this.#bootId,
       phase: 'starting',
       process: null,
@@ -218,53 +235,25 @@ export class Companions {
     return new Instance(resolve(dir, id), record, log);
   }
 
-  /** Runs `cmd_start`: a daemon until it has settled, anything else to its end. */
-  async #run(instance: Instance): Promise<void> {
-    const { launch, programs, cgroup } = instance.record;
-    const { daemon, cmdStart, memoryBytes, cpuSeconds } = launch.companion;
-    const program = programs.start ?? '';
-    const known = new Set([...this.#instances.values()].map(({ record }) => record.id));
-    await endProcesses(await unrecordedInstances(program, hookArguments(launch), known), this.#times);
-    const rulesFile = await writeRules(program, launch);
-    const args = startArguments(launch, { logDir: this.#options.logDir ?? '', rulesFile });
-    const addressSpace = this.#cgroups?.limitsMemory === true ? 0 : memoryBytes;
-    await instance.run({ program, args, cgroup, addressSpace, cpuSeconds });
-    const end = await instance.endWithin(daemon ? this.#times.settleMs : this.#times.commandMs);
-    await instance.drain();
-    if (daemon ? end === undefined : end?.code === 0) return;
-    const limit = daemon ? '' : `no end within ${this.#times.commandMs / 1000} s`;
-    const what = daemon ? `${cmdStart} is to keep running and ended at once` : `${cmdStart} failed`;
-    throw new AgentError('COMPANION_FAILED', `${what}: ${end?.words ?? limit}`, {
-      path: 'cmd_start',
-      detail: instance.lastLines.join('\n'),
-    });
+  get #surroundings(): Surroundings {
+    const recorded = [...this.#instances.values()].map(({ record }) => record);
+    const { logDir = '' } = this.#options;
+    const limitsMemory = this.#cgroups?.limitsMemory === true;
+    return { times: this.#times, commands: this.#commands, logDir, limitsMemory, recorded };
   }
 
-  /** Waits until `cmd_status`, where there is one, says that a daemon is ready; it may end meanwhile. */
-  async #untilRunning(instance: Instance): Promise<void> {
-    const { cmdStart, cmdStatus } = instance.record.launch.companion;
-    const ready = async () => ((await this.#commands.status(instance.record)) === false ? ['not ready'] : []);
-    const came = await gone(async () => ((await instance.alive()) ? ready() : []), this.#times.readyMs);
-    if (came && (await instance.alive())) return;
-    await instance.drain();
-    const [message, path] = came
-      ? [`${cmdStart} ended while it was being set up`, 'cmd_start']
-      : [`${cmdStatus} has not said RUNNING within ${this.#times.readyMs / 1000} s`, 'cmd_status'];
-    throw new AgentError('COMPANION_FAILED', message, { path, detail: instance.lastLines.join('\n') });
-  }
-
-  async #end(launch: CompanionLaunch): Promise<void> {
-    const instance = this.#instances.get(companionKey(launch));
+  async #end(key: string): Promise<void> {
+    const instance = this.#instances.get(key);
     if (instance === undefined) return;
     await instance.terminate(this.#times);
-    this.#instances.delete(companionKey(launch));
+    this.#instances.delete(key);
     await instance.remove();
   }
 
   /** Ends at once what has come to nothing. */
   async #discard(instance: Instance): Promise<void> {
     await instance.terminate({ ...this.#times, ...NO_PATIENCE });
-    const key = companionKey(instance.record.launch);
+    const key = keyOf(instance.record);
     if (this.#instances.get(key) === instance) this.#instances.delete(key);
     await instance.remove();
   }

@@ -7,8 +7,8 @@ import { endingOf } from './command.js';
 import { type LaunchRequest, launch } from './launch.js';
 import { Output } from './output.js';
 import { isAlive, statOf } from './proc.js';
-import { type CompanionRecord, writeRecord } from './record.js';
-import { type Patience, terminate } from './terminate.js';
+import { type CompanionRecord, removeRecord, writeRecord } from './record.js';
+import { type Patience, type Sight, terminate } from './terminate.js';
 
 export interface InstanceLog {
   debug(fields: object, message: string): void;
@@ -81,7 +81,7 @@ export class Instance {
     }
   }
 
-  /** Starts the companion's process. @throws the system's error */
+  /** Starts the companion's process. @throws AgentError COMPANION_FAILED */
   async run(request: Omit<LaunchRequest, 'output' | 'id' | 'command'>): Promise<void> {
     const files = await Promise.all(STREAMS.map((stream) => open(join(this.folder, stream), 'a')));
     try {
@@ -115,9 +115,9 @@ export class Instance {
   }
 
   /** Ends all of its processes, and sees them gone. @throws AgentError LEFTOVER */
-  async terminate(patience: Patience): Promise<void> {
+  async terminate(patience: Patience, sight?: Sight): Promise<void> {
     this.#stopping = true;
-    await terminate(this.#record, patience);
+    await terminate(this.#record, patience, sight);
     // Its parent has to ask how it ended, or else it stays as a zombie.
     if (this.#ending !== undefined) await this.endWithin(REAP_MS);
   }
@@ -131,10 +131,17 @@ export class Instance {
     for (const output of this.#outputs.splice(0)) await output.close(false);
   }
 
-  /** Removes what there is of it on disk, after its last words are told. */
+  /** Removes what there is of it, after its last words are told. */
   async remove(): Promise<void> {
     for (const output of this.#outputs.splice(0)) await output.close(true);
-    await removeGroup(this.#record.cgroup);
+    await removeRecord(this.folder);
+    try {
+      await removeGroup(this.#record.cgroup);
+    } catch (error) {
+      // It does no harm. The folder without a record stays as well, and tells the next agent to try again.
+      this.#log.warn({ ...this.#fields, err: error }, 'the control group of a companion stays');
+      return;
+    }
     await rm(this.folder, { recursive: true, force: true });
   }
 

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { dirname } from 'node:path';
+import { access } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { AgentError } from '../errors.js';
 
 /** What is started, and within which bounds. */
 export interface LaunchRequest {
@@ -44,17 +46,29 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
  * Starts a program as the leader of a session and so of a process group of its own, with nothing of the agent's environment and none of its
  * descriptors.
  *
- * @throws the system's error if no process could be made; that the program cannot be run shows in exit status 126 or 127
+ * @throws AgentError COMPANION_FAILED if no process could be made; that the program cannot be run shows in exit status 126 or 127
  */
 export async function launch(request: LaunchRequest): Promise<ChildProcess & { readonly pid: number }> {
   const { program, args, id, command, cgroup, addressSpace, cpuSeconds, output } = request;
   const limits = [cgroup, String(Math.ceil(addressSpace / 1024)), String(cpuSeconds)];
+  const folder = dirname(program);
   const child = spawn('/bin/sh', ['-c', PREPARE, 'sh', ...limits, program, ...args], {
-    cwd: dirname(program),
+    cwd: folder,
     detached: true,
     env: { PATH, LANG: 'C.UTF-8', [ID_VARIABLE]: id, ...(command !== undefined && { [COMMAND_VARIABLE]: command }) },
     stdio: ['ignore', ...output],
   });
-  await once(child, 'spawn');
+  try {
+    await once(child, 'spawn');
+  } catch (cause) {
+    // It is the working directory that the system misses, though it names the shell.
+    const gone = await access(folder).then(
+      () => false,
+      () => true,
+    );
+    const why = gone ? `the folder of its package, ${folder}, is gone` : 'the system cannot make a process';
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    throw new AgentError('COMPANION_FAILED', `${basename(program)} cannot be started: ${why}`, { cause, detail });
+  }
   return child as ChildProcess & { readonly pid: number };
 }

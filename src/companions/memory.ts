@@ -1,8 +1,19 @@
 import { type CompanionLaunch, type CompanionRef, companionKey, type ObservedCompanion } from '../domain/companion.js';
+import type { Hook } from '../domain/hook.js';
+
+export interface MemoryCompanionsOptions {
+  /** Told which stage a companion has to put a program on. */
+  readonly onLoading: (dir: string, hook: Hook) => void;
+}
 
 /** Companions that are only noted down: for an agent that imitates a kernel, beside {@link file://../datapath/memory.ts}. */
 export class MemoryCompanions {
   readonly #running = new Map<string, ObservedCompanion>();
+  readonly #options: MemoryCompanionsOptions;
+
+  constructor(options: Partial<MemoryCompanionsOptions> = {}) {
+    this.#options = { onLoading: () => undefined, ...options };
+  }
 
   async observe(): Promise<readonly ObservedCompanion[]> {
     return [...this.#running.values()];
@@ -10,24 +21,40 @@ export class MemoryCompanions {
 
   async check(_launch: CompanionLaunch): Promise<void> {}
 
-  async start(launch: CompanionLaunch, maps: readonly number[], restarts: number): Promise<void> {
+  /** @param loading what it is to load itself, of which the datapath beside it takes note */
+  async start(
+    launch: CompanionLaunch,
+    maps: readonly number[],
+    restarts: number,
+    loading?: { readonly dir: string },
+  ): Promise<void> {
+    if (loading !== undefined) this.#options.onLoading(loading.dir, launch.hook);
     const { daemon, cmdStart } = launch.companion;
     const state = daemon && cmdStart !== '' ? 'running' : 'done';
     const ids = maps.toSorted((a, b) => a - b);
-    this.#running.set(companionKey(launch), { launch, state, pid: undefined, maps: ids, restarts });
+    const loaded = loading?.dir;
+    this.#running.set(loaded ?? companionKey(launch), {
+      launch,
+      state,
+      pid: undefined,
+      maps: ids,
+      restarts,
+      ...(loaded !== undefined && { loaded }),
+    });
   }
 
-  async stop(companion: CompanionRef): Promise<void> {
-    this.#running.delete(companionKey(companion));
+  async stop(companion: CompanionRef, loaded?: string): Promise<void> {
+    this.#running.delete(loaded ?? companionKey(companion));
   }
 
-  async update(_from: CompanionLaunch, to: CompanionLaunch): Promise<void> {
-    const found = this.#running.get(companionKey(to));
-    if (found !== undefined) this.#running.set(companionKey(to), { ...found, launch: to });
+  async update(_from: CompanionLaunch, to: CompanionLaunch, loaded?: string): Promise<void> {
+    const key = loaded ?? companionKey(to);
+    const found = this.#running.get(key);
+    if (found !== undefined) this.#running.set(key, { ...found, launch: to });
   }
 
-  async status(companion: CompanionRef): Promise<'running' | 'not running' | undefined> {
-    const found = this.#running.get(companionKey(companion));
+  async status(companion: CompanionRef, loaded?: string): Promise<'running' | 'not running' | undefined> {
+    const found = this.#running.get(loaded ?? companionKey(companion));
     return found && (found.state === 'ended' ? 'not running' : 'running');
   }
 

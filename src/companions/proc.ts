@@ -10,12 +10,13 @@ export interface ProcessKey {
 export interface ProcessStat extends ProcessKey {
   /** One letter, see proc_pid_stat(5); Z and X are dead. */
   readonly state: string;
+  readonly parent: number;
   readonly group: number;
   readonly session: number;
 }
 
 /** Fields of /proc/<pid>/stat counted from the one after the command name, see proc_pid_stat(5). */
-const FIELD = { state: 0, group: 2, session: 3, startTime: 19 } as const;
+const FIELD = { state: 0, parent: 1, group: 2, session: 3, startTime: 19 } as const;
 
 /** @returns undefined for a process that is not there */
 export async function statOf(pid: number): Promise<ProcessStat | undefined> {
@@ -27,6 +28,7 @@ export async function statOf(pid: number): Promise<ProcessStat | undefined> {
     pid,
     startTime: fields[FIELD.startTime] ?? '',
     state: fields[FIELD.state] ?? 'X',
+    parent: Number(fields[FIELD.parent]),
     group: Number(fields[FIELD.group]),
     session: Number(fields[FIELD.session]),
   };

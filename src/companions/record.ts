@@ -1,4 +1,4 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CompanionLaunch } from '../domain/companion.js';
 import type { ProcessKey } from './proc.js';
@@ -18,6 +18,8 @@ export interface CompanionRecord {
   /** Kernel ids of its program's maps at its start, ascending. */
   readonly maps: readonly number[];
   readonly restarts: number;
+  /** What it loads itself: directory of the generation, and pin of the slot that it is to put the program into. */
+  readonly loading?: { readonly dir: string; readonly slot: string };
   readonly bootId: string;
   /** Written before anything is started: an agent that dies then has left something that nobody has acknowledged. */
   readonly phase: 'starting' | 'running' | 'done';
@@ -36,6 +38,11 @@ export async function writeRecord(folder: string, record: CompanionRecord): Prom
   await rename(`${path}.new`, path);
 }
 
+/** What is left of the folder is then for whoever comes next to clear away. */
+export async function removeRecord(folder: string): Promise<void> {
+  await rm(join(folder, NAME), { force: true });
+}
+
 /** @returns undefined for one that is absent or not of this form */
 export async function readRecord(folder: string): Promise<CompanionRecord | undefined> {
   try {
@@ -48,11 +55,12 @@ export async function readRecord(folder: string): Promise<CompanionRecord | unde
 
 function isRecord(value: unknown): value is CompanionRecord {
   if (!isObject(value) || !isObject(value.launch) || !isObject(value.programs)) return false;
-  const { id, launch, maps, restarts, bootId, phase, process, cgroup } = value;
+  const { id, launch, maps, restarts, loading, bootId, phase, process, cgroup } = value;
   const known = isObject(launch.hook) && isObject(launch.package) && isObject(launch.companion);
   const texts = [id, bootId, phase, cgroup].every((text) => typeof text === 'string');
+  const loads = loading === undefined || (isObject(loading) && typeof loading.dir === 'string');
   const runs = process === null || (isObject(process) && typeof process.pid === 'number' && process.pid > 1);
-  return known && texts && runs && Array.isArray(maps) && typeof restarts === 'number';
+  return known && texts && loads && runs && Array.isArray(maps) && typeof restarts === 'number';
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -1,9 +1,8 @@
-import { readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentError } from '../errors.js';
 import { killGroup, membersOf } from './cgroup.js';
 import { COMMAND_VARIABLE, ID_VARIABLE } from './launch.js';
-import { commandLineOf, environmentOf, isAlive, type ProcessKey, type ProcessStat, runningProcesses } from './proc.js';
+import { environmentOf, isAlive, type ProcessKey, type ProcessStat, runningProcesses } from './proc.js';
 
 /** Whose processes are to end. */
 export interface Target {
@@ -23,24 +22,24 @@ export interface Patience {
 const POLL_MS = 25;
 
 /**
- * Ends every process of a companion: its process group first, then whatever has left it. They are known by the control group, by the session
- * that the companion leads, and by the environment that they have from it; never by a name.
+ * Ends every process of a companion: its process group first, then whatever has left it.
  *
  * @throws AgentError LEFTOVER naming what is still there
  */
-export async function terminate(target: Target, { stopMs, killMs }: Patience): Promise<void> {
-  // The session's number is the companion's process id. It is no other's while the companion runs, or anything of its session.
-  const session = target.process !== null && (await isAlive(target.process)) ? target.process.pid : undefined;
-  const look = () => processesOf(target, session);
+export async function terminate(target: Target, { stopMs, killMs }: Patience, sight?: Sight): Promise<void> {
+  const known = sight ?? (await Sight.of(target));
+  const look = () => known.look();
   const processes = await look();
   if (processes.length === 0) return;
   if (stopMs > 0) {
+    const { session } = known;
     if (session !== undefined) signal(-session, 'SIGTERM');
     for (const { pid, group } of processes) if (group !== session) signal(pid, 'SIGTERM');
     if (await gone(look, stopMs)) return;
   }
   const kill = async () => {
     const left = await look();
+    const { session } = known;
     if (left.length > 0 && target.cgroup !== '') await killGroup(target.cgroup);
     if (session !== undefined && left.some(({ group }) => group === session)) signal(-session, 'SIGKILL');
     for (const { pid } of left) signal(pid, 'SIGKILL');
@@ -60,19 +59,52 @@ export async function gone(look: () => Promise<readonly unknown[]>, withinMs: nu
   }
 }
 
-/** Every process that belongs to a companion. */
-export async function processesOf(
-  { id, cgroup }: Pick<Target, 'id' | 'cgroup'>,
-  session: number | undefined,
-): Promise<readonly ProcessStat[]> {
-  const grouped = new Set(cgroup === '' ? [] : await membersOf(cgroup));
-  const found: ProcessStat[] = [];
-  for (const stat of await runningProcesses()) {
-    if (stat.pid === process.pid) continue;
-    const known = grouped.has(stat.pid) || stat.session === session;
-    if (known || (await environmentOf(stat.pid)).get(ID_VARIABLE) === id) found.push(stat);
+/**
+ * Finds every process of a companion. They are known by the control group, by the session that the companion leads, by the environment that
+ * they have from it, and by their parents; never by a name. Whoever was found once stays known: when its parent ends before it, nothing else
+ * may tell whose it is.
+ */
+export class Sight {
+  readonly #target: Target;
+  #session: number | undefined;
+  #seen: ReadonlySet<string> = new Set();
+
+  private constructor(target: Target, session: number | undefined) {
+    this.#target = target;
+    this.#session = session;
   }
-  return found;
+
+  static async of(target: Target): Promise<Sight> {
+    // The session's number is the companion's process id. It is no other's while the companion runs, or anything of its session.
+    const leads = target.process !== null && (await isAlive(target.process));
+    return new Sight(target, leads ? target.process?.pid : undefined);
+  }
+
+  /** Its session as long as there is anything in it. */
+  get session(): number | undefined {
+    return this.#session;
+  }
+
+  async look(): Promise<readonly ProcessStat[]> {
+    const { id, cgroup } = this.#target;
+    const grouped = new Set(await membersOf(cgroup));
+    const found = new Map<number, ProcessStat>();
+    const others: ProcessStat[] = [];
+    for (const stat of await runningProcesses()) {
+      if (stat.pid === process.pid) continue;
+      const known = grouped.has(stat.pid) || stat.session === this.#session || this.#seen.has(keyOf(stat));
+      if (known || (await environmentOf(stat.pid)).get(ID_VARIABLE) === id) found.set(stat.pid, stat);
+      else others.push(stat);
+    }
+    for (let before = -1; before !== found.size; ) {
+      before = found.size;
+      for (const stat of others) if (found.has(stat.parent)) found.set(stat.pid, stat);
+    }
+    const processes = [...found.values()];
+    this.#seen = new Set(processes.map(keyOf));
+    if (!processes.some(({ session }) => session === this.#session)) this.#session = undefined;
+    return processes;
+  }
 }
 
 /** Commands such as `cmd_update` that an agent has left behind when it died. */
@@ -81,28 +113,6 @@ export async function commandsOf(id: string): Promise<readonly ProcessStat[]> {
   for (const stat of await runningProcesses()) {
     const environment = await environmentOf(stat.pid);
     if (environment.get(ID_VARIABLE) === id && environment.has(COMMAND_VARIABLE)) found.push(stat);
-  }
-  return found;
-}
-
-/**
- * Instances of a companion that nobody has a record of: they run this very file, by its whole path, for this very hook. A script is run by
- * its interpreter, whose first words it is.
- *
- * @param known ids of the companions that are recorded
- */
-export async function unrecordedInstances(
-  program: string,
-  hookArguments: readonly string[],
-  known: ReadonlySet<string>,
-): Promise<readonly ProcessStat[]> {
-  const found: ProcessStat[] = [];
-  for (const stat of await runningProcesses()) {
-    const words = await commandLineOf(stat.pid);
-    if (!hookArguments.every((word) => words.includes(word))) continue;
-    const executable = await readlink(`/proc/${stat.pid}/exe`).catch(() => '');
-    const runs = executable.replace(/ \(deleted\)$/, '') === program || words.slice(1, 3).includes(program);
-    if (runs && !known.has((await environmentOf(stat.pid)).get(ID_VARIABLE) ?? '')) found.push(stat);
   }
   return found;
 }
@@ -121,6 +131,10 @@ export async function endProcesses(processes: readonly ProcessStat[], { stopMs, 
     'LEFTOVER',
     `Processes are still there after SIGKILL: ${(await left()).map(({ pid }) => pid).join(', ')}`,
   );
+}
+
+function keyOf({ pid, startTime }: ProcessKey): string {
+  return `${pid} ${startTime}`;
 }
 
 /** @param pid negative for a process group */

@@ -1,6 +1,6 @@
 import type { Field, Layout, StructLayout } from '../domain/layout.js';
 import type { MapInfo } from '../domain/observed.js';
-import { type BtfMember, type BtfType, KIND, sizeOf, unwrap } from './btf.js';
+import { type BtfMember, type BtfType, DEEPEST, KIND, sizeOf, typeAt, unwrap } from './btf.js';
 
 /** Flags of an integer's encoding (Documentation/bpf/btf.rst, BTF_KIND_INT). */
 const INT_SIGNED = 1;
@@ -31,41 +31,60 @@ const OPAQUE: Readonly<Record<number, string>> = {
   16: 'a floating point number',
 };
 
+/** Of a struct with all that are in unnamed structs in it: twice two of them and so on would be without end. */
+const MOST_FIELDS = 65_535;
+
+/** What has been described so far, and how deep within the type that was asked for we are. */
+interface Progress {
+  readonly known: Map<number, Layout>;
+  readonly depth: number;
+}
+
 /**
  * What a type means for whoever writes a value of it.
  *
  * @param id of the type; 0, which is `void`, for a map that tells of none
  * @returns undefined for what is no type of a value: nothing, a section of global data
- * @throws RangeError for types that contain themselves, which the kernel would not have loaded
+ * @throws RangeError for types that contain themselves or that are not there, of which the kernel would not have taken any
  */
 export function layoutOf(types: readonly BtfType[], id: number): Layout | undefined {
-  const known = new Map<number, Layout>();
-  const { kind } = types[unwrap(types, id).id]!;
-  return kind === 0 || kind === KIND.DATASEC ? undefined : layout(types, id, known);
+  const { kind } = typeAt(types, unwrap(types, id).id);
+  return kind === 0 || kind === KIND.DATASEC ? undefined : layout(types, id, { known: new Map(), depth: 0 });
 }
 
-/** What a map's key and value mean, as far as the types tell. @throws RangeError as {@link layoutOf} */
+/** What a map's key and value mean, as far as the types tell: nothing where they are damaged, since the map may be loaded without them. */
 export function layoutsIn(
   types: readonly BtfType[],
   keyType: number,
   valueType: number,
 ): Pick<MapInfo, 'key' | 'value'> {
-  const of = (id: number) => (types[id] === undefined ? undefined : layoutOf(types, id));
+  const of = (id: number) => orUndefined(() => layoutOf(types, id));
   const [key, value] = [of(keyType), of(valueType)];
   return { ...(key !== undefined && { key }), ...(value !== undefined && { value }) };
 }
 
-function layout(types: readonly BtfType[], wrapped: number, known: Map<number, Layout>): Layout {
+/** What is made of type information; undefined where that is damaged. */
+export function orUndefined<Made>(make: () => Made): Made | undefined {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+function layout(types: readonly BtfType[], wrapped: number, { known, depth }: Progress): Layout {
   const found = known.get(wrapped);
   if (found !== undefined) return found;
+  if (depth > DEEPEST) throw new RangeError('A type contains itself, or more in each other than the kernel follows');
   const { id, names } = unwrap(types, wrapped);
-  const made = describe(types, id, names, known);
+  const made = describe(types, id, names, { known, depth: depth + 1 });
   known.set(wrapped, made);
   return made;
 }
 
-function describe(types: readonly BtfType[], id: number, names: readonly string[], known: Map<number, Layout>): Layout {
-  const type = types[id]!;
+function describe(types: readonly BtfType[], id: number, names: readonly string[], progress: Progress): Layout {
+  const type = typeAt(types, id);
   const network = names.some((name) => NETWORK_ORDER.test(name));
   const { size } = type;
   switch (type.kind) {
@@ -78,22 +97,25 @@ function describe(types: readonly BtfType[], id: number, names: readonly string[
       return { kind: 'enum', size, signed: type.flag, network, values: type.values };
     case KIND.ARRAY: {
       const { type: inner, length } = type.array!;
-      const element = layout(types, inner, known);
-      const text = types[unwrap(types, inner).id]!.name === 'char';
+      const element = layout(types, inner, progress);
+      const text = typeAt(types, unwrap(types, inner).id).name === 'char';
       return { kind: 'array', size: length * element.size, length, element, text };
     }
     case KIND.STRUCT:
       if (KERNEL_FIELDS.has(type.name)) return { kind: 'opaque', size, what: `struct ${type.name}`, kernel: true };
-      return struct(types, type, known);
+      return struct(types, type, progress);
     default:
       return { kind: 'opaque', size: sizeOf(types, id), what: OPAQUE[type.kind] ?? 'no plain value', kernel: false };
   }
 }
 
-function struct(types: readonly BtfType[], type: BtfType, known: Map<number, Layout>): StructLayout {
+function struct(types: readonly BtfType[], type: BtfType, progress: Progress): StructLayout {
+  let count = 0;
   const fields = type.members.flatMap((member): Field[] => {
-    const inner = layout(types, member.type, known);
+    const inner = layout(types, member.type, progress);
     const { bitOffset, bits } = placeOf(types, type, member);
+    count += inner.kind === 'struct' ? inner.fields.length : 1;
+    if (count > MOST_FIELDS) throw new RangeError(`A struct has more than ${MOST_FIELDS} fields`);
     if (member.name === '' && inner.kind === 'struct') {
       return inner.fields.map((field) => ({ ...field, bitOffset: bitOffset + field.bitOffset }));
     }
@@ -112,7 +134,7 @@ function placeOf(
     const [bitOffset, bits] = [member.offset & 0xffffff, member.offset >>> 24];
     return bits === 0 ? { bitOffset } : { bitOffset, bits };
   }
-  const { kind, int, size } = types[unwrap(types, member.type).id]!;
+  const { kind, int, size } = typeAt(types, unwrap(types, member.type).id);
   const bits = int & 0xff;
   const isWhole = kind !== KIND.INT || bits === size * 8;
   return isWhole ? { bitOffset: member.offset } : { bitOffset: member.offset + ((int >>> 16) & 0xff), bits };

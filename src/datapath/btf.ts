@@ -17,6 +17,8 @@ export interface BtfType {
   readonly array: { readonly type: number; readonly length: number } | undefined;
   /** Of an integer: how it is encoded, and its bits. */
   readonly int: number;
+  /** Ids of all types that it names. */
+  readonly refers: readonly number[];
 }
 
 export interface BtfMember {
@@ -35,23 +37,42 @@ export const KIND = {
   UNION: 5,
   ENUM: 6,
   TYPEDEF: 8,
+  FUNC: 12,
+  FUNC_PROTO: 13,
   DATASEC: 15,
   ENUM64: 19,
 } as const;
 
-/** Bytes that follow a type's header, per element, by kind. */
+/** Bytes that follow a type's header, per element, by kind. A kind that is not here is not known, so that what follows it cannot be found. */
 const TRAILER: Readonly<Record<number, { fixed?: number; each?: number }>> = {
   1: { fixed: 4 },
+  2: {},
   3: { fixed: 12 },
   4: { each: 12 },
   5: { each: 12 },
   6: { each: 8 },
+  7: {},
+  8: {},
+  9: {},
+  10: {},
+  11: {},
+  12: {},
   13: { each: 8 },
   14: { fixed: 4 },
   15: { each: 12 },
+  16: {},
   17: { fixed: 4 },
+  18: {},
   19: { each: 12 },
 };
+
+/** As deep as the kernel follows types (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c). */
+export const DEEPEST = 32;
+
+/** Longer than any that the kernel takes (KSYM_NAME_LEN). Many names may be the ends of one, so that each has to have its bounds. */
+const LONGEST_NAME = 1024;
+
+const BTF_MAGIC = 0xeb9f;
 
 const VOID: BtfType = {
   name: 'void',
@@ -62,20 +83,30 @@ const VOID: BtfType = {
   values: new Map(),
   array: undefined,
   int: 0,
+  refers: [],
 };
 
 /** All types by their ids. @throws RangeError where the data is cut short or damaged */
 export function readBtf(data: Buffer): BtfType[] {
+  if (data.readUInt16LE(0) !== BTF_MAGIC) throw new RangeError('The type information does not begin as such');
   const headerLength = data.readUInt32LE(4);
   const [typeOffset, typeLength, stringOffset] = [data.readUInt32LE(8), data.readUInt32LE(12), data.readUInt32LE(16)];
-  const strings = data.subarray(headerLength + stringOffset);
-  const nameAt = (at: number) => cString(strings, data.readUInt32LE(at));
+  const stringsBegin = headerLength + stringOffset;
+  const strings = data.subarray(stringsBegin, stringsBegin + data.readUInt32LE(20));
+  const nameAt = (at: number) => {
+    const offset = data.readUInt32LE(at);
+    if (offset >= strings.length && offset !== 0) throw new RangeError(`A name stands beyond all names, at ${offset}`);
+    return cString(strings, offset);
+  };
   const end = headerLength + typeOffset + typeLength;
   const types: BtfType[] = [VOID];
   for (let at = headerLength + typeOffset; at < end; ) {
     const info = data.readUInt32LE(at + 4);
     const [kind, count, body] = [(info >>> 24) & 0x1f, info & 0xffff, at + 12];
-    const { fixed = 0, each = 0 } = TRAILER[kind] ?? {};
+    const trailer = TRAILER[kind];
+    if (trailer === undefined) throw new RangeError(`Type ${types.length} is of a kind that is not known, ${kind}`);
+    const { fixed = 0, each = 0 } = trailer;
+    if (body + fixed + each * count > end) throw new RangeError(`Type ${types.length} reaches beyond the types`);
     // Kinds without elements may have any count: of a function it is the linkage, and a hostile file may say 65,535 in each of its types.
     const places = each === 0 ? [] : Array.from({ length: count }, (_, index) => body + index * each);
     const flag = info >>> 31 === 1;
@@ -89,10 +120,22 @@ export function readBtf(data: Buffer): BtfType[] {
       values: valuesAt(kind, flag, places, data, nameAt),
       array: kind === KIND.ARRAY ? { type: data.readUInt32LE(body), length: data.readUInt32LE(body + 8) } : undefined,
       int: kind === KIND.INT ? data.readUInt32LE(body) : 0,
+      refers: idsAt(kind, at, places, data),
     });
     at = body + fixed + each * count;
   }
   return types;
+}
+
+/** Kinds whose word behind the name is a type: pointers, what renames and qualifies, functions and what they return, variables, tags. */
+const REFERRING: ReadonlySet<number> = new Set([2, 8, 9, 10, 11, 12, 13, 14, 17, 18]);
+
+function idsAt(kind: number, at: number, places: readonly number[], data: Buffer): number[] {
+  const own = REFERRING.has(kind) ? [data.readUInt32LE(at + 8)] : [];
+  if (kind === KIND.ARRAY) return [data.readUInt32LE(at + 12), data.readUInt32LE(at + 16)];
+  if (kind === KIND.DATASEC) return places.map((place) => data.readUInt32LE(place));
+  const hasTypes = kind === KIND.STRUCT || kind === KIND.UNION || kind === KIND.FUNC_PROTO;
+  return hasTypes ? [...own, ...places.map((place) => data.readUInt32LE(place + 4))] : own;
 }
 
 function membersAt(kind: number, places: readonly number[], data: Buffer, nameAt: (at: number) => string): BtfMember[] {
@@ -119,27 +162,37 @@ function valuesAt(
 }
 
 /** Kinds that only rename or qualify another type: typedef, volatile, const, restrict, type tag. */
-const WRAPPERS: ReadonlySet<number> = new Set([8, 9, 10, 11, 18]);
+export const WRAPPERS: ReadonlySet<number> = new Set([8, 9, 10, 11, 18]);
 
-/** A type without the names and qualifiers around it, and those names, outermost first. */
+/** @throws RangeError where there is no such type */
+export function typeAt(types: readonly BtfType[], id: number): BtfType {
+  const type = types[id];
+  if (type === undefined) throw new RangeError(`There is no type ${id}`);
+  return type;
+}
+
+/** A type without the names and qualifiers around it, and those names, outermost first. @throws RangeError as {@link typeAt}, and for a type that renames itself */
 export function unwrap(
   types: readonly BtfType[],
   id: number,
 ): { readonly id: number; readonly names: readonly string[] } {
   const names: string[] = [];
   let current = id;
-  for (let steps = 0; WRAPPERS.has(types[current]!.kind); steps++) {
+  for (let steps = 0; WRAPPERS.has(typeAt(types, current).kind); steps++) {
     if (steps > types.length) throw new RangeError('A type renames itself');
-    if (types[current]!.kind === KIND.TYPEDEF) names.push(types[current]!.name);
-    current = types[current]!.size;
+    const { kind, name, size } = typeAt(types, current);
+    if (kind === KIND.TYPEDEF) names.push(name);
+    current = size;
   }
   return { id: current, names };
 }
 
-export function sizeOf(types: readonly BtfType[], id: number): number {
-  const type = types[unwrap(types, id).id]!;
+/** @throws RangeError as {@link unwrap}, and for an array that contains itself */
+export function sizeOf(types: readonly BtfType[], id: number, depth = 0): number {
+  if (depth > DEEPEST) throw new RangeError('An array contains itself');
+  const type = typeAt(types, unwrap(types, id).id);
   if (type.kind === KIND.PTR) return 8;
-  if (type.array !== undefined) return type.array.length * sizeOf(types, type.array.type);
+  if (type.array !== undefined) return type.array.length * sizeOf(types, type.array.type, depth + 1);
   return type.size;
 }
 
@@ -149,6 +202,10 @@ export function declaredMapNames(types: readonly BtfType[]): string[] {
   return (section?.members ?? []).map(({ type }) => types[type]?.name ?? '');
 }
 
+/** Bytes that end with a zero; '' where none does, and cut off where they are longer than any name. */
 export function cString(data: Buffer, offset: number): string {
-  return data.toString('latin1', offset, data.indexOf(0, offset));
+  const text = data.subarray(offset, offset + LONGEST_NAME);
+  const end = text.indexOf(0);
+  const isCut = end === -1 && text.length === LONGEST_NAME;
+  return isCut ? text.toString('latin1') : text.toString('latin1', 0, Math.max(0, end));
 }

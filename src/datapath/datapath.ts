@@ -1,7 +1,7 @@
 import type { Hook } from '../domain/hook.js';
 import type { Observed } from '../domain/observed.js';
 import type { MonitoredMap } from '../domain/program.js';
-import type { Fill, Place, ProbesTreatment } from '../domain/step.js';
+import type { Claim, Fill, Place, ProbesTreatment } from '../domain/step.js';
 
 /**
  * The kernel as the agent sees it: few verbs, each addressed by pin path. `libbpf/` drives the real one, `memory.ts` imitates it
@@ -38,6 +38,25 @@ export interface Datapath {
    * where they are there already.
    */
   moveProbes(fromDir: string, toDir: string): Promise<void>;
+
+  /**
+   * Makes a generation's directory with an empty slot in it (`stagePin`), for a companion to put its program into.
+   *
+   * @param like pin of a program with which what is put there must agree in all that a tail call asks for; null: no matter
+   */
+  stage(dir: string, like: string | null): Promise<void>;
+
+  /** Id of the program that stands on the stage of a directory; null while there is none. */
+  staged(dir: string): Promise<number | null>;
+
+  /**
+   * Takes the program on a directory's stage over as if it had been loaded there: finds its slot, which it empties, and its maps, by what
+   * it uses and by what is pinned under `claim`, and pins all of it. After a failure the directory is as {@link stage} made it.
+   *
+   * @throws AgentError LOAD_FAILED (no program there, or one of another kind), MAP_NOT_FOUND, SLOT_INVALID, MAP_VALUE_INVALID,
+   *   MAP_INCOMPATIBLE (of `share`)
+   */
+  capture(request: CaptureRequest): Promise<void>;
 
   /** Writes key 0 of a slot, or empties it: one atomic step for packets. */
   setSlot(slotPin: string, programPin: string | null): Promise<void>;
@@ -179,6 +198,11 @@ export interface LoadRequest {
   readonly probes?: ProbesTreatment;
   /** What will be read of the program's maps, and must be there. */
   readonly monitors?: readonly MonitoredMap[];
+}
+
+export interface CaptureRequest extends Pick<LoadRequest, 'hook' | 'dir' | 'slotMap' | 'share' | 'fill' | 'monitors'> {
+  /** Where the companion may have pinned maps, under their whole names. */
+  readonly claim: Claim;
 }
 
 export interface LoadProbesRequest extends Pick<LoadRequest, 'dir' | 'objectPath' | 'share' | 'fill' | 'monitors'> {

@@ -45,7 +45,7 @@ function shapeOf(declared: MapShape): MapShape {
  */
 export function makeMaps(
   declared: readonly MapShape[],
-  { share, fill, monitors }: Pick<LoadRequest, 'share' | 'fill' | 'monitors'>,
+  { share, ...filling }: Pick<LoadRequest, 'share' | 'fill' | 'monitors'>,
   taken: (pin: string) => MemoryMap,
   nextId: () => number,
 ): MemoryMap[] {
@@ -55,10 +55,19 @@ export function makeMaps(
     const source = share.find(({ map }) => mapSegment(map) === mapSegment(shape.name));
     return source === undefined ? { id: nextId(), declared: shape, entries: new Map() } : taken(source.pin);
   });
-  const changes = fill.map((args) => fillingOf(maps, args));
-  checkMonitors(declared.map(shapeOf), monitors, '');
-  for (const { map, set } of changes) changeMap(map, { set, remove: [] });
+  fillMaps(maps, filling);
   return maps;
+}
+
+/** Writes to maps what a load is to write to them. @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID */
+export function fillMaps(maps: readonly MemoryMap[], { fill, monitors }: Pick<LoadRequest, 'fill' | 'monitors'>): void {
+  const changes = fill.map((args) => fillingOf(maps, args));
+  checkMonitors(
+    maps.map(({ declared }) => shapeOf(declared)),
+    monitors,
+    '',
+  );
+  for (const { map, set } of changes) changeMap(map, { set, remove: [] });
 }
 
 /** What a load writes into one of the maps that it makes. @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID */

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import type { MapShape } from '../domain/mapvalue.js';
 import { AgentError } from '../errors.js';
-import { type BtfType, cString, KIND, readBtf, sizeOf, unwrap } from './btf.js';
+import { checkSections, damaged, readSections, type Section } from './bpf-elf.js';
+import { type BtfType, cString, KIND, readBtf, sizeOf, typeAt, unwrap } from './btf.js';
 import { layoutsIn } from './btf-layout.js';
 
 /** What an object file declares, as far as loading it needs to know. */
@@ -15,17 +16,6 @@ export interface ObjectFile {
   readonly maps: readonly MapShape[];
 }
 
-interface Section {
-  readonly name: string;
-  readonly type: number;
-  readonly flags: number;
-  readonly index: number;
-  readonly link: number;
-  readonly info: number;
-  readonly data: Buffer;
-}
-
-const EM_BPF = 247;
 const SHT_SYMTAB = 2;
 const SHT_REL = 9;
 const SHF_EXECINSTR = 4;
@@ -48,9 +38,10 @@ export async function openObjectFile(path: string): Promise<ObjectFile> {
  *
  * @throws AgentError OBJECT_INVALID
  */
-function readObjectFile(bytes: Buffer): ObjectFile {
+export function readObjectFile(bytes: Buffer): ObjectFile {
   try {
     const sections = readSections(bytes);
+    checkSections(sections);
     const programs = readPrograms(sections);
     return {
       programs: programs.map(({ name }) => name),
@@ -60,7 +51,7 @@ function readObjectFile(bytes: Buffer): ObjectFile {
     };
   } catch (cause) {
     if (cause instanceof AgentError) throw cause;
-    throw new AgentError('OBJECT_INVALID', 'The object file is cut short or damaged', { cause });
+    throw damaged(cause);
   }
 }
 
@@ -85,33 +76,6 @@ export function slotOf({ programs, maps }: ObjectFile, entryFunction: string, sl
   return slot;
 }
 
-function readSections(bytes: Buffer): Section[] {
-  if (bytes.length < 64 || bytes.readUInt32BE(0) !== 0x7f454c46) {
-    throw new AgentError('OBJECT_INVALID', 'The object file is not an ELF file');
-  }
-  if (bytes[4] !== 2 || bytes[5] !== 1 || bytes.readUInt16LE(18) !== EM_BPF) {
-    throw new AgentError('OBJECT_INVALID', 'The object file is not a 64-bit little-endian eBPF object');
-  }
-  const table = Number(bytes.readBigUInt64LE(40));
-  const [entrySize, count, namesIndex] = [bytes.readUInt16LE(58), bytes.readUInt16LE(60), bytes.readUInt16LE(62)];
-  const headers = Array.from({ length: count }, (_, index) => bytes.subarray(table + index * entrySize));
-  const dataOf = (header: Buffer) => {
-    const offset = Number(header.readBigUInt64LE(24));
-    const noBits = header.readUInt32LE(4) === 8;
-    return bytes.subarray(offset, noBits ? offset : offset + Number(header.readBigUInt64LE(32)));
-  };
-  const names = dataOf(headers[namesIndex]!);
-  return headers.map((header, index) => ({
-    index,
-    name: cString(names, header.readUInt32LE(0)),
-    type: header.readUInt32LE(4),
-    flags: Number(header.readBigUInt64LE(8)),
-    link: header.readUInt32LE(40),
-    info: header.readUInt32LE(44),
-    data: dataOf(header),
-  }));
-}
-
 interface ElfSymbol {
   readonly name: string;
   readonly isFunction: boolean;
@@ -124,7 +88,8 @@ interface ElfSymbol {
 function readSymbols(sections: readonly Section[]): ElfSymbol[] {
   const table = sections.find(({ type }) => type === SHT_SYMTAB);
   if (table === undefined) return [];
-  const names = sections[table.link]!.data;
+  const names = sections[table.link]?.data;
+  if (names === undefined) throw new RangeError('the symbols have no names');
   return Array.from({ length: Math.floor(table.data.length / 24) }, (_, index) => {
     const symbol = table.data.subarray(index * 24);
     return {
@@ -174,15 +139,13 @@ function readUses(sections: readonly Section[], programs: readonly ProgramCode[]
 }
 
 function readMaps(sections: readonly Section[]): MapShape[] {
-  if (!sections.some(({ name }) => name === '.maps')) return [];
   const btf = sections.find(({ name }) => name === '.BTF');
-  if (btf === undefined)
-    throw new AgentError('OBJECT_INVALID', 'The object file declares maps but has no BTF; compile with -g');
+  if (btf === undefined) return [];
   const types = readBtf(btf.data);
   const datasec = types.find(({ kind, name }) => kind === KIND.DATASEC && name === '.maps');
   return (datasec?.members ?? []).map(({ type }) => {
-    const variable = types[type]!;
-    return declaredMap(variable.name, types[unwrap(types, variable.size).id]!, types);
+    const variable = typeAt(types, type);
+    return declaredMap(variable.name, typeAt(types, unwrap(types, variable.size).id), types);
   });
 }
 
@@ -190,11 +153,11 @@ function readMaps(sections: readonly Section[]): MapShape[] {
 function declaredMap(name: string, definition: BtfType, types: readonly BtfType[]): MapShape {
   const pointee = (member: string) => {
     const found = definition.members.find((other) => other.name === member);
-    return found === undefined ? undefined : types[unwrap(types, found.type).id]!.size;
+    return found === undefined ? undefined : typeAt(types, unwrap(types, found.type).id).size;
   };
   const number = (member: string) => {
     const target = pointee(member);
-    return target === undefined ? undefined : types[target]!.array?.length;
+    return target === undefined ? undefined : typeAt(types, target).array?.length;
   };
   const [keyType, valueType] = [pointee('key') ?? 0, pointee('value') ?? 0];
   return {

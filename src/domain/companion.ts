@@ -23,6 +23,8 @@ export interface ObservedCompanion {
   readonly maps: readonly number[];
   /** How often it was started again because it had ended. */
   readonly restarts: number;
+  /** Directory of the generation whose program it has loaded itself; absent for one that came to a program that was there. */
+  readonly loaded?: string;
 }
 
 /** As much of a {@link CompanionLaunch} as says which companion it is: there is one for each program at each hook. */
@@ -34,6 +36,12 @@ export interface CompanionRef {
 /** The same text for the same companion. */
 export function companionKey(companion: CompanionRef): string {
   return `${hookKey(companion.hook)}/${companion.package.name}`;
+}
+
+/** Whether a companion is as one of its kind should be: a daemon runs, and anything else has run. */
+export function isAsItShould({ launch, state }: Pick<ObservedCompanion, 'launch' | 'state'>): boolean {
+  const { daemon, cmdStart } = launch.companion;
+  return state === (daemon && cmdStart !== '' ? 'running' : 'done');
 }
 
 /** Whether a companion that was started as `a` runs as `b` asks for, however they differ in other commands than `cmd_start`. */

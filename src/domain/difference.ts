@@ -72,7 +72,10 @@ export function membersOf(standing: readonly Generation[], root: ComparedChain['
 }
 
 /** A generation's version as it was asked for, if a desired program says it: in the path, dots are underscores. */
-export function versionOf({ name, versionSegment: segment }: Generation, wanted: readonly Program[]): string {
+export function versionOf(
+  { name, versionSegment: segment }: Pick<Generation, 'name' | 'versionSegment'>,
+  wanted: readonly Program[],
+): string {
   const asked = wanted.find((program) => program.name === name && versionSegment(program.version) === segment);
   return asked?.version ?? segment;
 }

@@ -54,6 +54,8 @@ export interface Generation {
   readonly programId: number | undefined;
   /** The slot and the program id in it (null: empty); undefined for a program without slot. */
   readonly slot: { readonly mapId: number; readonly next: number | null } | undefined;
+  /** Id of the program that its companion has put into the slot that it was given; null for none. Absent for one that the agent has loaded. */
+  readonly staged?: number | null;
   /** All maps but the slot, by name. */
   readonly maps: readonly MapInfo[];
   /** What it has lost the pins of while its program runs on: the program itself, maps by their ids. Absent if nothing is lost. */
@@ -112,6 +114,11 @@ export function observedProbes({ probes }: Pick<Observed, 'probes'>): readonly P
 /** Whether nothing of ours is there. */
 export function isBare(observed: Observed): boolean {
   return observed.hooks.every(({ generations }) => generations.length === 0) && observedProbes(observed).length === 0;
+}
+
+/** Whether the companion that has loaded a program has put another one into its slot since. */
+export function isOvertaken({ staged, programId }: Pick<Generation, 'staged' | 'programId'>): boolean {
+  return typeof staged === 'number' && programId !== undefined && staged !== programId;
 }
 
 /** Whether each of some probes is pinned and attached. */

@@ -9,7 +9,7 @@ import { type Direction, type Hook, programKind } from './hook.js';
  *   <bpffs>/links/<iface>/<program>/<version>/<direction>-<digest>-<serial>
  *                                                              one that holds what follows a TC program without slot
  *   <bpffs>/progs/<iface>/<program>/<version>/<direction>-<digest>-<serial>/    one generation:
- *       prog, slot, maps/<map>, probes/<function>/prog and link
+ *       prog, slot, maps/<map>, probes/<function>/prog and link; stage, where a companion has loaded the program
  *   <bpffs>/progs/probes/<program>/<version>/probe-<digest>-<serial>/           one load of the probes of a package:
  *       maps/<map>, probes/<function>/prog and link
  *   <bpffs>/probes/<program>/<version>/<map>                   maps of probes
@@ -90,6 +90,11 @@ export function programPin(dir: string): string {
 
 export function slotPin(dir: string): string {
   return `${dir}/slot`;
+}
+
+/** The slot that a companion puts its program into which it loads itself. */
+export function stagePin(dir: string): string {
+  return `${dir}/stage`;
 }
 
 export function mapPin(dir: string, map: string): string {

@@ -67,7 +67,7 @@ export interface Program {
   readonly repoUrl: string;
   /** SHA-256 that the artifact has to have, in lower-case hexadecimal. */
   readonly sha256?: string;
-  /** File name of the `.bpf.o` in the package. */
+  /** File name of the `.bpf.o` in the package; '' where the program's companion loads it itself, see {@link isSelfLoaded}. */
   readonly objectFile: string;
   readonly entryFunction: string;
   /** The program's slot: the one-entry PROG_ARRAY that names its successor; '' where the program has none. */
@@ -89,6 +89,11 @@ export interface Program {
 
 /** What has to be fetched for a program: one artifact of one version in one repository. */
 export type PackageRef = Pick<Program, 'name' | 'version' | 'artifact' | 'repoUrl' | 'sha256'>;
+
+/** Whether there is no object file to load, so that the program's companion loads it and puts it into a slot that it is given. */
+export function isSelfLoaded({ objectFile }: Pick<Program, 'objectFile'>): boolean {
+  return objectFile === '';
+}
 
 /** The package of a program, and nothing else of it. */
 export function packageOf({ name, version, artifact, repoUrl, sha256 }: PackageRef): PackageRef {

@@ -1,5 +1,5 @@
 import type { CompanionLaunch } from './companion.js';
-import type { Hook, NoHook } from './hook.js';
+import type { Hook } from './hook.js';
 import type { GenerationRef, ProbesRef } from './pins.js';
 import type { MapArgs, MonitoredMap, PackageRef } from './program.js';
 
@@ -12,6 +12,8 @@ export type Step =
   | LoadStep
   | LoadProbesStep
   | MoveProbesStep
+  | StageStep
+  | CaptureStep
   | LinkStep
   | AttachStep
   | DetachStep
@@ -26,7 +28,8 @@ export type Step =
   | CheckCompanionStep
   | StartCompanionStep
   | StopCompanionStep
-  | UpdateCompanionStep;
+  | UpdateCompanionStep
+  | TidyStep;
 
 /** Have the package in the cache, verified and unpacked. */
 export interface FetchStep {
@@ -64,6 +67,35 @@ export interface LoadProbesStep {
   readonly monitors?: readonly MonitoredMap[];
   /** `attach` unless said. */
   readonly treatment?: Exclude<ProbesTreatment, 'leave'>;
+}
+
+/** Make the directory of a generation with a slot in it, for a companion to put the program into that it loads itself. */
+export interface StageStep {
+  readonly op: 'stage';
+  readonly generation: GenerationRef;
+  readonly dir: string;
+  /** Pin of a program with which what is put there must agree; null where nothing calls it by a tail call. */
+  readonly like: string | null;
+}
+
+/** Take over the program that a companion has put into the slot of its stage: pin it, with its slot and its maps. */
+export interface CaptureStep {
+  readonly op: 'capture';
+  readonly generation: GenerationRef;
+  readonly dir: string;
+  /** Name of the PROG_ARRAY that is the slot; '' for none. */
+  readonly slotMap: string;
+  /** Maps of another generation that the program is to have taken over by their public names. */
+  readonly share: readonly { readonly map: string; readonly pin: string }[];
+  readonly fill: readonly Fill[];
+  readonly monitors?: readonly MonitoredMap[];
+  readonly claim: Claim;
+}
+
+/** What of bpffs is a companion's that pins the maps of its program itself: a folder, but for what was there before. Paths. */
+export interface Claim {
+  readonly folder: string;
+  readonly except: readonly string[];
 }
 
 export interface ProbesSource {
@@ -163,6 +195,8 @@ export interface PublishStep {
 export interface UnpublishStep {
   readonly op: 'unpublish';
   readonly path: string;
+  /** What has the name and is to have it again if the step is taken back; absent where nothing is. */
+  readonly pin?: string;
 }
 
 /** Wait until no packet can still be inside what was replaced. */
@@ -209,6 +243,14 @@ export interface StartCompanionStep {
   readonly dir: string;
   /** How often it was started again because it had ended. */
   readonly restarts: number;
+  /** Where it may pin maps, if it loads the program of that generation itself, on the stage. Others of its kind run on meanwhile. */
+  readonly loads?: Claim;
+}
+
+/** Unpin what a companion has pinned before it came to nothing. */
+export interface TidyStep {
+  readonly op: 'tidy';
+  readonly claim: Claim;
 }
 
 /** Stop a companion and see it gone. What it was started with says how to start it again. */
@@ -217,6 +259,8 @@ export interface StopCompanionStep {
   readonly launch: CompanionLaunch;
   readonly dir: string;
   readonly restarts: number;
+  /** Whether it has loaded the program of that generation. */
+  readonly loads?: true;
 }
 
 /** Tell a running companion of other arguments; the chain stays as it is. */
@@ -224,34 +268,6 @@ export interface UpdateCompanionStep {
   readonly op: 'update-companion';
   readonly from: CompanionLaunch;
   readonly to: CompanionLaunch;
-}
-
-/** What becomes of one program, as the acknowledgement will tell it. */
-export type ProgramResult = 'started' | 'updated' | 'moved' | 'unchanged' | 'stopped' | 'disabled' | 'failed';
-
-export interface ProgramOutcome {
-  /** Where; of a probe, nowhere. */
-  readonly hook: Hook | NoHook;
-  readonly name: string;
-  readonly version: string;
-  readonly result: ProgramResult;
-  /** Directory of the generation that runs after the plan; undefined for a program that does not. */
-  readonly dir: string | undefined;
-}
-
-/**
- * The ordered way from observed to desired. Prepare is invisible to packets and may fail anywhere; commit only flips; then
- * come the companions. After the last of them there is no way back, and cleanup goes on past failures.
- */
-export interface Plan {
-  readonly prepare: readonly Step[];
-  readonly commit: readonly Step[];
-  /** Companions to stop: packets have left their programs by then, and their maps still have their public names. */
-  readonly stop: readonly Step[];
-  /** Companions to start and to update: the chain stands by then, and its maps have their public names. */
-  readonly start: readonly Step[];
-  readonly cleanup: readonly Step[];
-  readonly outcomes: readonly ProgramOutcome[];
-  /** For each hook that changes, how and why so, in a sentence. */
-  readonly reasons: readonly string[];
+  /** Directory of the generation whose program it has loaded itself. */
+  readonly loaded?: string;
 }

@@ -125,10 +125,12 @@ function checkCompanion({ path, fields }: Entry): Fault[] {
   ];
 }
 
-/** A program comes from an object file; one without is loaded by its companion, which is later work. */
+/** A program comes from an object file, or its companion loads it. */
 function checkObject({ path, fields }: Entry): Fault[] {
   if (isEmpty(fields.object_file)) {
-    return unsupported([...path, 'object_file'], 'the object file of the program', fields.object_file);
+    if (!isEmpty(fields.cmd_start)) return [];
+    const expected = 'the object file of the program, or a cmd_start that loads it';
+    return [unexpected([...path, 'object_file'], expected, fields.object_file)];
   }
   if (!isEmpty(fields.entry_function_name)) return [];
   const expected = 'the name of the function in the object file that is the program';

@@ -1,6 +1,7 @@
 import {
   type CompanionLaunch,
   companionKey,
+  isAsItShould,
   type ObservedCompanion,
   sameLaunch,
   startsAlike,
@@ -9,8 +10,10 @@ import type { DesiredState } from '../domain/desired.js';
 import { type Hook, hookKey, type NoHook, sameHook } from '../domain/hook.js';
 import { type Generation, hookAt, type Observed, standingChain } from '../domain/observed.js';
 import { mapPin } from '../domain/pins.js';
-import { packageOf } from '../domain/program.js';
-import type { LoadStep, ProgramOutcome, Step } from '../domain/step.js';
+import type { ProgramOutcome } from '../domain/plan.js';
+import { isSelfLoaded, packageOf } from '../domain/program.js';
+import type { LoadStep, Step, StopCompanionStep } from '../domain/step.js';
+import type { Revival } from './context.js';
 
 export interface CompanionsInput {
   readonly observed: Observed;
@@ -31,17 +34,13 @@ export interface CompanionsInput {
   readonly revivals: ReadonlyMap<string, Revival> | undefined;
 }
 
-/** Why a companion is to be started again, and how often it was with this time. */
-export interface Revival {
-  readonly why: string;
-  readonly restarts: number;
-}
-
 /** The part of a plan that concerns companions. */
 export interface CompanionsPlan {
   readonly prepare: readonly Step[];
   readonly stop: readonly Step[];
   readonly start: readonly Step[];
+  /** Companions to stop in the cleanup, when no packet is inside the programs any more that they have loaded. */
+  readonly retire: readonly Step[];
   /** Those given, with what the companions add to them. */
   readonly outcomes: readonly ProgramOutcome[];
   readonly reasons: readonly string[];
@@ -63,26 +62,62 @@ interface Change {
  */
 export function planCompanions(input: CompanionsInput): CompanionsPlan {
   const wanted = wantedCompanions(input);
-  const keys = new Set(wanted.map(({ launch }) => companionKey(launch)));
+  const [loaders, others] = [wanted.filter(({ loads }) => loads), wanted.filter(({ loads }) => !loads)];
+  const keys = new Set(others.map(({ launch }) => companionKey(launch)));
   const all: readonly Change[] = [
     ...input.running
-      .filter(({ launch }) => !keys.has(companionKey(launch)))
+      .filter(({ launch, loaded }) => loaded === undefined && !keys.has(companionKey(launch)))
       .map((found) => leaving(found, input.observed)),
-    ...wanted.flatMap((companion) => changeOf(companion, input) ?? []),
+    ...others.flatMap((companion) => changeOf(companion, input) ?? []),
+    ...loaders.flatMap((companion) => updateOf(companion, input) ?? []),
   ];
   const allowed = all.filter(({ launch }) => !input.except.has(companionKey(launch)));
   const changes = input.stopOnly ? allowed.flatMap(stopOf) : allowed;
+  const staged = stagedIn(input.prepare);
+  const retire = retiring(input);
   const changed = new Set(changes.map(({ launch }) => companionKey(launch)));
   return {
     prepare: changes.flatMap(({ prepare }) => prepare ?? []),
     stop: changes.flatMap(({ stop }) => stop ?? []),
     start: changes.flatMap(({ start }) => start ?? []),
+    retire,
     outcomes: input.outcomes.map((outcome) => {
-      const told = outcome.result !== 'unchanged' && outcome.result !== 'moved';
-      return told || !changed.has(keyOf(outcome.hook, outcome.name)) ? outcome : { ...outcome, result: 'updated' };
+      const [key, { result }] = [keyOf(outcome.hook, outcome.name), outcome];
+      const told = result !== 'unchanged' && result !== 'moved';
+      const updated = changed.has(key) || (result === 'unchanged' && staged.has(key));
+      return told || !updated ? outcome : { ...outcome, result: 'updated' };
     }),
-    reasons: changes.map(({ launch, reason }) => `${hookKey(launch.hook)}: ${reason}`),
+    reasons: [
+      ...[...staged.values()].map((launch) => ({ launch, reason: loading(launch, input) })),
+      ...changes,
+      ...retire.map(({ launch }) => ({ launch, reason: `stops the companion of ${launch.package.name}` })),
+    ].map(({ launch, reason }) => `${hookKey(launch.hook)}: ${reason}`),
   };
+}
+
+/** The companions that are to load their programs, by {@link companionKey}. */
+function stagedIn(prepare: readonly Step[]): ReadonlyMap<string, CompanionLaunch> {
+  return new Map(
+    prepare.flatMap((step) =>
+      step.op === 'start-companion' ? [[companionKey(step.launch), step.launch] as const] : [],
+    ),
+  );
+}
+
+function loading(launch: CompanionLaunch, { revivals }: CompanionsInput): string {
+  const why = revivals?.get(companionKey(launch))?.why;
+  const { name } = launch.package;
+  return `has the companion of ${name} load its program${why === undefined ? '' : ` again: ${why}`}`;
+}
+
+/** Those whose programs do not run any more, because others have come in their place or because they are not wanted. */
+function retiring({ running, outcomes }: CompanionsInput): StopCompanionStep[] {
+  const dirs = new Set(outcomes.map(({ dir }) => dir));
+  return running.flatMap(({ launch, loaded, restarts }): StopCompanionStep[] =>
+    loaded === undefined || dirs.has(loaded)
+      ? []
+      : [{ op: 'stop-companion', launch, dir: loaded, restarts, loads: true }],
+  );
 }
 
 function stopOf({ launch, stop, reason }: Change): Change[] {
@@ -93,6 +128,8 @@ interface Wanted {
   readonly launch: CompanionLaunch;
   /** Directory of the generation of its program after the plan. */
   readonly dir: string;
+  /** Whether it loads that program itself. */
+  readonly loads: boolean;
 }
 
 function wantedCompanions({ desired, outcomes }: CompanionsInput): Wanted[] {
@@ -101,18 +138,36 @@ function wantedCompanions({ desired, outcomes }: CompanionsInput): Wanted[] {
       const { companion } = program;
       const dir = outcomes.find((outcome) => outcome.name === program.name && sameHook(outcome.hook, hook))?.dir;
       if (companion === undefined || dir === undefined) return [];
-      return [{ launch: { hook, package: packageOf(program), companion }, dir }];
+      return [{ launch: { hook, package: packageOf(program), companion }, dir, loads: isSelfLoaded(program) }];
     }),
   );
 }
 
-function changeOf({ launch, dir }: Wanted, input: CompanionsInput): Change | undefined {
-  const found = input.running.find((other) => companionKey(other.launch) === companionKey(launch));
-  const { name } = launch.package;
-  const prepare: readonly Step[] = [
+/** Of a companion that goes on with the program that it has loaded: its start is part of loading that. */
+function updateOf({ launch, dir }: Wanted, { running }: CompanionsInput): Change | undefined {
+  const found = running.find(({ loaded }) => loaded === dir);
+  if (found === undefined || !startsAlike(found.launch, launch) || sameLaunch(found.launch, launch)) return undefined;
+  return { ...updating(found.launch, launch, dir), launch, prepare: preparing(launch) };
+}
+
+function updating(from: CompanionLaunch, to: CompanionLaunch, loaded?: string): Pick<Change, 'start' | 'reason'> {
+  const start: Step = { op: 'update-companion', from, to, ...(loaded !== undefined && { loaded }) };
+  return { start, reason: `gives the companion of ${to.package.name} other arguments; it goes on` };
+}
+
+function preparing(launch: CompanionLaunch): readonly Step[] {
+  return [
     { op: 'fetch', package: launch.package },
     { op: 'check-companion', launch },
   ];
+}
+
+function changeOf({ launch, dir }: Wanted, input: CompanionsInput): Change | undefined {
+  const found = input.running.find(
+    ({ launch: other, loaded }) => loaded === undefined && companionKey(other) === companionKey(launch),
+  );
+  const { name } = launch.package;
+  const prepare = preparing(launch);
   const revival = input.revivals?.get(companionKey(launch));
   const restarts = revival?.restarts ?? 0;
   const mayStart = input.revivals === undefined || revival !== undefined;
@@ -122,7 +177,7 @@ function changeOf({ launch, dir }: Wanted, input: CompanionsInput): Change | und
     return { launch, prepare, start, reason: `starts the companion of ${name}` };
   }
   const alike = startsAlike(found.launch, launch);
-  const whole = found.state === (launch.companion.daemon && launch.companion.cmdStart !== '' ? 'running' : 'done');
+  const whole = isAsItShould({ ...found, launch });
   if (alike && !whole && !mayStart) return undefined;
   if (alike && (!whole || revival !== undefined)) {
     const start: Step = { op: 'start-companion', launch, dir, restarts };
@@ -145,8 +200,7 @@ function changeOf({ launch, dir }: Wanted, input: CompanionsInput): Change | und
     };
   }
   if (sameLaunch(found.launch, launch)) return undefined;
-  const start: Step = { op: 'update-companion', from: found.launch, to: launch };
-  return { launch, prepare, start, reason: `gives the companion of ${name} other arguments; it goes on` };
+  return { ...updating(found.launch, launch), launch, prepare };
 }
 
 function leaving({ launch, restarts }: ObservedCompanion, observed: Observed): Change {

@@ -1,5 +1,6 @@
+import type { ObservedCompanion } from '../domain/companion.js';
 import type { Direction } from '../domain/hook.js';
-import type { Generation, ObservedHook } from '../domain/observed.js';
+import type { Generation, Observed, ObservedHook } from '../domain/observed.js';
 import type { GenerationRef } from '../domain/pins.js';
 import type { Program } from '../domain/program.js';
 import type { ObjectSource } from '../domain/step.js';
@@ -31,6 +32,28 @@ export interface HookInput {
   /** The programs that were last applied here; undefined if that is not known. */
   readonly before: readonly Program[] | undefined;
   readonly wanted: readonly Program[];
+  /** What is to be known of programs that their companions load; absent where there are none. */
+  readonly loaders?: Loaders;
+  readonly names?: PublicNames;
+}
+
+/** What has a public name. */
+export type PublicNames = Pick<Observed, 'publicMaps' | 'orphans'>;
+
+/** What decides whether a program that its companion has loaded can stay as it is; see `CompanionsInput`. */
+export interface Loaders {
+  readonly running: readonly ObservedCompanion[];
+  readonly except: ReadonlySet<string>;
+  /** Why companions are to be started again, by `companionKey`; undefined: all that do not run are. */
+  readonly revivals: ReadonlyMap<string, Revival> | undefined;
+  /** Whether companions that do not run are for another plan. */
+  readonly chainsOnly: boolean;
+}
+
+/** Why a companion is to be started again, and how often it was with this time. */
+export interface Revival {
+  readonly why: string;
+  readonly restarts: number;
 }
 
 /** The address of the next load of some code: same path as its earlier loads but for the serial. */

@@ -19,6 +19,10 @@ export function describeStep(step: Step): string {
     }
     case 'move-probes':
       return `hand the probes of ${owner(`${step.from}/prog`)} on, attached as they are`;
+    case 'stage':
+      return `make a slot for the companion of ${owner(`${step.dir}/prog`)} to put its program into`;
+    case 'capture':
+      return `take over ${owner(`${step.dir}/prog`)} from its companion`;
     case 'link':
       return step.to === null
         ? `end the chain at ${owner(step.slot)}`
@@ -51,9 +55,11 @@ export function describeStep(step: Step): string {
     case 'check-companion':
       return `look for the commands of ${companion(step.launch)}`;
     case 'start-companion':
-      return `start ${companion(step.launch)}`;
+      return `start ${companion(step.launch)}${step.loads !== undefined ? ', which loads the program' : ''}`;
     case 'stop-companion':
       return `stop ${companion(step.launch)}`;
+    case 'tidy':
+      return `unpin what a companion has pinned in ${step.claim.folder}`;
     case 'update-companion':
       return `update ${companion(step.to)}`;
   }
@@ -77,10 +83,13 @@ function count({ length }: readonly unknown[], what: string): string[] {
 
 function entries({ set, remove }: WriteMapStep): string {
   const changes = [
-    ...(set.length === 0 ? [] : [`write ${set.length}`]),
-    ...(remove.length === 0 ? [] : [`delete ${remove.length}`]),
-  ];
-  return `${changes.join(' and ')} ${set.length + remove.length === 1 ? 'entry' : 'entries'}`;
+    ['write', set.length],
+    ['delete', remove.length],
+  ] as const;
+  return changes
+    .filter(([, count]) => count > 0)
+    .map(([verb, count]) => `${verb} ${count} ${count === 1 ? 'entry' : 'entries'}`)
+    .join(' and ');
 }
 
 /** `<bpffs>/progs/<iface>/<name>/<version>/<generation>/<pin>` in a person's words. */

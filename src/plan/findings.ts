@@ -5,6 +5,7 @@ import {
   areWhole,
   type Generation,
   hookAt,
+  isOvertaken,
   type Observed,
   type ObservedHook,
   observedProbes,
@@ -62,7 +63,8 @@ function lostPins(observed: ObservedHook, wanted: readonly Program[]): string[] 
       ...(lacksSlot(generation, wanted) ? ['slot'] : (unpinned?.maps ?? []).map((id) => `map ${id}`)),
     ];
     const probes = areWhole(generation.probes ?? []) ? [] : ['probes'];
-    return [...lost, ...probes].map((what) => `The ${what} of ${name} is not pinned any more`);
+    const overtaken = isOvertaken(generation) ? [`The companion of ${name} has put another program into its slot`] : [];
+    return [...overtaken, ...[...lost, ...probes].map((what) => `The ${what} of ${name} is not pinned any more`)];
   });
 }
 

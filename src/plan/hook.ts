@@ -1,14 +1,16 @@
 import type { Hook } from '../domain/hook.js';
 import { liveStrands, looseStrands, type ObservedHook, programsOf, type Strand } from '../domain/observed.js';
 import { linkPin, programPin } from '../domain/pins.js';
+import type { ProgramOutcome } from '../domain/plan.js';
 import type { Program } from '../domain/program.js';
-import type { AttachStep, Place, ProgramOutcome, Step } from '../domain/step.js';
+import type { AttachStep, Place, Step } from '../domain/step.js';
 import type { HookInput, PlanContext } from './context.js';
 import { planMoves } from './donors.js';
 import { checkKeptMonitors, planMapChanges } from './maps.js';
 import { outcomesOf } from './outcome.js';
 import { planSegment, type SegmentPlan } from './segment.js';
 import { isOrdered, pairUp, type Segment, segmentsOf } from './segments.js';
+import { staleLoads } from './staging.js';
 
 /** The part of a plan that concerns one hook. */
 export interface HookPlan {
@@ -50,7 +52,8 @@ export function planHook(input: HookInput, context: PlanContext): HookPlan {
   // A filter runs behind all links, and so cannot be followed by one.
   const keepable = live.filter(({ attachment }) => wanted.length <= 1 || isOrdered(attachment));
   const strands = pairUp(wanted, keepable, loose, firstLinkOf(hook, wanted[0], context));
-  const ground = { input, strands: [...live, ...loose], standing, running };
+  const stale = input.loaders === undefined ? new Set<string>() : staleLoads(observed, running, input.loaders);
+  const ground = { input, strands: [...live, ...loose], standing, running, stale };
   const segments = wanted.map((segment, at) => planSegment(segment, strands[at], at === 0, ground, context));
 
   const members = segments.flatMap((segment) => segment.members);

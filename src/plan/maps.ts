@@ -40,11 +40,12 @@ export function checkKeptMonitors(
     readonly program: Program;
     readonly inherited: Inheritance | undefined;
     readonly load: unknown;
+    readonly stage?: unknown;
   }[],
   before: readonly Program[] | undefined,
 ): void {
-  for (const { program, inherited, load } of members) {
-    if (inherited === undefined || load !== undefined) continue;
+  for (const { program, inherited, load, stage } of members) {
+    if (inherited === undefined || load !== undefined || stage !== undefined) continue;
     const applied = before?.find(({ name }) => name === program.name);
     if (sameMonitors(applied?.monitors, program.monitors)) continue;
     checkMonitors(inherited.maps, program.monitors, `${program.path}.`);

@@ -1,8 +1,9 @@
+import type { CompanionLaunch } from '../domain/companion.js';
 import type { Hook } from '../domain/hook.js';
 import type { Generation } from '../domain/observed.js';
 import { type GenerationRef, generationDir, mapPin, mapSegment } from '../domain/pins.js';
 import { contentDigest, type Program, packageOf } from '../domain/program.js';
-import type { LoadStep, Step } from '../domain/step.js';
+import type { CaptureStep, LoadStep, Step } from '../domain/step.js';
 import { AgentError } from '../errors.js';
 import { type HookInput, nextGeneration, type PlanContext, type RootProgram } from './context.js';
 import { donorOf } from './donors.js';
@@ -16,6 +17,8 @@ export interface Member {
   readonly inherited: Inheritance | undefined;
   /** The load for one that does not stay. */
   readonly load: LoadStep | undefined;
+  /** In its place for one that its companion loads. */
+  readonly stage?: { readonly launch: CompanionLaunch; readonly restarts: number; readonly capture: CaptureStep };
 }
 
 export function keep(program: Program, generation: Generation): Member {

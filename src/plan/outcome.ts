@@ -1,8 +1,8 @@
 import type { Hook, NoHook } from '../domain/hook.js';
 import type { Generation } from '../domain/observed.js';
 import { mapPin, ROOT_NAMES } from '../domain/pins.js';
+import type { ProgramOutcome, ProgramResult } from '../domain/plan.js';
 import { contentDigest, type Program } from '../domain/program.js';
-import type { ProgramOutcome, ProgramResult } from '../domain/step.js';
 
 type Standing = Pick<Generation, 'name' | 'versionSegment' | 'digest' | 'dir' | 'maps'>;
 

@@ -2,9 +2,10 @@ import type { ObservedCompanion } from '../domain/companion.js';
 import { type DesiredState, probesOf, programsAt } from '../domain/desired.js';
 import { type Hook, hookKey, NO_HOOK } from '../domain/hook.js';
 import { hookAt, type Observed, observedProbes } from '../domain/observed.js';
-import type { Plan, Step } from '../domain/step.js';
-import { planCompanions, type Revival } from './companions.js';
-import type { PlanContext } from './context.js';
+import type { Plan } from '../domain/plan.js';
+import type { Step } from '../domain/step.js';
+import { planCompanions } from './companions.js';
+import type { PlanContext, Revival } from './context.js';
 import { type HookPlan, planHook } from './hook.js';
 import { type ProbesPlan, planProbes } from './probes.js';
 import { proofOf } from './proof.js';
@@ -40,14 +41,14 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
   const concerned = (hook: Hook) =>
     input.except?.has(hookKey(hook)) !== true &&
     (observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0);
+  const [except, chainsOnly] = [input.exceptCompanions ?? new Set<string>(), input.chainsOnly === true];
+  const loaders = { running: input.companions, except, revivals: input.revivals, chainsOnly };
   const hookPlans = hooksOf(observed, desired)
     .filter(concerned)
     .map((hook) => {
       const previous = before === null ? undefined : programsAt(before, hook);
-      return planHook(
-        { observed: hookAt(observed, hook), before: previous, wanted: programsAt(desired, hook) },
-        context,
-      );
+      const [there, wanted] = [hookAt(observed, hook), programsAt(desired, hook)];
+      return planHook({ observed: there, before: previous, wanted, loaders, names: observed }, context);
     });
 
   // Attaching may fail where somebody else holds the hook, so it comes before anything that packets notice at other hooks.
@@ -56,7 +57,6 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
   const discard = hookPlans.flatMap((hook) => hook.discard);
   const probes = probesPlan(input, context);
   const grace: Step[] = discard.length > 0 && commit.some(divertsPackets) ? [{ op: 'grace' }] : [];
-  const cleanup = [...grace, ...hookPlans.flatMap((hook) => hook.detach), ...discard, ...probes.discard];
   const prepare = [...hookPlans.flatMap((hook) => hook.prepare), ...probes.prepare];
   const outcomes = [...hookPlans.flatMap((hook) => hook.outcomes), ...probes.outcomes];
   const running = input.companions.filter(({ launch }) => concerned(launch.hook));
@@ -66,10 +66,12 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
     running,
     prepare,
     outcomes,
-    stopOnly: input.chainsOnly === true,
-    except: input.exceptCompanions ?? new Set(),
+    stopOnly: chainsOnly,
+    except,
     revivals: input.revivals,
   });
+  const detach = hookPlans.flatMap((hook) => hook.detach);
+  const cleanup = [...grace, ...companions.retire, ...detach, ...discard, ...probes.discard];
   return {
     prepare: withoutRepeatedFetches([...prepare, ...companions.prepare]),
     commit: [...commit, ...probes.commit],

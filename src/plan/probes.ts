@@ -1,8 +1,9 @@
 import { NO_HOOK } from '../domain/hook.js';
 import { areWhole, type ProbeGeneration } from '../domain/observed.js';
 import { mapPin, probesDir } from '../domain/pins.js';
+import type { ProgramOutcome } from '../domain/plan.js';
 import { contentDigest, type Program, packageOf } from '../domain/program.js';
-import type { LoadProbesStep, ProgramOutcome, Step } from '../domain/step.js';
+import type { LoadProbesStep, Step } from '../domain/step.js';
 import type { PlanContext } from './context.js';
 import { checkKeptMonitors, fillOf, type Inheritance, lacksMaps, planMapChanges } from './maps.js';
 import { carried } from './members.js';

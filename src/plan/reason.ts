@@ -1,6 +1,6 @@
 import { hookKey } from '../domain/hook.js';
 import { ROOT_NAMES } from '../domain/pins.js';
-import type { LoadStep, Step } from '../domain/step.js';
+import type { CaptureStep, LoadStep, Step } from '../domain/step.js';
 import type { HookPlan, LinkCounts } from './hook.js';
 
 /** How a hook changes and why it is safe, in a sentence; undefined where nothing changes. */
@@ -11,7 +11,9 @@ export function reasonOf(plan: HookPlan): string | undefined {
 
 function change({ prepare, commit, detach, discard, links }: HookPlan): string | undefined {
   const does = (op: Step['op']) => commit.some((step) => step.op === op);
-  const loads = prepare.filter((step): step is LoadStep => step.op === 'load' && !isRoot(step));
+  const loads = prepare.filter((step): step is LoadStep | CaptureStep => {
+    return (step.op === 'load' && !isRoot(step)) || step.op === 'capture';
+  });
   const count = `${loads.length} ${loads.length === 1 ? 'program' : 'programs'}`;
   const { kept, changed, added, removed } = links;
   if (kept + added === 0 && removed > 0) return 'takes the chain down, since nothing is to run there';
@@ -42,13 +44,13 @@ function inSteps({ changed, added, removed }: LinkCounts): string {
   return `${steps}; ${how}`;
 }
 
-function isRoot({ generation }: LoadStep): boolean {
+function isRoot({ generation }: LoadStep | CaptureStep): boolean {
   return ROOT_NAMES.includes(generation.name);
 }
 
-function stretch(loads: readonly LoadStep[], count: string): string {
+function stretch(loads: readonly (LoadStep | CaptureStep)[], count: string): string {
   if (loads.length === 0) return 'leaves programs out of the chain';
-  const twins = loads.filter(({ share }) => share.length > 0).length;
+  const twins = loads.filter(({ op, share }) => op === 'load' && share.length > 0).length;
   if (twins === 0) return `loads ${count} and puts what is new in place`;
   return `loads ${count} beside the live ones, ${twins} of them again on the data maps they have, and puts the stretch in place`;
 }

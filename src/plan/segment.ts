@@ -1,12 +1,13 @@
 import { type Attachment, areWhole, type Generation, type Strand } from '../domain/observed.js';
 import { furtherLinkPin, linkPin, programPin, slotPin } from '../domain/pins.js';
-import { contentDigest, type Program } from '../domain/program.js';
+import { contentDigest, isSelfLoaded, type Program } from '../domain/program.js';
 import type { LinkStep, LoadStep, Step } from '../domain/step.js';
 import type { HookInput, PlanContext } from './context.js';
 import { lacksMaps } from './maps.js';
 import { keep, loadAnew, loadRoot, loadsOf, type Member } from './members.js';
 import { changedStretch, commonEnd } from './order.js';
 import type { Segment } from './segments.js';
+import { stageAnew, stagesOf } from './staging.js';
 
 /** What is there at a hook that segments can be made of. */
 export interface Ground {
@@ -16,6 +17,8 @@ export interface Ground {
   readonly standing: readonly Generation[];
   /** What runs at the hook afterwards. */
   readonly running: readonly Program[];
+  /** Directories of generations that cannot stay; see `staleLoads`. */
+  readonly stale: ReadonlySet<string>;
 }
 
 /** How one segment comes about. */
@@ -63,7 +66,8 @@ export function planSegment(
   const members = segment.programs.map((program, index): Member => {
     if (index < prefix) return keep(program, old[index]!);
     if (index >= first) return keep(program, kept[index - first]!);
-    return loadAnew(program, ground.input, ground.standing, context);
+    const make = isSelfLoaded(program) ? stageAnew : loadAnew;
+    return make(program, ground.input, ground.standing, context);
   });
 
   const entry = entryOf(segment, root, members, isFirst, ground, context);
@@ -75,6 +79,7 @@ export function planSegment(
     prepare: [
       ...loadsOf(members),
       ...loadsOf(root === undefined ? [] : [root]),
+      ...stagesOf(members, root === undefined ? null : programPin(root.dir), ground.input, context.bpffs),
       ...linksOf(members.slice(prefix, first + 1)),
       ...entrance.filter((step) => !step.live),
     ],
@@ -122,14 +127,15 @@ function keptOf(
   { root, programs }: Segment,
   old: readonly Generation[],
   own: Strand | undefined,
-  { strands, running }: Ground,
+  ground: Ground,
 ): { prefix: number; kept: readonly Generation[] } {
+  const { strands } = ground;
   const wanted = programs.map(contentDigest);
-  const { prefix, suffix } = changedStretch(identitiesOf(old, running), wanted);
+  const { prefix, suffix } = changedStretch(identitiesOf(old, ground), wanted);
   const ends = strands
     .filter((strand) => strand !== own)
     .map((strand) => {
-      const end = commonEnd(identitiesOf(strand.programs, running), wanted.slice(prefix));
+      const end = commonEnd(identitiesOf(strand.programs, ground), wanted.slice(prefix));
       return strand.programs.slice(strand.programs.length - end);
     });
   const kept = ends.reduce(
@@ -146,9 +152,9 @@ function keptOf(
 
 /**
  * Identities of standing programs. What cannot stay as it is takes part in no match, so that it is loaded anew: a tail whose slot still
- * names something, and a program of which a slot or map that is to be written is no longer pinned.
+ * names something, a program of which a slot or map that is to be written is no longer pinned, and one that its companion loads anew.
  */
-function identitiesOf(old: readonly Generation[], running: readonly Program[]): string[] {
+function identitiesOf(old: readonly Generation[], { running, stale }: Ground): string[] {
   const slotless = new Set(running.filter(({ mapName }) => mapName === '').map(contentDigest));
   return old.map((generation, index) => {
     const endsWell = index < old.length - 1 || (generation.slot?.next ?? null) === null;
@@ -156,7 +162,7 @@ function identitiesOf(old: readonly Generation[], running: readonly Program[]): 
     const program = running.find((other) => contentDigest(other) === generation.digest);
     const isComplete = hasSlot && areWhole(generation.probes ?? []);
     const isWhole = isComplete && (program === undefined || !lacksMaps(generation, program));
-    return endsWell && isWhole ? generation.digest : `${generation.digest}!`;
+    return endsWell && isWhole && !stale.has(generation.dir) ? generation.digest : `${generation.digest}!`;
   });
 }
 

@@ -9,6 +9,7 @@ import { probesContract } from './probes.js';
 import { readingContract } from './readings.js';
 import { runContract } from './runs.js';
 import { assertEmpty, type Fixture } from './samples.js';
+import { stagingContract } from './staging.js';
 
 /**
  * What every datapath does, whether the kernel is behind it or not. Each test has a fixture of its own, of which nothing may be
@@ -40,5 +41,6 @@ export function contract(name: string, makeFixture: () => Promise<Fixture>, { or
     readingContract(fixtureOf);
     runContract(fixtureOf);
     probesContract(fixtureOf);
+    stagingContract(fixtureOf);
   });
 }

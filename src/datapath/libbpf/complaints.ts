@@ -34,5 +34,8 @@ export function firstComplaint(text: string): string | undefined {
   return text
     .split('\n')
     .map((line) => line.replace(/^libbpf: /, '').trim())
-    .find((line) => line !== '' && !/Retrying without BTF|BTF is optional|failed to load object/.test(line));
+    .find(
+      (line) =>
+        line !== '' && !/Retrying without BTF|BTF is optional|Ignored and continue|failed to load object/.test(line),
+    );
 }

@@ -2,6 +2,7 @@ import type { Hook } from '../../domain/hook.js';
 import type { Observed } from '../../domain/observed.js';
 import type { Place } from '../../domain/step.js';
 import type {
+  CaptureRequest,
   Datapath,
   KernelIds,
   LinkRef,
@@ -24,6 +25,7 @@ import { moveProbes } from './probes.js';
 import { readMaps } from './read-maps.js';
 import { countRuns, runStats } from './run-stats.js';
 import { setSlot } from './slot.js';
+import { capture, stage, staged } from './staging.js';
 import { repin } from './unpinned.js';
 
 export interface LibbpfDatapathOptions {
@@ -64,6 +66,18 @@ export class LibbpfDatapath implements Datapath {
 
   async moveProbes(from: string, to: string): Promise<void> {
     moveProbes(from, to);
+  }
+
+  async stage(dir: string, like: string | null): Promise<void> {
+    stage(dir, like, this.#options.bpffs);
+  }
+
+  async staged(dir: string): Promise<number | null> {
+    return staged(dir);
+  }
+
+  async capture(request: CaptureRequest): Promise<void> {
+    await capture(request, this.#options.bpffs);
   }
 
   async setSlot(slotPin: string, programPin: string | null): Promise<void> {

@@ -8,6 +8,7 @@ import {
   programPin,
   RESERVED_IFACE_NAMES,
   slotPin,
+  stagePin,
 } from '../../domain/pins.js';
 import { tryOpenPin } from './fd.js';
 import { mapInfo, programInfo } from './info.js';
@@ -40,12 +41,14 @@ export function readGeneration(place: GenerationPlace): Generation {
   const { dir } = place;
   using program = tryOpenPin(programPin(dir));
   using slot = tryOpenPin(slotPin(dir));
+  using stage = tryOpenPin(stagePin(dir));
   const probes = readProbes(dir);
   const generation = {
     ...place,
     ...(probes.length > 0 && { probes }),
     programId: program === undefined ? undefined : programInfo(program.number).id,
     slot: slot === undefined ? undefined : { mapId: mapInfo(slot.number).id, next: programInSlot(slot.number) },
+    ...(stage !== undefined && { staged: programInSlot(stage.number) }),
     maps: readMaps(dir),
   };
   return program === undefined ? generation : withUnpinnedMaps(generation, program);

@@ -1,11 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { PROG_ARRAY } from '../object.js';
 import { tryOpenId, tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';
 import { type IdKind, idsOf, usersOf } from './ids.js';
 import { linkInfo, mapInfo, programInfo } from './info.js';
 import { filesBelow } from './pins.js';
-
-const BPF_MAP_TYPE_PROG_ARRAY = 3;
 
 interface Held {
   readonly kind: IdKind;
@@ -57,7 +56,7 @@ function notePin(path: string, note: Note): void {
   else if (pinned.isA('map')) {
     const { id, type, maxEntries } = mapInfo(pinned.number);
     note('map', id, `the pin ${path}`);
-    if (type !== BPF_MAP_TYPE_PROG_ARRAY) return;
+    if (type !== PROG_ARRAY) return;
     const [key, value] = [Buffer.alloc(4), Buffer.alloc(4)];
     for (let index = 0; index < maxEntries; index += 1) {
       key.writeUInt32LE(index);

@@ -1,6 +1,6 @@
 import type { MapInfo } from '../../domain/observed.js';
 import { type BtfType, declaredMapNames, readBtf } from '../btf.js';
-import { layoutsIn } from '../btf-layout.js';
+import { layoutsIn, orUndefined } from '../btf-layout.js';
 import { Fd } from './fd.js';
 import { libbpf } from './ffi.js';
 import { btfData, mapTypes } from './info.js';
@@ -37,5 +37,6 @@ function typesOf(btfId: number): readonly BtfType[] {
   const fd = libbpf().bpf_btf_get_fd_by_id(btfId);
   if (fd < 0) return [];
   using btf = new Fd(fd);
-  return readBtf(btfData(btf.number));
+  // A newer kernel may have kinds of types that are not known here.
+  return orUndefined(() => readBtf(btfData(btf.number))) ?? [];
 }

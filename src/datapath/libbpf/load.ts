@@ -6,6 +6,7 @@ import type { MapInfo } from '../../domain/observed.js';
 import { mapPin, mapSegment, programPin, slotPin } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
 import type { LoadProbesRequest, LoadRequest, MapChange } from '../datapath.js';
+import { PROG_ARRAY } from '../object.js';
 import { firstComplaint, verdict, verifierLog } from './complaints.js';
 import { check, EPERM, errnoWords } from './errno.js';
 import { tryOpenPin } from './fd.js';
@@ -17,7 +18,6 @@ import { declaredMap, type OpenObject, openObject } from './object.js';
 import { makeNewDir, pin, removeTree } from './pins.js';
 import { attachProbes, includeProbes, type Probe, probesIn } from './probes.js';
 
-const BPF_MAP_TYPE_PROG_ARRAY = 3;
 const BPF_MAP_TYPE_RINGBUF = 27;
 /** How many lines of the verifier's log a fault carries: the end, where the reason stands. */
 const DETAIL_LINES = 25;
@@ -26,7 +26,7 @@ const DETAIL_LINES = 25;
  * Program type and expected attach type of all programs of a chain. Programs that one PROG_ARRAY joins must agree in both
  * (bpf_prog_map_compatible in kernel/bpf/core.c), so it is fixed here and not left to the section names of packages.
  */
-const PROGRAM_TYPE = {
+export const PROGRAM_TYPE = {
   xdp: { type: 6, expectedAttachType: 37 }, // BPF_PROG_TYPE_XDP, BPF_XDP
   tc: { type: 3, expectedAttachType: 0 }, // BPF_PROG_TYPE_SCHED_CLS
 } as const;
@@ -136,8 +136,8 @@ function checkSlot(maps: ReadonlyMap<string, BpfMap>, { slotMap }: ObjectRequest
     throw new AgentError('SLOT_INVALID', `The object has no map ${slotMap} to be the slot; it has ${there}`);
   }
   const { type, maxEntries } = declaredMap(slot);
-  if (type === BPF_MAP_TYPE_PROG_ARRAY && maxEntries === 1) return;
-  const what = type === BPF_MAP_TYPE_PROG_ARRAY ? `a PROG_ARRAY with ${maxEntries} entries` : `of map type ${type}`;
+  if (type === PROG_ARRAY && maxEntries === 1) return;
+  const what = type === PROG_ARRAY ? `a PROG_ARRAY with ${maxEntries} entries` : `of map type ${type}`;
   throw new AgentError('SLOT_INVALID', `The slot ${slotMap} is ${what}; expected a PROG_ARRAY with one entry`);
 }
 
@@ -221,7 +221,7 @@ function pinMaps(program: BpfProgram, maps: ReadonlyMap<string, BpfMap>, { dir, 
     const fd = bpf.bpf_map__fd(map);
     if (name === slotMap) pin(fd, slotPin(dir));
     // Slots of other programs of the object come with it, but are nothing to this one.
-    else if (bpf.bpf_map__type(map) !== BPF_MAP_TYPE_PROG_ARRAY || used.has(mapInfo(fd).id)) pin(fd, mapPin(dir, name));
+    else if (bpf.bpf_map__type(map) !== PROG_ARRAY || used.has(mapInfo(fd).id)) pin(fd, mapPin(dir, name));
   }
 }
 

@@ -2,8 +2,9 @@ import koffi from 'koffi';
 import { isPerCpuKind } from '../../domain/mapvalue.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { AgentError } from '../../errors.js';
+import { checkObjectFile } from '../bpf-elf.js';
 import { type BtfType, readBtf } from '../btf.js';
-import { layoutsIn } from '../btf-layout.js';
+import { layoutsIn, orUndefined } from '../btf-layout.js';
 import { firstComplaint } from './complaints.js';
 import { errnoWords } from './errno.js';
 import { type BpfMap, type BpfObject, type BpfProgram, lastErrno, libbpf } from './ffi.js';
@@ -12,6 +13,7 @@ import { Messages } from './messages.js';
 /** An object file as libbpf has read it; nothing of it is in the kernel until it is loaded. */
 export class OpenObject implements Disposable {
   readonly pointer: BpfObject;
+  #types: readonly BtfType[] | undefined;
 
   constructor(pointer: BpfObject) {
     this.pointer = pointer;
@@ -29,14 +31,7 @@ export class OpenObject implements Disposable {
   /** What keys and values of a map mean, by the object's BTF. */
   layoutsOf(map: BpfMap): Pick<MapInfo, 'key' | 'value'> {
     const bpf = libbpf();
-    return layoutsIn(this.#types(), bpf.bpf_map__btf_key_type_id(map), bpf.bpf_map__btf_value_type_id(map));
-  }
-
-  #types(): readonly BtfType[] {
-    const [btf, size] = [libbpf().bpf_object__btf(this.pointer), Buffer.alloc(4)];
-    const data = btf === null ? null : libbpf().btf__raw_data(btf, size);
-    if (data === null) return [];
-    return readBtf(Buffer.from(koffi.view(data, size.readUInt32LE())));
+    return layoutsIn(this.#knownTypes(), bpf.bpf_map__btf_key_type_id(map), bpf.bpf_map__btf_value_type_id(map));
   }
 
   /** Maps as they are declared, by name. Those for global data are among them. */
@@ -44,15 +39,30 @@ export class OpenObject implements Disposable {
     const maps = iterate((previous: BpfMap | null) => libbpf().bpf_object__next_map(this.pointer, previous));
     return new Map([...maps].map((map) => [libbpf().bpf_map__name(map), map]));
   }
+
+  /** Read once. None where they are damaged: whether the object is loaded all the same is the kernel's word. */
+  #knownTypes(): readonly BtfType[] {
+    this.#types ??= orUndefined(() => readTypes(this.pointer)) ?? [];
+    return this.#types;
+  }
+}
+
+/** Every map of an object may describe its values, so this is for all of them. @throws RangeError as {@link readBtf} */
+function readTypes(object: BpfObject): readonly BtfType[] {
+  const [btf, size] = [libbpf().bpf_object__btf(object), Buffer.alloc(4)];
+  const data = btf === null ? null : libbpf().btf__raw_data(btf, size);
+  return data === null ? [] : readBtf(Buffer.from(koffi.view(data, size.readUInt32LE())));
 }
 
 /** @throws AgentError OBJECT_INVALID saying what libbpf could not read */
 export function openObject(path: string): OpenObject {
+  checkObjectFile(path);
   using messages = Messages.collect();
   const pointer = libbpf().bpf_object__open_file(path, null);
   if (pointer !== null) return new OpenObject(pointer);
   const words = errnoWords(lastErrno());
-  const complaint = firstComplaint(messages.text) ?? words;
+  const silence = `it does not say why (${words}); compile it anew with clang -target bpf -g, and do not strip its symbols`;
+  const complaint = firstComplaint(messages.text) ?? silence;
   const detail = messages.text.trim() === '' ? words : messages.text.trim();
   throw new AgentError('OBJECT_INVALID', `libbpf cannot read the object file: ${complaint}`, { detail });
 }

@@ -9,19 +9,29 @@ const KEY = Buffer.alloc(4);
 export function setSlot(slotPin: string, programPin: string | null): void {
   using slot = openPin(slotPin);
   if (programPin === null) {
-    const result = libbpf().bpf_map_delete_elem(slot.number, KEY);
-    if (result !== -ENOENT) check(result, `Cannot empty the slot ${slotPin}`);
+    emptySlot(slot.number, `Cannot empty the slot ${slotPin}`);
     return;
   }
   using program = openPin(programPin);
+  putIntoSlot(slot.number, program.number, `Cannot put ${programPin} into ${slotPin}`);
+}
+
+/** @param failed what did not work then, as the beginning of a sentence. @throws AgentError KERNEL */
+export function putIntoSlot(slotFd: number, programFd: number, failed: string): void {
   const value = Buffer.alloc(4);
-  value.writeInt32LE(program.number);
-  const result = libbpf().bpf_map_update_elem(slot.number, KEY, value, 0);
+  value.writeInt32LE(programFd);
+  const result = libbpf().bpf_map_update_elem(slotFd, KEY, value, 0);
   if (result === -EINVAL) {
     const why = 'its type, expected attach type or xdp.frags is not that of the program that owns the slot';
-    throw kernelError(`Cannot put ${programPin} into ${slotPin}: ${why}`, result);
+    throw kernelError(`${failed}: ${why}`, result);
   }
-  check(result, `Cannot put ${programPin} into ${slotPin}`);
+  check(result, failed);
+}
+
+/** @param failed as of {@link putIntoSlot}. @throws AgentError KERNEL */
+export function emptySlot(slotFd: number, failed: string): void {
+  const result = libbpf().bpf_map_delete_elem(slotFd, KEY);
+  if (result !== -ENOENT) check(result, failed);
 }
 
 /** Id of the program in a slot; null when it is empty. */

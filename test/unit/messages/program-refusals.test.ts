@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { bytes, onXdp, program } from './payloads.js';
+import { parseCommand } from '../../../src/messages/parse.js';
+import { bytes, HOST, onXdp, program } from './payloads.js';
 import { P0, places, refused } from './refused.js';
 
 describe('a field of a program', () => {
@@ -157,16 +158,22 @@ describe('a companion', () => {
 });
 
 describe('what is not supported yet', () => {
-  for (const [field, value] of [
-    ['is_plugin', true],
-    ['object_file', ''],
-    ['object_file', undefined],
-  ] as const) {
-    it(`is refused with its place: ${field}: ${JSON.stringify(value)}`, () => {
-      const faults = refused('deploy', bytes(onXdp(program({ [field]: value }))));
+  it('is refused with its place: is_plugin', () => {
+    const faults = refused('deploy', bytes(onXdp(program({ is_plugin: true }))));
 
-      assert.deepEqual(places(faults), [`UNSUPPORTED ${P0}.${field}`]);
-      assert.match(faults[0]!.message, /not supported yet/);
+    assert.deepEqual(places(faults), [`UNSUPPORTED ${P0}.is_plugin`]);
+    assert.match(faults[0]!.message, /not supported yet/);
+  });
+});
+
+describe('a program without object file', () => {
+  for (const object_file of ['', null, undefined]) {
+    it(`is for its companion to load, so that it needs one: ${JSON.stringify(object_file)}`, () => {
+      const bare = { object_file, entry_function_name: '' };
+      const faults = refused('deploy', bytes(onXdp(program({ ...bare, cmd_start: '' }))));
+      assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.object_file`]);
+      assert.match(faults[0]!.message, /or a cmd_start that loads it/);
+      assert.doesNotThrow(() => parseCommand('deploy', bytes(onXdp(program({ ...bare, cmd_start: 'load' }))), HOST));
     });
   }
 });

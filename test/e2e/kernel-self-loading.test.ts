@@ -1,0 +1,219 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { processesWith } from '../support/companions.js';
+import { existing } from '../support/kernel-ids.js';
+import { type PayloadProgram, payloadProgram } from '../support/packages.js';
+import { selfLoaded, selfLoadingPackage } from '../support/self-loading.js';
+import { until, untilGiven } from '../support/until.js';
+import { resultsOf } from './support-chain.js';
+import { numberIn } from './support-kernel.js';
+import { PLATFORM, PROBE_PORT, Stage } from './support-stage.js';
+
+/*
+ * Programs without object file: their companion, native/companions/program_loader.c, loads them by libbpf and puts them into the slot that
+ * it is given.
+ */
+
+const NAME = 'xdp-mark-2';
+
+let stage: Stage;
+
+before(async () => {
+  const packages = ['1.0', '2.0', '3.0'].map((version) =>
+    selfLoadingPackage(
+      'xdp',
+      NAME,
+      { version, platform: PLATFORM },
+      {
+        idle: { script: '#!/bin/sh\necho "nothing is loaded here"\nexec sleep 1000\n' },
+        refuse: { script: '#!/bin/sh\necho "no such thing" >&2\nexit 3\n' },
+      },
+    ),
+  );
+  stage = await Stage.open({ host: 'self-loading', packages, env: { L3AF_RECONCILE_INTERVAL: '500ms' } });
+});
+after(async () => {
+  await stage.close();
+  assert.deepEqual(processesWith(stage.stateDir), [], 'companions are left');
+});
+
+const mark = (id: 1 | 2 | 3 | 4, seq_id = 10 * id) => payloadProgram(`xdp-mark-${id}`, { seq_id });
+const loader = (overrides: Partial<PayloadProgram> = {}, args: Readonly<Record<string, string>> = {}) => ({
+  ...selfLoaded(payloadProgram(NAME, { seq_id: 20 }), args),
+  ...overrides,
+});
+const deploy = (...xdp_ingress: PayloadProgram[]) => stage.deploy({ xdp_ingress });
+const namesOf = async () => (await stage.chain())!.members.map(({ name }) => name);
+
+/** Process ids of the companions that run. */
+const companions = () => processesWith(stage.stateDir).filter((id) => id !== stage.agent.pid);
+const companion = () =>
+  untilGiven('one companion runs', () => {
+    const [pid, ...others] = companions();
+    return others.length === 0 ? pid : undefined;
+  });
+
+const seen = async (name: string, version = '1.0') => (await numberIn(stage.xdpMap(name, version, 'mark_seen'))) ?? 0;
+
+test('a companion without object_file loads its program itself and has its place in the chain', async () => {
+  const answer = await deploy(mark(1), loader(), mark(3));
+  assert.equal(answer.status, 'applied', JSON.stringify(answer));
+  assert.deepEqual(await namesOf(), ['xdp-root', 'xdp-mark-1', NAME, 'xdp-mark-3']);
+  await stage.receive(200, PROBE_PORT);
+  await until('all three have seen the packets', async () => {
+    const counts = await Promise.all(['xdp-mark-1', NAME, 'xdp-mark-3'].map((name) => seen(name)));
+    return counts.every((count) => count === 200);
+  });
+  // Its map_args were written before a packet came: each marker knows its number.
+  assert.equal(await numberIn(stage.xdpMap(NAME, '1.0', 'mark_id')), 2);
+  assert.equal(await numberIn(stage.xdpMap('xdp-mark-3', '1.0', 'mark_order')), 3);
+  assert.equal((await deploy(mark(1), loader(), mark(3))).status, 'unchanged');
+});
+
+const programId = async (name = NAME) => (await stage.chain())!.members.find((one) => one.name === name)?.programId;
+
+test('the chain changes around it while it goes on', async () => {
+  const before = [await companion(), await programId()];
+  const answer = await deploy(mark(1), loader(), mark(4, 30));
+  assert.deepEqual(resultsOf(answer), {
+    'xdp-mark-1': 'unchanged',
+    [NAME]: 'unchanged',
+    'xdp-mark-4': 'started',
+    'xdp-mark-3': 'stopped',
+  });
+  assert.deepEqual([await companion(), await programId()], before);
+});
+
+test('its map_args are written to its maps like those of any program', async () => {
+  const before = [await companion(), await programId()];
+  const answer = await deploy(mark(1), loader({ map_args: [{ name: 'mark_id', args: [{ key: 0, value: 7 }] }] }));
+  assert.equal(resultsOf(answer)[NAME], 'updated');
+  assert.equal(await numberIn(stage.xdpMap(NAME, '1.0', 'mark_id')), 7);
+  assert.deepEqual([await companion(), await programId()], before);
+});
+
+test('other start arguments have it load its program anew, and the old one goes with its companion', async () => {
+  const [pid, old] = [await companion(), await programId()];
+  const answer = await deploy(mark(1), loader({}, { 'log-dir': '/tmp' }), mark(3));
+  assert.equal(resultsOf(answer)[NAME], 'updated');
+  assert.notEqual(await companion(), pid);
+  assert.notEqual(await programId(), old);
+  assert.deepEqual(existing('prog', new Set([old!])), []);
+  await stage.receive(100, PROBE_PORT);
+  await until('the new one has seen the packets', async () => (await seen(NAME)) === 100);
+});
+
+test('a new version is loaded beside the old one, and its tables are taken over where carry_maps says so', async () => {
+  const before = await seen(NAME);
+  const carrying = { version: '2.0', carry_maps: ['mark_seen'] } as Partial<PayloadProgram>;
+  const answer = await deploy(mark(1), loader(carrying), mark(3));
+  assert.equal(resultsOf(answer)[NAME], 'updated', JSON.stringify(answer));
+  await stage.receive(50, PROBE_PORT);
+  await until('it counts on', async () => (await seen(NAME, '2.0')) === before + 50);
+  await deploy(mark(1), loader(), mark(3));
+});
+
+test('when it crashes, the program goes on, and what is loaded in its stead comes into the chain', async () => {
+  const [pid, old, before] = [await companion(), await programId(), await seen('xdp-mark-3')];
+  const traffic = await stage.startTraffic(PROBE_PORT, 4_000);
+  process.kill(pid, 'SIGKILL');
+  await until('another program is in the chain', async () => (await programId()) !== old);
+  assert.notEqual(await companion(), pid);
+  const sent = await traffic.stop();
+  await until('no packet has missed the program behind it', async () => (await seen('xdp-mark-3')) === before + sent);
+  const { data } = await untilGiven(
+    'an event tells of it',
+    () => stage.agent.logs().find(({ msg }) => msg === 'started a companion again') as { data?: unknown } | undefined,
+  );
+  assert.equal(data, undefined);
+});
+
+test('when it puts another program into its slot, it is started anew, so that what it loads is what runs', async () => {
+  const [pid, old] = [await companion(), await programId()];
+  process.kill(pid, 'SIGHUP');
+  await until('another program is in the chain', async () => (await programId()) !== old);
+  assert.notEqual(await companion(), pid);
+  await until('an event tells of it', async () =>
+    stage.agent.logs().some(({ found }) => /has put another program into its slot/.test(JSON.stringify(found))),
+  );
+});
+
+test('a kill of the agent does not touch it, and the next agent adopts it', async () => {
+  const before = [await companion(), await programId()];
+  await stage.agent.kill('SIGKILL');
+  await stage.receive(20, PROBE_PORT);
+  await stage.agent.start();
+  assert.deepEqual([await companion(), await programId()], before);
+  assert.equal((await deploy(mark(1), loader(), mark(3))).status, 'unchanged');
+});
+
+test('it changes places with its neighbours', async () => {
+  await deploy(mark(1), loader(), mark(3));
+  const answer = await deploy(loader({ seq_id: 5 }), mark(1), mark(3));
+  assert.equal(answer.status, 'applied');
+  assert.deepEqual(await namesOf(), ['xdp-root', NAME, 'xdp-mark-1', 'xdp-mark-3']);
+  await companion();
+  await stage.receive(20, PROBE_PORT);
+  await until('it is the first', async () => (await numberIn(stage.xdpMap(NAME, '1.0', 'mark_order'))) === 1);
+});
+
+test('a plan says what would be done and starts nothing', async () => {
+  const before = [await companion(), await programId()];
+  const payload = stage.payload({ xdp_ingress: [mark(1), loader({ version: '3.0' })] });
+  const { prepare } = await stage.fleet.request(stage.host, 'plan', { verb: 'deploy', payload });
+  const said = prepare.map(({ text }) => text).join('\n');
+  assert.match(said, /start the companion of xdp-mark-2 3\.0 at .*, which loads the program/);
+  assert.deepEqual([await companion(), await programId()], before);
+});
+
+/** That can be loaded for another hook all the same. */
+const OTHER_KIND = { object: 'plain.o', function: 'xdp_root', kind: 'tc' };
+
+const FAILURES: readonly {
+  what: string;
+  fields: Partial<PayloadProgram>;
+  args?: Record<string, string>;
+  says: RegExp;
+}[] = [
+  { what: 'does not load anything', fields: { cmd_start: 'idle' }, says: /idle has not put its program into the slot/ },
+  { what: 'ends', fields: { cmd_start: 'refuse' }, says: /refuse is to keep running and ended at once: exit status 3/ },
+  { what: 'cannot load it', fields: {}, args: { function: 'nothing' }, says: /ended at once: exit status 1/ },
+  { what: 'loads one for another hook', fields: {}, args: OTHER_KIND, says: /ended at once: exit status 1/ },
+  { what: 'has another slot', fields: { map_name: 'other_next' }, says: /uses no map other_next.*it uses .*mark_seen/ },
+  {
+    what: 'has no such map',
+    fields: { map_args: [{ name: 'limits', args: [{ key: 0, value: 1 }] }] },
+    says: /uses no map limits/,
+  },
+];
+
+for (const { what, fields, args, says } of FAILURES) {
+  test(`a new version whose companion ${what} leaves the old one in place, companion and all`, async () => {
+    await deploy(loader({ seq_id: 5 }), mark(1), mark(3));
+    const [before, names] = [[await companion(), await programId()], await namesOf()];
+    const answer = await deploy(loader({ seq_id: 5, version: '3.0', ...fields }, args), mark(1), mark(3));
+    assert.deepEqual([answer.status, answer.undone], ['failed', true]);
+    assert.match(answer.message ?? '', says);
+    assert.deepEqual([await companion(), await programId()], before);
+    assert.deepEqual(await namesOf(), names);
+    assert.notEqual(await numberIn(stage.xdpMap(NAME, '1.0', 'mark_seen')), undefined);
+  });
+}
+
+test('one that runs once and ends leaves its program behind', async () => {
+  const once = loader({ user_program_daemon: false, seq_id: 5 }, { once: '' });
+  const answer = await deploy(once, mark(1));
+  assert.equal(answer.status, 'applied', answer.message);
+  assert.deepEqual(companions(), []);
+  await stage.receive(20, PROBE_PORT);
+  await until('it counts', async () => (await seen(NAME)) === 20);
+  assert.equal((await deploy(once, mark(1))).status, 'unchanged');
+});
+
+test('it is removed with its companion, and what is left is the chain without it', async () => {
+  await deploy(mark(1), loader(), mark(3));
+  const answer = await stage.delete({ xdp_ingress: [NAME] });
+  assert.deepEqual(resultsOf(answer)[NAME], 'stopped', JSON.stringify(answer));
+  assert.deepEqual(companions(), []);
+  assert.deepEqual(await namesOf(), ['xdp-root', 'xdp-mark-1', 'xdp-mark-3']);
+});
