@@ -1,9 +1,9 @@
 import type { Companions } from './apply/executor.js';
 import type { Command } from './domain/command.js';
 import { type CompanionRef, companionKey, type ObservedCompanion } from './domain/companion.js';
-import type { DesiredState } from './domain/desired.js';
-import { type Hook, hookKey } from './domain/hook.js';
-import { hookAt, type Observed, standingChain } from './domain/observed.js';
+import { type DesiredState, desiredPlaces } from './domain/desired.js';
+import { type Hook, hookKey, NO_HOOK, type NoHook } from './domain/hook.js';
+import { hookAt, type Observed, observedProbes, standingChain } from './domain/observed.js';
 import type { Program } from './domain/program.js';
 import {
   type CompanionCondition,
@@ -16,6 +16,7 @@ import {
 import type { Fault } from './errors.js';
 import type { EventKind } from './messages/events.js';
 import type { Revival } from './plan/context.js';
+import { isWhole } from './plan/probes.js';
 
 export interface CompanionWatchOptions {
   readonly companions: Companions;
@@ -51,7 +52,7 @@ export interface WatchedCompanion extends CompanionRef {
 }
 
 interface Entry {
-  readonly hook: Hook;
+  readonly hook: Hook | NoHook;
   readonly program: Program;
   readonly history: CompanionHistory;
   readonly fault?: Fault;
@@ -82,7 +83,7 @@ export class CompanionWatch {
   get faults(): readonly Fault[] {
     return this.watched.flatMap(({ hook, package: { name }, condition, fault }) => {
       if (condition === 'running') return [];
-      const where = `the companion of ${name} at ${hookKey(hook)}`;
+      const where = `the companion of ${name}${at(hook)}`;
       const message = condition === 'waiting' ? `Waits to start ${where} again` : `Gave up ${where}`;
       return [fault ?? { code: 'COMPANION_FAILED', message }];
     });
@@ -175,7 +176,7 @@ export class CompanionWatch {
 }
 
 interface Expected {
-  readonly hook: Hook;
+  readonly hook: Hook | NoHook;
   readonly program: Program;
 }
 
@@ -184,19 +185,27 @@ export function companionsNamedBy(command: Command): ReadonlySet<string> | undef
   if (command.verb === 'deploy') return undefined;
   const named =
     command.verb === 'add'
-      ? command.chains.flatMap(({ hook, programs }) => programs.map(({ name }) => ({ hook, name })))
-      : command.targets.flatMap(({ hook, names }) => names.map((name) => ({ hook, name })));
+      ? desiredPlaces(command).flatMap(({ hook, programs }) => programs.map(({ name }) => ({ hook, name })))
+      : [...command.targets, { hook: NO_HOOK, names: command.probes ?? [] }].flatMap(({ hook, names }) =>
+          names.map((name) => ({ hook, name })),
+        );
   return new Set(named.map(({ hook, name }) => companionKey({ hook, package: { name } })));
 }
 
 /** The programs whose companions should run: those that run themselves. */
-function expectedAt({ chains }: DesiredState, observed: Observed): Expected[] {
-  return chains.flatMap(({ hook, programs }) => {
-    const standing = new Set(standingChain(hookAt(observed, hook)).map(({ name }) => name));
+function expectedAt(desired: DesiredState, observed: Observed): Expected[] {
+  return desiredPlaces(desired).flatMap(({ hook, programs }) => {
+    const there =
+      hook.direction === '' ? observedProbes(observed).filter(isWhole) : standingChain(hookAt(observed, hook));
+    const standing = new Set(there.map(({ name }) => name));
     return programs
       .filter(({ companion, enabled, name }) => companion !== undefined && enabled && standing.has(name))
       .map((program) => ({ hook, program }));
   });
+}
+
+function at(hook: Hook | NoHook): string {
+  return hook.direction === '' ? '' : ` at ${hookKey(hook)}`;
 }
 
 function keyOf({ hook, program }: Expected): string {
@@ -212,7 +221,7 @@ function watchedOf({ hook, program, history, fault }: Entry): WatchedCompanion {
 function newsOf(kind: CompanionNews['kind'], entry: Entry, why: string): CompanionNews {
   const companion = watchedOf(entry);
   const { hook, version, restarts, fault } = companion;
-  const whose = `the companion of ${companion.package.name} at ${hookKey(hook)}`;
+  const whose = `the companion of ${companion.package.name}${at(hook)}`;
   const message =
     kind === 'companion-restarted'
       ? `Started ${whose} again, restart ${restarts}: ${why}`

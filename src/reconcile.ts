@@ -1,7 +1,7 @@
 import { apply, type Failure, type Observer, runAll, type Tools } from './apply/executor.js';
 import { type CompanionLaunch, companionKey } from './domain/companion.js';
-import { type DesiredState, probesOf, programsAt } from './domain/desired.js';
-import { type Hook, NO_HOOK, type NoHook, sameHook } from './domain/hook.js';
+import { type DesiredState, desiredPlaces, programsAt } from './domain/desired.js';
+import { type Hook, type NoHook, sameHook } from './domain/hook.js';
 import { type Generation, hookAt, type Observed, observedProbes, standingChain } from './domain/observed.js';
 import type { Plan, ProgramOutcome } from './domain/plan.js';
 import { contentDigest, type PackageRef, type Program } from './domain/program.js';
@@ -181,11 +181,13 @@ export function faultsOfFailure({ step, error }: Failure, desired: DesiredState)
 
 /** The program that a step was done for. */
 function culpritOf(step: Step, desired: DesiredState): Culprit | undefined {
-  const probe = probesOf(desired).find((program) => isProbeOf(step, program));
-  if (probe !== undefined) return { hook: NO_HOOK, program: probe };
-  for (const { hook, programs } of desired.chains) {
+  const places = [...desiredPlaces(desired)].toReversed();
+  for (const { hook, programs } of places) {
     for (const program of programs) {
-      if (step.op === 'load' && sameHook(step.generation.hook, hook) && step.generation.name === program.name) {
+      if (step.op === 'load-probes' && hook.direction === '' && step.probes.name === program.name) {
+        return { hook, program };
+      }
+      if ('generation' in step && sameHook(step.generation.hook, hook) && step.generation.name === program.name) {
         return { hook, program };
       }
       const launch = launchOf(step);
@@ -201,18 +203,13 @@ function culpritOf(step: Step, desired: DesiredState): Culprit | undefined {
 }
 
 function culpritKey(culprit: Culprit | undefined): { culprit?: string } {
-  if (culprit === undefined || culprit.hook.direction === '') return {};
+  if (culprit === undefined) return {};
   return { culprit: companionKey({ hook: culprit.hook, package: culprit.program }) };
 }
 
 interface Culprit {
   readonly hook: Hook | NoHook;
   readonly program: Program;
-}
-
-function isProbeOf(step: Step, program: Program): boolean {
-  if (step.op === 'load-probes') return step.probes.name === program.name;
-  return step.op === 'fetch' && isPackageOf(step.package, program);
 }
 
 function isPackageOf(ref: PackageRef, program: Program): boolean {

@@ -89,7 +89,7 @@ function chainOf(hook: Hook, input: SnapshotInput): L3AFMetaData[] {
 
 /** As of the last look at it; of one that was started since, as it is found. */
 function companionDataOf(
-  hook: Hook,
+  hook: Hook | NoHook,
   name: string,
   { companions, watched }: SnapshotInput,
 ): Pick<L3AFMetaData, 'RestartCount' | 'CompanionState'> {
@@ -155,7 +155,8 @@ function slotPathOf({ hook, name, version, slotMap }: Element, bpffs: string): s
 }
 
 /** A probe has no place in a chain; the first of its programs stands for all. */
-function probeDataOf(probe: Program, { observed, monitored }: SnapshotInput): L3AFMetaData {
+function probeDataOf(probe: Program, input: SnapshotInput): L3AFMetaData {
+  const { observed, monitored } = input;
   const digest = contentDigest(probe);
   const found = observedProbes(observed).find((one) => one.name === probe.name && one.digest === digest);
   const running = probe.enabled ? found : undefined;
@@ -164,7 +165,7 @@ function probeDataOf(probe: Program, { observed, monitored }: SnapshotInput): L3
   return {
     Program: { ...probe.payload },
     FilePath: running?.dir ?? '',
-    RestartCount: 0,
+    ...companionDataOf(NO_HOOK, probe.name, input),
     PrevMapNamePath: '',
     MapNamePath: '',
     ProgID: running?.probes[0]?.programId ?? 0,

@@ -1,4 +1,5 @@
 import type { Datapath } from '../datapath/datapath.js';
+import { observedProbes } from '../domain/observed.js';
 import { stagePin } from '../domain/pins.js';
 import type { LoadStep, Step } from '../domain/step.js';
 import type { Packages, Tools } from './tools.js';
@@ -187,7 +188,8 @@ async function objectPathOf(step: LoadStep, packages: Packages): Promise<string>
 
 /** Kernel ids of a generation's data maps: only the kernel knows them. */
 async function mapIdsOf(dir: string, datapath: Datapath): Promise<readonly number[]> {
-  const { hooks } = await datapath.observe();
-  const generation = hooks.flatMap(({ generations }) => generations).find((other) => other.dir === dir);
+  const observed = await datapath.observe();
+  const generations = [...observed.hooks.flatMap((hook) => hook.generations), ...observedProbes(observed)];
+  const generation = generations.find((other) => other.dir === dir);
   return generation?.maps.map(({ id }) => id) ?? [];
 }

@@ -50,7 +50,9 @@ export function statusArguments(launch: CompanionLaunch): string[] {
   return options(launch.companion.statusArgs);
 }
 
+/** None of a probe's. */
 export function hookArguments({ hook }: Pick<CompanionLaunch, 'hook'>): string[] {
+  if (hook.direction === '') return [];
   return [`--iface=${hook.iface}`, `--direction=${hook.direction}`];
 }
 

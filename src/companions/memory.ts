@@ -28,7 +28,7 @@ export class MemoryCompanions {
     restarts: number,
     loading?: { readonly dir: string },
   ): Promise<void> {
-    if (loading !== undefined) this.#options.onLoading(loading.dir, launch.hook);
+    if (loading !== undefined && launch.hook.direction !== '') this.#options.onLoading(loading.dir, launch.hook);
     const { daemon, cmdStart } = launch.companion;
     const state = daemon && cmdStart !== '' ? 'running' : 'done';
     const ids = maps.toSorted((a, b) => a - b);

@@ -1,9 +1,9 @@
-import { type Hook, hookKey } from './hook.js';
+import { type Hook, hookKey, type NoHook } from './hook.js';
 import type { Companion, CompanionArgs, PackageRef } from './program.js';
 
 /** Everything that it takes to start a program's companion, and later to stop it or to start it again. */
 export interface CompanionLaunch {
-  readonly hook: Hook;
+  readonly hook: Hook | NoHook;
   /** Whose name is the program's, too. */
   readonly package: PackageRef;
   readonly companion: Companion;
@@ -29,7 +29,7 @@ export interface ObservedCompanion {
 
 /** As much of a {@link CompanionLaunch} as says which companion it is: there is one for each program at each hook. */
 export interface CompanionRef {
-  readonly hook: Hook;
+  readonly hook: Hook | NoHook;
   readonly package: Pick<PackageRef, 'name'>;
 }
 

@@ -1,4 +1,4 @@
-import { DIRECTIONS, type Hook, sameHook } from './hook.js';
+import { DIRECTIONS, type Hook, NO_HOOK, type NoHook, sameHook } from './hook.js';
 import type { Program } from './program.js';
 
 /** The programs asked for at one hook, by ascending `seqId`, disabled ones included; never empty. */
@@ -27,6 +27,13 @@ export function programsAt(desired: DesiredState, hook: Hook): readonly Program[
 /** The probes desired on the host, by name. */
 export function probesOf(desired: Pick<DesiredState, 'probes'> | null): readonly Program[] {
   return desired?.probes ?? [];
+}
+
+/** What is desired where: at each hook, and of the host the probes. */
+export function desiredPlaces(
+  state: DesiredState,
+): readonly { readonly hook: Hook | NoHook; readonly programs: readonly Program[] }[] {
+  return [...state.chains, { hook: NO_HOOK, programs: probesOf(state) }];
 }
 
 /** Brings a state into its one form: programs by `seqId`, chains by interface and direction, none empty; probes by name. */

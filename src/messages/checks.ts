@@ -104,7 +104,7 @@ export function checkSupport({ path, fields }: Entry): Fault[] {
 }
 
 /** What is given for a command that is not there. l3afd passes over it, or fails when it comes to it. */
-function checkCompanion({ path, fields }: Entry): Fault[] {
+export function checkCompanion({ path, fields }: Entry): Fault[] {
   const needs = (field: string, why: string) => {
     return isEmpty(fields[field]) ? [unexpected([...path, field], why, fields[field])] : [];
   };
@@ -169,7 +169,7 @@ export function checkMonitorMaps({ path, fields }: Entry): Fault[] {
   );
 }
 
-export function unsupported(path: Path, expected: string, value: unknown): Fault[] {
+function unsupported(path: Path, expected: string, value: unknown): Fault[] {
   const { message } = unexpected(path, expected, value);
   return [faultAt(path, 'UNSUPPORTED', `${message}; anything else is later work and not supported yet`)];
 }

@@ -1,5 +1,6 @@
 import type { Fault } from '../errors.js';
 import {
+  checkCompanion,
   checkMapArgs,
   checkMonitorMaps,
   checkSupport,
@@ -12,7 +13,6 @@ import {
   keyed,
   listsOf,
   repeated,
-  unsupported,
 } from './checks.js';
 import { unexpected } from './faults.js';
 
@@ -30,6 +30,7 @@ export function checkProbes(payload: unknown): Fault[] {
     ...probes.flatMap((probe) => [
       ...checkSupport(probe),
       ...checkForm(probe),
+      ...checkCompanion(probe),
       ...checkMapArgs(probe),
       ...checkMonitorMaps(probe),
     ]),
@@ -49,7 +50,7 @@ export function checkProbeNames(payload: unknown): Fault[] {
   );
 }
 
-/** What a probe needs, what it cannot have, and what is later work. Its sections say what it hangs at, so that it needs no type. */
+/** What a probe needs, and what it cannot have. Its sections say what it hangs at, so that it needs no type. */
 function checkForm({ path, fields }: Entry): Fault[] {
   const absent = (field: string, why: string) => {
     return isEmpty(fields[field]) ? [] : [unexpected([...path, field], why, fields[field])];
@@ -61,8 +62,5 @@ function checkForm({ path, fields }: Entry): Fault[] {
     ...object,
     ...absent('prog_type', 'absent, since the sections of its object file say what a probe is'),
     ...absent('map_name', 'absent, since a probe has no successor'),
-    ...['cmd_start', 'cmd_config', 'cmd_update']
-      .filter((field) => !isEmpty(fields[field]))
-      .flatMap((field) => unsupported([...path, field], 'absent in a probe', fields[field])),
   ];
 }

@@ -6,13 +6,13 @@ import {
   sameLaunch,
   startsAlike,
 } from '../domain/companion.js';
-import type { DesiredState } from '../domain/desired.js';
-import { type Hook, hookKey, type NoHook, sameHook } from '../domain/hook.js';
-import { type Generation, hookAt, type Observed, standingChain } from '../domain/observed.js';
+import { type DesiredState, desiredPlaces } from '../domain/desired.js';
+import { hookKey, sameHook } from '../domain/hook.js';
+import { type Generation, hookAt, type Observed, observedProbes, standingChain } from '../domain/observed.js';
 import { mapPin } from '../domain/pins.js';
 import type { ProgramOutcome } from '../domain/plan.js';
 import { isSelfLoaded, packageOf } from '../domain/program.js';
-import type { LoadStep, Step, StopCompanionStep } from '../domain/step.js';
+import type { LoadProbesStep, LoadStep, Step, StopCompanionStep } from '../domain/step.js';
 import type { Revival } from './context.js';
 
 export interface CompanionsInput {
@@ -82,7 +82,8 @@ export function planCompanions(input: CompanionsInput): CompanionsPlan {
     start: changes.flatMap(({ start }) => start ?? []),
     retire,
     outcomes: input.outcomes.map((outcome) => {
-      const [key, { result }] = [keyOf(outcome.hook, outcome.name), outcome];
+      const { hook, name, result } = outcome;
+      const key = companionKey({ hook, package: { name } });
       const told = result !== 'unchanged' && result !== 'moved';
       const updated = changed.has(key) || (result === 'unchanged' && staged.has(key));
       return told || !updated ? outcome : { ...outcome, result: 'updated' };
@@ -133,7 +134,7 @@ interface Wanted {
 }
 
 function wantedCompanions({ desired, outcomes }: CompanionsInput): Wanted[] {
-  return desired.chains.flatMap(({ hook, programs }) =>
+  return desiredPlaces(desired).flatMap(({ hook, programs }) =>
     programs.flatMap((program): Wanted[] => {
       const { companion } = program;
       const dir = outcomes.find((outcome) => outcome.name === program.name && sameHook(outcome.hook, hook))?.dir;
@@ -205,7 +206,9 @@ function changeOf({ launch, dir }: Wanted, input: CompanionsInput): Change | und
 
 function leaving({ launch, restarts }: ObservedCompanion, observed: Observed): Change {
   const { name } = launch.package;
-  const standing = standingChain(hookAt(observed, launch.hook)).find((generation) => generation.name === name);
+  const { hook } = launch;
+  const there = hook.direction === '' ? observedProbes(observed).toReversed() : standingChain(hookAt(observed, hook));
+  const standing = there.find((generation) => generation.name === name);
   const stop: Step = { op: 'stop-companion', launch, dir: standing?.dir ?? '', restarts };
   return { launch, stop, reason: `stops the companion of ${name}` };
 }
@@ -213,8 +216,10 @@ function leaving({ launch, restarts }: ObservedCompanion, observed: Observed): C
 /** Kernel ids of the maps that a generation has after the plan; undefined if it gets new ones. */
 function mapsAfter(dir: string, { observed, prepare }: CompanionsInput): readonly number[] | undefined {
   const generations = observed.hooks.flatMap((hook) => hook.generations);
-  const kept = generations.find((generation) => generation.dir === dir);
+  const kept = [...generations, ...observedProbes(observed)].find((generation) => generation.dir === dir);
   if (kept !== undefined) return idsOf(kept);
+  const probes = prepare.find((step): step is LoadProbesStep => step.op === 'load-probes' && step.dir === dir);
+  if (probes !== undefined) return mapsOfProbes(probes, observed);
   const load = prepare.find((step): step is LoadStep => step.op === 'load' && step.dir === dir);
   const shared = new Set(load?.share.map(({ pin }) => pin));
   // A reload of the same code takes all maps over, which may be none.
@@ -230,6 +235,15 @@ function mapsAfter(dir: string, { observed, prepare }: CompanionsInput): readonl
   return twin === undefined ? undefined : idsOf(twin);
 }
 
+function mapsOfProbes({ probes, share }: LoadProbesStep, observed: Observed): readonly number[] | undefined {
+  const shared = new Set(share.map(({ pin }) => pin));
+  const twin = observedProbes(observed).findLast(
+    ({ name, digest, dir, maps }) =>
+      name === probes.name && digest === probes.digest && maps.every((map) => shared.has(mapPin(dir, map.name))),
+  );
+  return twin === undefined ? undefined : idsOf(twin);
+}
+
 /** Kernel ids of a generation's data maps, ascending. */
 export function idsOf({ maps }: Pick<Generation, 'maps'>): readonly number[] {
   return maps.map(({ id }) => id).toSorted((a, b) => a - b);
@@ -237,9 +251,4 @@ export function idsOf({ maps }: Pick<Generation, 'maps'>): readonly number[] {
 
 function sameMaps(held: readonly number[], now: readonly number[] | undefined): boolean {
   return now !== undefined && held.join() === now.join();
-}
-
-/** As {@link companionKey}; of a probe, which has no companion, none that there is. */
-function keyOf(hook: Hook | NoHook, name: string): string {
-  return hook.direction === '' ? '' : companionKey({ hook, package: { name } });
 }

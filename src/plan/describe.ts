@@ -66,7 +66,7 @@ export function describeStep(step: Step): string {
 }
 
 function companion({ hook, package: { name, version } }: CompanionLaunch): string {
-  return `the companion of ${name} ${version} at ${hookKey(hook)}`;
+  return `the companion of ${name} ${version}${hook.direction === '' ? '' : ` at ${hookKey(hook)}`}`;
 }
 
 /** The last but one folder of a link's pin is the version, and before it stands the name. */

@@ -1,6 +1,6 @@
 import type { ObservedCompanion } from '../domain/companion.js';
 import { type DesiredState, probesOf, programsAt } from '../domain/desired.js';
-import { type Hook, hookKey, NO_HOOK } from '../domain/hook.js';
+import { type Hook, hookKey, NO_HOOK, type NoHook } from '../domain/hook.js';
 import { hookAt, type Observed, observedProbes } from '../domain/observed.js';
 import type { Plan } from '../domain/plan.js';
 import type { Step } from '../domain/step.js';
@@ -38,9 +38,9 @@ export interface PlanInput {
  */
 export function plan(input: PlanInput, context: PlanContext): Plan {
   const { observed, before, desired } = input;
-  const concerned = (hook: Hook) =>
+  const concerned = (hook: Hook | NoHook) =>
     input.except?.has(hookKey(hook)) !== true &&
-    (observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0);
+    (hook.direction === '' || observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0);
   const [except, chainsOnly] = [input.exceptCompanions ?? new Set<string>(), input.chainsOnly === true];
   const loaders = { running: input.companions, except, revivals: input.revivals, chainsOnly };
   const hookPlans = hooksOf(observed, desired)

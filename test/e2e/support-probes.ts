@@ -14,6 +14,14 @@ export interface ProbesStage {
   close(): Promise<void>;
 }
 
+/** A companion: it looks for its program's map, and says what it was started with. */
+const WATCH = `#!/bin/sh
+for option in "$@"; do case $option in --bpffs=*) bpffs=\${option#--bpffs=} ;; esac; done
+[ -e "$bpffs/probes/events/1_0/event_counts" ] || exit 4
+echo "watching $*"
+exec sleep 1000
+`;
+
 /** @param intervalMs between two repairs, which look for damage */
 export async function openProbesStage(host: string, intervalMs: number): Promise<ProbesStage> {
   const probed = await Probed.make();
@@ -44,7 +52,7 @@ async function packagesOf(probed: Probed): Promise<PackageSpec[]> {
     version,
     platform: PLATFORM,
     artifact: `${name}.tar.gz`,
-    files: { 'probe.bpf.o': object },
+    files: { 'probe.bpf.o': object, watch: { script: WATCH }, fail: { script: '#!/bin/sh\nexit 3\n' } },
   });
   return [
     spec('events', '1.0', await probed.object('events')),

@@ -47,17 +47,37 @@ describe('probes in a payload', () => {
     ['an object file is missing', { object_file: '' }, 'INVALID_FIELD 0.bpf_programs.probes.0.object_file'],
     ['a type is given', { prog_type: 'xdp' }, 'INVALID_FIELD 0.bpf_programs.probes.0.prog_type'],
     ['a slot is given', { map_name: 'next' }, 'INVALID_FIELD 0.bpf_programs.probes.0.map_name'],
-    ['a companion is given', { cmd_start: 'run' }, 'UNSUPPORTED 0.bpf_programs.probes.0.cmd_start'],
+    [
+      'a companion keeps running that is not there',
+      { user_program_daemon: true },
+      'INVALID_FIELD 0.bpf_programs.probes.0.cmd_start',
+    ],
     ['it is a plug-in', { is_plugin: true }, 'UNSUPPORTED 0.bpf_programs.probes.0.is_plugin'],
     [
       'a number is asked for twice',
       { monitor_maps: [0, 0].map((key) => ({ name: 'm', key, aggregator: 'avg' })) },
       'INVALID_FIELD 0.bpf_programs.probes.0.monitor_maps.1',
     ],
+    ['the order is none', { seq_id: 'first' }, 'INVALID_FIELD 0.bpf_programs.probes.0.seq_id'],
     ['the name is a path', { name: '../x' }, 'INVALID_FIELD 0.bpf_programs.probes.0.name'],
   ] as const) {
     it(`are refused where ${what}`, () => assert.deepEqual(places(refused('deploy', on(probe(fields)))), [place]));
   }
+
+  it('need no place in an order, and may share one', () => {
+    const { seq_id: _, ...without } = probe({ name: 'c' });
+    const both = on(probe({ name: 'a', seq_id: 7 }), probe({ name: 'b', seq_id: 7 }), without, probe({ seq_id: null }));
+
+    const command = parseCommand('deploy', both, HOST);
+
+    assert.ok(command.verb === 'deploy');
+    assert.deepEqual(
+      probesOf(command).map(({ name, seqId }) => [name, seqId]),
+      ['a', 'b', 'c', 'conntrack'].map((name) => [name, 0]),
+    );
+    const chain = bytes([entry('eth1', { xdp_ingress: [without] })]);
+    assert.ok(places(refused('deploy', chain)).includes('INVALID_FIELD 0.bpf_programs.xdp_ingress.0.seq_id'));
+  });
 
   it('have each name once, in all entries together', () => {
     const twice = bytes(['eth1', 'eth2'].map((iface) => entry(iface, { probes: [probe()] })));
