@@ -1,17 +1,20 @@
 import type { Lane } from './apply/lane.js';
 import type { Datapath, RunStats } from './datapath/datapath.js';
-import { type DesiredState, programsAt } from './domain/desired.js';
-import { differencesOf, versionOf } from './domain/difference.js';
+import { type DesiredState, probesOf, programsAt } from './domain/desired.js';
+import { type Difference, differencesOf, versionOf } from './domain/difference.js';
 import { type Hook, hookKey } from './domain/hook.js';
 import {
   type Attachment,
   type Generation,
   hookAt,
   type Observed,
+  type ObservedProbe,
+  observedProbes,
   type Strand,
   standingStrands,
 } from './domain/observed.js';
 import { programPin, ROOT_NAMES } from './domain/pins.js';
+import { probeDifferencesOf } from './domain/probe-difference.js';
 import type { Program } from './domain/program.js';
 import type { ReplyOf } from './messages/requests.js';
 import type { PlanContext } from './plan/context.js';
@@ -19,6 +22,7 @@ import type { PlanContext } from './plan/context.js';
 /* The answer to `chains`: what the kernel has, and how it differs from what is desired. */
 
 type HookView = ReplyOf<'chains'>['hooks'][number];
+type ProbesView = NonNullable<ReplyOf<'chains'>['probes']>;
 type StrandView = HookView['strands'][number];
 type Runs = ReadonlyMap<string, RunStats>;
 
@@ -60,6 +64,7 @@ export async function readChains(
     hooks: hooksOf(desired(), now.observed)
       .filter((hook) => iface === undefined || hook.iface === iface)
       .map((hook) => hookView(hook, desired(), now, before?.runs, context)),
+    ...(iface === undefined && probesPart(desired(), now)),
   };
 }
 
@@ -98,10 +103,45 @@ function hookView(
       name,
       version,
       seq_id: seqId,
-      admin_status: enabled ? ('enabled' as const) : ('disabled' as const),
+      admin_status: statusOf(enabled),
     })),
-    differences: differences.map((difference) => ({ ...difference, programs: [...difference.programs] })),
+    differences: differences.map(differenceView),
   };
+}
+
+function probesPart(desired: DesiredState | null, { observed }: Look): { probes?: ProbesView } {
+  const wanted = probesOf(desired);
+  // What a load has left that was cut short is nothing yet.
+  const standing = observedProbes(observed).filter(({ probes }) => probes.length > 0);
+  if (wanted.length + standing.length === 0) return {};
+  const differences = desired === null ? [] : probeDifferencesOf(wanted, standing);
+  return {
+    probes: {
+      standing: standing.map((load) => ({
+        name: load.name,
+        version: versionOf(load, wanted),
+        functions: load.probes.map(functionView),
+      })),
+      desired: wanted.map(({ name, version, enabled }) => ({ name, version, admin_status: statusOf(enabled) })),
+      differences: differences.map(differenceView),
+    },
+  };
+}
+
+function functionView({ function: name, programId, linkId }: ObservedProbe): ProbesView['standing'][0]['functions'][0] {
+  return {
+    name,
+    ...(programId !== undefined && { prog_id: programId }),
+    ...(linkId !== undefined && { link_id: linkId }),
+  };
+}
+
+function statusOf(enabled: boolean): 'enabled' | 'disabled' {
+  return enabled ? 'enabled' : 'disabled';
+}
+
+function differenceView(difference: Difference): HookView['differences'][number] {
+  return { ...difference, programs: [...difference.programs] };
 }
 
 function strandView({ attachment, programs }: Strand, wanted: readonly Program[]): StrandView {
@@ -116,13 +156,14 @@ function attachmentView({ kind, mode, linkId, attached }: Attachment): StrandVie
 }
 
 function memberView(generation: Generation, wanted: readonly Program[]): StrandView['members'][number] {
-  const { name, programId, slot } = generation;
+  const { name, programId, slot, probes = [] } = generation;
   return {
     name,
     version: versionOf(generation, wanted),
     root: ROOT_NAMES.includes(name),
     prog_id: programId ?? 0,
     ...(slot !== undefined && { slot: { map_id: slot.mapId, next: slot.next } }),
+    ...(probes.length > 0 && { probes: probes.map(functionView) }),
   };
 }
 

@@ -98,7 +98,7 @@ export interface DescribedSetting {
 export function describeConfig({ config, origins }: EffectiveConfig): DescribedSetting[] {
   return DEFINITIONS.map(([name, { redact }]) => {
     const origin = origins.get(name);
-    if (origin === undefined) return { setting: name, value: null, source: 'default' };
+    if (origin === undefined || origin.text === '') return { setting: name, value: null, source: 'default' };
     const effective = config[camelCase(name) as keyof Config];
     const text = typeof effective === 'string' ? effective : origin.text;
     return { setting: name, value: redact?.(text) ?? text, source: origin.source };

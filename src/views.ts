@@ -8,8 +8,9 @@ import {
   type ProbeGeneration,
   standingChain,
 } from './domain/observed.js';
+import type { Plan } from './domain/plan.js';
 import { contentDigest, type Program } from './domain/program.js';
-import type { Plan, Step } from './domain/step.js';
+import type { Step } from './domain/step.js';
 import type { ReplyOf } from './messages/requests.js';
 import { describeStep } from './plan/describe.js';
 import { isEmpty } from './plan/plan.js';

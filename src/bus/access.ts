@@ -48,16 +48,23 @@ function withoutCredentials(server: string): string {
   return `${url.protocol}//${url.host}`;
 }
 
+/** nats.js would take any scheme for its own protocol over TCP. */
+const SCHEMES = ['nats:', 'tls:'];
+
 function parseUrl(server: string): URL {
+  let url: URL;
   try {
-    return new URL(server.includes('://') ? server : `nats://${server}`);
+    url = new URL(server.includes('://') ? server : `nats://${server}`);
   } catch (error) {
-    throw new AgentError(
-      'CONFIG_INVALID',
-      `Expected the URL of a NATS server such as nats://host:4222, got ${server}`,
-      { cause: error },
-    );
+    throw noAddress(server, error);
   }
+  if (!SCHEMES.includes(url.protocol) || url.hostname === '') throw noAddress(`${url.protocol}//${url.host}`);
+  return url;
+}
+
+function noAddress(shown: string, cause?: unknown): AgentError {
+  const message = `Expected a NATS server as nats://<host>:<port>, tls://<host>:<port> or <host>:<port>, got ${shown}`;
+  return new AgentError('CONFIG_INVALID', message, { cause });
 }
 
 function nkeyFromFile(content: Uint8Array): Authenticator {

@@ -1,5 +1,6 @@
 import type { ServiceMsg } from 'nats';
-import { AgentError, type ErrorCode } from '../errors.js';
+import { AgentError, type ErrorCode, faultsOf } from '../errors.js';
+import type { Refusal } from '../messages/refusal.js';
 import type { Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
 import { type Logger, messageOf } from './logger.js';
@@ -93,9 +94,14 @@ function refuse(message: ServiceMsg, failure: unknown, logger: Logger): void {
   const code = failure instanceof AgentError ? failure.code : 'INTERNAL';
   const text = messageOf(failure);
   if (code === 'INTERNAL') logger.error({ subject: message.subject, err: failure }, 'A request could not be answered');
+  const body: Refusal = {
+    code,
+    message: text,
+    ...(failure instanceof AgentError && { errors: [...faultsOf(failure)] }),
+  };
   try {
     const status = BAD_REQUEST.has(code) ? 400 : 500;
-    message.respondError(status, text.replaceAll(/\s+/g, ' '), encoder.encode(JSON.stringify({ code, message: text })));
+    message.respondError(status, text.replaceAll(/\s+/g, ' '), encoder.encode(JSON.stringify(body)));
   } catch (error) {
     logger.debug({ subject: message.subject, err: error }, 'The failure of a request could not be told');
   }

@@ -54,6 +54,7 @@ export function reasonOf(error: unknown): string {
   if (error instanceof NatsError) {
     const known = REASONS[error.code];
     if (known !== undefined) return known;
+    if (/getaddrinfo (ENOTFOUND|EAI_AGAIN)/.test(error.message)) return 'the name of the server cannot be resolved';
     return error.api_error?.description ?? error.message;
   }
   return error instanceof Error ? error.message : String(error);

@@ -11,11 +11,13 @@ import { ConnectionWatch } from '../bus/connection.js';
 import type { Verb } from '../domain/command.js';
 import { AgentError } from '../errors.js';
 import type { Acknowledgement } from '../messages/ack.js';
+import { readRefusal } from '../messages/refusal.js';
 import { parseReply, type ReplyOf, type RequestOf, type RequestVerb } from '../messages/requests.js';
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../messages/subjects.js';
 import { awaitAcknowledgement, lastAcknowledgements } from './answers.js';
 import { type ConnectOptions, DEFAULT_TIMEOUT_MS, isNobodyThere, openConnection } from './connection.js';
 import { exchanged } from './exchange.js';
+import { RequestRefusedError } from './request-refused.js';
 
 export interface PublishOptions {
   /** The command's id: the same id is never run twice. A random one unless given. */
@@ -177,7 +179,7 @@ export class FleetClient {
   }
 
   /**
-   * Asks one agent. What it refuses is thrown with its code and sentence.
+   * Asks one agent. What it refuses is thrown as {@link RequestRefusedError}, with everything that is wrong.
    *
    * @param extraMs to wait longer than for other answers
    */
@@ -260,6 +262,6 @@ function commandHeaders({ gen, prevGen, expires }: PublishOptions) {
 
 function readReply<V extends RequestVerb>(verb: V, reply: Msg): ReplyOf<V> {
   const refusal = reply.headers?.get('Nats-Service-Error');
-  if (refusal) throw new AgentError('INTERNAL', `The agent refused ${verb}: ${refusal}`);
+  if (refusal) throw new RequestRefusedError(verb, readRefusal(reply.data, refusal));
   return parseReply(verb, reply.data);
 }

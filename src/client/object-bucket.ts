@@ -50,13 +50,13 @@ export class ObjectBucket {
     await this.#nc.close();
   }
 
-  /** What the bucket holds; nothing where there is no such bucket. */
-  async list(): Promise<StoredEntry[]> {
+  /** What the bucket holds; undefined where there is no such bucket. */
+  async list(): Promise<StoredEntry[] | undefined> {
     return this.#exchange(async () => {
       try {
         await this.#jsm.streams.info(`OBJ_${this.#bucket}`);
       } catch (error) {
-        if (isNobodyThere(error)) return [];
+        if (isNobodyThere(error)) return undefined;
         throw error;
       }
       const objects = await (await this.#store()).list();

@@ -1,11 +1,11 @@
 import { type Command, Option } from 'commander';
+import { RequestRefusedError } from '../client/request-refused.js';
 import { VERBS, type Verb } from '../domain/command.js';
 import { AgentError } from '../errors.js';
-import type { Acknowledgement } from '../messages/ack.js';
 import { EXIT, type ExitCode, exitCodeOfStatus } from './exit.js';
 import type { CommonOptions } from './options.js';
 import { readPayload } from './payload.js';
-import { renderAcknowledgement, renderPlan } from './render.js';
+import { renderAcknowledgement, renderPlan, renderRefusal } from './render.js';
 import { capital, durationOption, type Exit, print, type Terminal, withClient } from './session.js';
 import { parseGeneration, parseMoment } from './values.js';
 
@@ -65,11 +65,14 @@ export function addCommands(program: Command, terminal: Terminal, exit: Exit): v
       const options: PlanOptions = command.optsWithGlobals();
       const { json: payload, host: named } = await readPayload(options.file);
       const host = hostOf(options, named);
-      const reply = await withClient(options, (client) =>
-        client.request(host, 'plan', { verb: options.verb, payload }),
-      );
-      print(reply, options, terminal, renderPlan);
-      exit(EXIT.done);
+      const parameters = { verb: options.verb, payload };
+      const reply = await withClient(options, (client) => client.request(host, 'plan', parameters)).catch(refusalOf);
+      if (!(reply instanceof RequestRefusedError)) {
+        print(reply, options, terminal, renderPlan);
+        return exit(EXIT.done);
+      }
+      print({ host, verb: options.verb, ...reply.refusal }, options, terminal, renderRefusal);
+      exit(EXIT.refused);
     });
 }
 
@@ -89,9 +92,15 @@ async function send(verb: Verb, options: SendOptions, terminal: Terminal): Promi
       timeoutMs: options.timeout,
     });
     if (published.duplicate) terminal.error(`${published.id} was sent before; this is what became of it then\n`);
-    print(acknowledgement, options, terminal, (answer: Acknowledgement, style) => renderAcknowledgement(answer, style));
+    print(acknowledgement, options, terminal, renderAcknowledgement);
     return exitCodeOfStatus(acknowledgement.status);
   });
+}
+
+/** What a plan comes upon is a result, told as a command's is. */
+function refusalOf(error: unknown): RequestRefusedError {
+  if (error instanceof RequestRefusedError) return error;
+  throw error;
 }
 
 function hostOf(options: { readonly host?: string }, named: string | undefined): string {

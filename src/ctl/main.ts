@@ -3,24 +3,25 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Command, CommanderError } from 'commander';
 import { EXIT, type ExitCode, exitCodeOf } from './exit.js';
-import { buildProgram } from './program.js';
+import { buildProgram, whereToLook, wordsOf } from './program.js';
 import type { Terminal } from './session.js';
 import { harmless, styleFor } from './style.js';
-
-/** Where output goes into a file, or a terminal does not say. */
-const DEFAULT_WIDTH = 100;
 
 const terminal: Terminal = {
   out: (text) => process.stdout.write(text),
   error: (text) => process.stderr.write(text),
   style: styleFor(process.stdout, process.env),
-  width: process.stdout.columns || DEFAULT_WIDTH,
+  columns: process.stdout.columns || undefined,
 };
 
 const program = buildProgram(packageVersion(), terminal, (code) => {
   process.exitCode = code;
 });
-for (const command of withSubcommands(program)) command.exitOverride();
+/** The command that is being run. */
+let current: Command = program;
+program.hook('preAction', (_program, command) => {
+  current = command;
+});
 
 // A reader that has seen enough (`l3afctl acks | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -34,15 +35,13 @@ try {
   process.exitCode = report(error);
 }
 
-/** Tells on one line what went wrong; commander has told about wrong usage itself. */
+/** Tells on one line what went wrong, and where to look after wrong usage; commander has told about options itself. */
 function report(error: unknown): ExitCode {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-  terminal.error(`l3afctl: ${harmless(error instanceof Error ? error.message : String(error))}\n`);
-  return exitCodeOf(error);
-}
-
-function withSubcommands(command: Command): Command[] {
-  return [command, ...command.commands.flatMap(withSubcommands)];
+  const code = exitCodeOf(error);
+  terminal.error(`${wordsOf(current)}: ${harmless(error instanceof Error ? error.message : String(error))}\n`);
+  if (code === EXIT.usage) terminal.error(`${whereToLook(current)}\n`);
+  return code;
 }
 
 function packageVersion(): string {

@@ -99,9 +99,13 @@ export async function verifyPackage(path: string, options: VerifyOptions): Promi
 export async function listPackages(repo: string, options: CommonOptions): Promise<Listed[]> {
   if (repo.startsWith('nats://')) {
     const entries = await withBucket(repo, options, (bucket) => bucket.list());
+    if (entries === undefined) {
+      const message = `There is no object store ${bucketOf(new URL(repo))} on this server; l3afctl package push makes one`;
+      throw new AgentError('ARTIFACT_NOT_FOUND', message);
+    }
     return listedOf(new Map(entries.map(({ name, size }) => [name, size])));
   }
-  const repository = folderOf(repo);
+  const repository = folderOf(repo, 'a folder or an object store as nats://<bucket>');
   const sizes = new Map<string, number>();
   for (const path of (await packagesIn(repository)).map(pathOf)) {
     for (const file of [path, `${path}${BESIDE.signatures}`]) {
@@ -122,7 +126,7 @@ export async function pushPackages(
   const repository = folderOf(repo);
   const chosen = await choose(selectors, repository);
   return withBucket(to, options, async (bucket) => {
-    const there = new Map((await bucket.list()).map((entry) => [entry.name, entry]));
+    const there = new Map((await bucket.list())?.map((entry) => [entry.name, entry]));
     const pushed: { path: string; result: 'stored' | 'unchanged' }[] = [];
     for (const path of chosen.map(pathOf)) {
       await requireSame(path, repository, there.get(path));
@@ -233,10 +237,10 @@ function requirePackage(path: string): PackageId {
 }
 
 /** A repository that can be written to: a folder, or its file:// URL. */
-function folderOf(repo: string): string {
+function folderOf(repo: string, expected = 'a folder'): string {
   if (repo.startsWith('file://') && URL.canParse(repo)) return fileURLToPath(repo);
   if (!repo.includes('://')) return resolve(repo);
-  throw wrong(`Expected --repo to be a folder, got ${repo}`);
+  throw wrong(`Expected --repo to be ${expected}, got ${repo}`);
 }
 
 function urlOf(repo: string): string {

@@ -22,6 +22,7 @@ const BUCKET = `nats://${STREAMS.packages}`;
 export function addPackageCommands(program: Command, terminal: Terminal, exit: Exit): void {
   const group = program
     .command('package')
+    .helpCommand(false)
     .summary('build, sign, verify and publish packages')
     .description(
       'Packages and their repositories: folders with <name>/<version>/<platform>/<artifact> beneath, and object stores on the bus.',
@@ -30,6 +31,7 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('build')
+    .summary('pack a folder into a repository')
     .description('Packs a folder into a repository, with its digest and, given a key, its signature beside it.')
     .argument('<folder>', 'what to pack; the same content always gives the same package')
     .argument('<name>', 'of the program')
@@ -38,10 +40,7 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
     .option('--platform <name>', 'codename of the distribution it is for', 'any')
     .option('--artifact <file>', 'file name of the archive (default: <name>.tar.gz)')
     .option('--key <file>', 'private key to sign with')
-    .addHelpText(
-      'after',
-      '\nExample:\n  $ l3afctl package build build/ratelimiting ratelimiting 1.2 --repo /srv/l3af --key release.key',
-    )
+    .addHelpText('after', '\nExample:\n  $ l3afctl package build build/port-drop port-drop 2.0 --key release.key')
     .action(async (folder: string, name: string, version: string, _options, command: Command) => {
       const options: BuildOptions = command.optsWithGlobals();
       const built = await buildPackage(folder, name, version, options);
@@ -54,6 +53,7 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('sign')
+    .summary('add a signature to packages')
     .description('Adds a signature to packages of a repository in a folder.')
     .argument('<package...>', '<name>/<version>/<platform>/<artifact>, or the beginning of that')
     .addOption(repository('folder of the repository'))
@@ -67,6 +67,7 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('verify')
+    .summary('look at a package as an agent would')
     .description('Fetches a package and looks at it as an agent would: digest, signature, and what the archive holds.')
     .argument('<package>', '<name>/<version>/<platform>/<artifact>')
     .addOption(repository('URL or folder of the repository'))
@@ -90,6 +91,7 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('list')
+    .summary('the packages of a repository')
     .description('Lists the packages of a repository.')
     .addOption(repository('folder of the repository, or nats://<bucket>'))
     .action(async (_options, command: Command) => {
@@ -102,25 +104,24 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
         { title: 'BYTES', align: 'right' as const },
         { title: 'SIGNED' },
       ];
-      print(await listPackages(options.repo, options), options, terminal, (packages, style) =>
-        table(
-          columns,
-          packages.map((one) => [
-            one.name,
-            one.version,
-            one.platform,
-            one.artifact,
-            String(one.bytes),
-            one.signed ? 'yes' : 'no',
-          ]),
-          style,
-        ),
-      );
+      print(await listPackages(options.repo, options), options, terminal, (packages, style, width) => {
+        if (packages.length === 0) return [`There are no packages in ${options.repo}.`];
+        const rows = packages.map((one) => [
+          one.name,
+          one.version,
+          one.platform,
+          one.artifact,
+          String(one.bytes),
+          one.signed ? 'yes' : 'no',
+        ]);
+        return table(columns, rows, style, width);
+      });
       done();
     });
 
   group
     .command('push')
+    .summary('copy packages to an object store on the bus')
     .description(
       'Copies packages from a repository in a folder to an object store on the bus, which is made if it is absent.',
     )
@@ -137,6 +138,7 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('keygen')
+    .summary('make a key pair to sign packages with')
     .description(
       'Makes a key pair to sign packages with: <file> is the private key, <file>.pub what agents are told to trust.',
     )

@@ -20,8 +20,12 @@ interface ShowOptions extends QueryOptions {
   readonly stats?: number;
 }
 
+/** Of pictures that go into a file or a pipe. */
+const PICTURE_WIDTH = 100;
+
 const SHOW_DESCRIPTION = [
   'The chains of a host as packets pass them: how each is attached, its programs in order with their ids, the slots between them, and in red what is not as desired.',
+  'Probes of the host stand behind the chains, each with what holds it.',
   'Packets, and the time that each takes, are as the kernel counts them: for the program that is attached, with all that it calls behind it.',
 ].join('\n\n');
 
@@ -45,7 +49,7 @@ export function addQuestions(program: Command, terminal: Terminal, exit: Exit): 
       const list = await withClient(options, (client) =>
         ask(client, 'chains', parameters, options, terminal, stats ?? 0),
       );
-      print(list, options, terminal, (chains, style) => renderChains(chains, style, terminal.width));
+      print(list, options, terminal, (chains, style) => renderChains(chains, style, terminal.columns ?? PICTURE_WIDTH));
       exit(EXIT.done);
     });
 
@@ -61,14 +65,17 @@ export function addQuestions(program: Command, terminal: Terminal, exit: Exit): 
     .action(async (_options, command: Command) => {
       const options: CommonOptions & { host: string; limit: number } = command.optsWithGlobals();
       const list = await withClient(options, (client) => client.acks(options.host, { limit: options.limit }));
-      print(list, options, terminal, renderAcknowledgements);
+      const none = `There are no acknowledgements of ${harmless(options.host)}: it has not answered a command, or is called otherwise.`;
+      print(list, options, terminal, (acks, ...how) =>
+        acks.length === 0 ? [none] : renderAcknowledgements(acks, ...how),
+      );
       exit(EXIT.done);
     });
 
   function query<Query extends 'status' | 'programs'>(
     verb: Query,
     description: string,
-    render: (list: readonly ReplyOf<Query>[], style: Style) => string[],
+    render: (list: readonly ReplyOf<Query>[], style: Style, width: number) => string[],
   ): void {
     program
       .command(verb)

@@ -1,5 +1,6 @@
 import type { Fault } from '../errors.js';
 import type { Acknowledgement } from '../messages/ack.js';
+import type { Refusal } from '../messages/refusal.js';
 import type { ReplyOf } from '../messages/requests.js';
 import { harmless, type Style } from './style.js';
 import { aligned, indent, table } from './table.js';
@@ -17,13 +18,11 @@ const PROGRAM_COLUMNS = [
 ] as const;
 
 /** An acknowledgement in full: its outcome, its faults with what lies beneath them, its programs. */
-export function renderAcknowledgement(acknowledgement: Acknowledgement, style: Style): string[] {
+export function renderAcknowledgement(acknowledgement: Acknowledgement, style: Style, width?: number): string[] {
   const { verb, id, host, status, code, message, errors, programs, undone, duration_ms: ms } = acknowledgement;
   const outcome = `${style('bold', verb)} ${id} on ${host}: ${status} in ${Math.round(ms)} ms`;
-  const reason = message === undefined ? [] : [harmless(code === undefined ? message : `${code}: ${message}`)];
   const rows = programs.map((program) => [
-    program.iface,
-    program.direction,
+    ...placeOf(program),
     program.name,
     program.version,
     program.result,
@@ -32,19 +31,50 @@ export function renderAcknowledgement(acknowledgement: Acknowledgement, style: S
   ]);
   return [
     `${mark(status, style)} ${outcome}`,
-    ...indent(reason),
-    ...indent(errors.flatMap((fault) => renderFault(fault, message, style))),
+    ...renderFaults({ code, message, errors }, style),
     ...(undone === undefined ? [] : indent([undoneText(undone, style)])),
-    ...(rows.length === 0 ? [] : indent(table(PROGRAM_COLUMNS, rows, style))),
+    ...(rows.length === 0 ? [] : indent(table(PROGRAM_COLUMNS, rows, style, within(width)))),
   ];
 }
 
-/** A fault without its sentence where that stands in the line above already. */
+export interface RefusedPlan extends Refusal {
+  readonly verb: string;
+  readonly host: string;
+}
+
+/** Why there is no plan, as it would be told of the command if it had been sent. */
+export function renderRefusal({ verb, host, ...refusal }: RefusedPlan, style: Style): string[] {
+  return [`${mark('failed', style)} ${style('bold', verb)} would fail on ${host}`, ...renderFaults(refusal, style)];
+}
+
+/** Interface and direction; probes have neither. */
+function placeOf({ iface, direction }: { readonly iface: string; readonly direction: string }): [string, string] {
+  return direction === '' ? ['-', 'probe'] : [iface, direction];
+}
+
+interface Failing {
+  readonly code?: string | undefined;
+  readonly message?: string | undefined;
+  readonly errors?: readonly Fault[] | undefined;
+}
+
+function renderFaults({ code, message, errors = [] }: Failing, style: Style): string[] {
+  const reason = message === undefined ? [] : [harmless(code === undefined ? message : `${code}: ${message}`)];
+  return indent([...reason, ...errors.flatMap((fault) => renderFault(fault, message, style))]);
+}
+
+/** A fault without its sentence where the line above says it already. One with a place of its own keeps it if others follow. */
 function renderFault({ path, code, message, detail }: Fault, told: string | undefined, style: Style): string[] {
   const place = path === undefined ? [] : [style('cyan', harmless(path))];
-  const sentence = message === told ? [] : [`${code}: ${harmless(message)}`];
+  const isTold = message === told || (path === undefined && told?.includes(message) === true);
+  const sentence = isTold ? [] : [`${code}: ${harmless(message)}`];
   const beneath = detail === undefined ? [] : harmless(detail).trimEnd().split('\n');
   return [...place, ...indent(sentence), ...indent(beneath, 4).map((line) => style('dim', line))];
+}
+
+/** What is left of a width where lines are indented. */
+function within(width: number | undefined): number | undefined {
+  return width === undefined ? undefined : width - 2;
 }
 
 function undoneText(undone: boolean, style: Style): string {
@@ -80,7 +110,7 @@ const ACK_COLUMNS = [
 ] as const;
 
 /** Acknowledgements, one a line. */
-export function renderAcknowledgements(list: readonly Acknowledgement[], style: Style): string[] {
+export function renderAcknowledgements(list: readonly Acknowledgement[], style: Style, width?: number): string[] {
   const rows = list.map((acknowledgement) => [
     MARKS[acknowledgement.status][1],
     acknowledgement.finished_at,
@@ -92,7 +122,7 @@ export function renderAcknowledgements(list: readonly Acknowledgement[], style: 
     String(Math.round(acknowledgement.duration_ms)),
     acknowledgement.id,
   ]);
-  return table(ACK_COLUMNS, rows, style);
+  return table(ACK_COLUMNS, rows, style, width);
 }
 
 const STATUS_COLUMNS = [
@@ -106,7 +136,7 @@ const STATUS_COLUMNS = [
 ] as const;
 
 /** Agents, one a line, by name. */
-export function renderStatus(list: readonly ReplyOf<'status'>[], style: Style): string[] {
+export function renderStatus(list: readonly ReplyOf<'status'>[], style: Style, width?: number): string[] {
   const rows = list
     .toSorted((a, b) => (a.host < b.host ? -1 : 1))
     .map(({ host, version, ready, hooks, probes, queued, gen, last_command: last }) => [
@@ -118,7 +148,7 @@ export function renderStatus(list: readonly ReplyOf<'status'>[], style: Style): 
       String(gen ?? '-'),
       last === undefined ? '-' : `${last.verb} ${last.status} ${last.finished_at}`,
     ]);
-  return table(STATUS_COLUMNS, rows, style);
+  return table(STATUS_COLUMNS, rows, style, width);
 }
 
 function runningOf(places: readonly { readonly running: number; readonly desired: number }[]): string {
@@ -138,15 +168,14 @@ const RUNNING_COLUMNS = [
 ] as const;
 
 /** Desired programs, one a line, in the order in which packets pass them. */
-export function renderPrograms(list: readonly ReplyOf<'programs'>[], style: Style): string[] {
+export function renderPrograms(list: readonly ReplyOf<'programs'>[], style: Style, width?: number): string[] {
   const rows = list
     .toSorted((a, b) => (a.host < b.host ? -1 : 1))
     .flatMap(({ host, programs }) =>
       programs.map((program) => [
         host,
-        program.iface,
-        program.direction,
-        String(program.seq_id),
+        ...placeOf(program),
+        program.direction === '' ? '-' : String(program.seq_id),
         program.name,
         program.version,
         program.running ? 'running' : program.admin_status === 'disabled' ? 'disabled' : 'not running',
@@ -154,7 +183,8 @@ export function renderPrograms(list: readonly ReplyOf<'programs'>[], style: Styl
         program.prog_id === undefined ? '-' : String(program.prog_id),
       ]),
     );
-  return table(RUNNING_COLUMNS, rows, style);
+  if (rows.length === 0) return [`No programs are desired on ${list.map(({ host }) => harmless(host)).join(', ')}.`];
+  return table(RUNNING_COLUMNS, rows, style, width);
 }
 
 const PLAN_MARKS: Readonly<Record<string, readonly ['green' | 'yellow' | 'red' | 'dim', string]>> = {

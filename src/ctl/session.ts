@@ -12,8 +12,8 @@ export interface Terminal {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
   readonly style: Style;
-  /** In columns. */
-  readonly width: number;
+  /** Its width; undefined where it is a file or a pipe. */
+  readonly columns: number | undefined;
 }
 
 /** Is told the exit code of a command that was run. */
@@ -32,10 +32,10 @@ export async function withClient<T>(options: CommonOptions, work: (client: Fleet
 export function print<T>(
   value: T,
   { output }: CommonOptions,
-  { out, style }: Terminal,
-  render: (value: T, style: Style) => string[],
+  { out, style, columns = Number.POSITIVE_INFINITY }: Terminal,
+  render: (value: T, style: Style, width: number) => string[],
 ): void {
-  const lines = output === 'json' ? [JSON.stringify(value, undefined, 2)] : render(value, style);
+  const lines = output === 'json' ? [JSON.stringify(value, undefined, 2)] : render(value, style, columns);
   out(lines.map((line) => `${line}\n`).join(''));
 }
 

@@ -1,10 +1,11 @@
 import type { ReplyOf } from '../messages/requests.js';
 import { type Box, drawBoxes } from './boxes.js';
 import { harmless, type Style } from './style.js';
-import { grouped, indent } from './table.js';
+import { aligned, grouped, indent } from './table.js';
 
 type Chains = ReplyOf<'chains'>;
 type Hook = Chains['hooks'][number];
+type Probes = NonNullable<Chains['probes']>;
 type Strand = Hook['strands'][number];
 type Member = Strand['members'][number];
 type Runs = NonNullable<Strand['runs']>;
@@ -33,31 +34,79 @@ const HINT = 'No packets are counted: the kernel counts while l3afctl show --sta
 function renderHost(chains: Chains, style: Style, width: number): string[] {
   const unknown = chains.known ? [] : [style('yellow', 'What is desired is not known until the next deploy says it.')];
   const hooks = chains.hooks.flatMap((hook) => ['', ...renderHook(hook, chains, style, width)]);
-  const none = chains.hooks.length === 0 ? ['No chains.'] : [];
-  return [style('bold', harmless(chains.host)), ...indent([...unknown, ...none], HOOK_INDENT), ...hooks];
+  const probes = chains.probes === undefined ? [] : ['', ...renderProbes(chains.probes, chains.known, style)];
+  const none = hooks.length + probes.length === 0 ? ['No chains.'] : [];
+  return [style('bold', harmless(chains.host)), ...indent([...unknown, ...none], HOOK_INDENT), ...hooks, ...probes];
+}
+
+/** A line for each function that is a probe: they have no order, and nothing passes them. */
+function renderProbes(probes: Probes, known: boolean, style: Style): string[] {
+  const { standing, desired, differences } = probes;
+  const functions = standing.flatMap(({ name, version, functions }) =>
+    functions.map((part) => ({
+      program: name,
+      cells: [`${name} ${version}`, ...partCells(part)],
+    })),
+  );
+  const absent = desired.filter(({ name }) => !standing.some((load) => load.name === name));
+  const missing = absent
+    .filter(({ admin_status: status }) => status === 'enabled')
+    .map(({ name, version }) => ({ program: name, cells: [`${name} ${version}`, 'missing'] }));
+  const rows = [...functions, ...missing];
+  const wrong = new Set(differences.flatMap(({ programs }) => programs));
+  const lines = aligned(rows.map(({ cells }) => cells)).map((line, index) =>
+    wrong.has(rows[index]?.program ?? '') ? style('red', harmless(line)) : harmless(line),
+  );
+  const disabled = absent.filter(({ admin_status: status }) => status === 'disabled');
+  return [
+    ...indent([[hookMark(probes, known, style), style('bold', 'probes')].join('  ')], HOOK_INDENT),
+    ...indent([...lines, ...disabledText(disabled, style), ...differencesText(differences, style)], CHAIN_INDENT),
+  ];
 }
 
 function renderHook(hook: Hook, chains: Chains, style: Style, width: number): string[] {
   const { iface, direction, desired, differences } = hook;
   const where = style('bold', `${harmless(iface)} ${direction}`);
-  const disabled = desired
-    .filter((program) => program.admin_status === 'disabled' && !has(hook, program.name))
-    .map(({ name, version }) => `${harmless(name)} ${harmless(version)}`);
+  const disabled = desired.filter((program) => program.admin_status === 'disabled' && !has(hook, program.name));
   return [
     ...indent([[hookMark(hook, chains.known, style), where, attachmentText(hook, style)].join('  ')], HOOK_INDENT),
     ...indent(
       [
         ...drawBoxes(boxesOf(hook), style, width - CHAIN_INDENT),
+        ...besideText(hook),
         ...runsText(hook, chains.window_ms).map((line) => style('dim', line)),
-        ...(disabled.length === 0 ? [] : [style('dim', `disabled: ${disabled.join(', ')}`)]),
-        ...differences.map(({ text }) => style('red', `✖ ${harmless(text)}`)),
+        ...disabledText(disabled, style),
+        ...differencesText(differences, style),
       ],
       CHAIN_INDENT,
     ),
   ];
 }
 
-function hookMark({ differences }: Hook, known: boolean, style: Style): string {
+function partCells({ name, prog_id: id, link_id: link }: Probes['standing'][number]['functions'][number]): string[] {
+  return [name, id === undefined ? 'not pinned' : `prog ${id}`, link === undefined ? 'not attached' : `link ${link}`];
+}
+
+/** The probes that come and go with programs of a chain. */
+function besideText({ strands }: Hook): string[] {
+  const cells = strands.flatMap(({ members }) =>
+    members.flatMap(({ name, version, probes = [] }) =>
+      probes.map((part) => [`probe of ${name} ${version}`, ...partCells(part)]),
+    ),
+  );
+  return aligned(cells).map((line) => harmless(line));
+}
+
+function disabledText(programs: readonly { name: string; version: string }[], style: Style): string[] {
+  if (programs.length === 0) return [];
+  return [style('dim', `disabled: ${programs.map(({ name, version }) => harmless(`${name} ${version}`)).join(', ')}`)];
+}
+
+function differencesText(differences: Hook['differences'], style: Style): string[] {
+  return differences.map(({ text }) => style('red', `✖ ${harmless(text)}`));
+}
+
+function hookMark({ differences }: Pick<Hook, 'differences'>, known: boolean, style: Style): string {
   if (!known) return style('yellow', '?');
   return differences.length === 0 ? style('green', '✔') : style('red', '✖');
 }

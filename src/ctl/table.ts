@@ -6,10 +6,33 @@ export interface Column {
   readonly align?: 'left' | 'right';
 }
 
-/** Aligned columns with two blanks between them, without blanks at the ends of lines. */
-export function table(columns: readonly Column[], rows: readonly (readonly string[])[], style: Style): string[] {
-  const [head = '', ...lines] = aligned([columns.map(({ title }) => title), ...rows], columns);
-  return [style('dim', head), ...lines];
+/**
+ * Aligned columns with two blanks between them, without blanks at the ends of lines.
+ *
+ * @param width where it takes more, the last column stands beneath the others
+ */
+export function table(
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  style: Style,
+  width = Number.POSITIVE_INFINITY,
+): string[] {
+  const cells = [columns.map(({ title }) => title), ...rows];
+  const whole = aligned(cells, columns);
+  const lines = whole.every((line) => line.length <= width) ? whole.map((line) => [line]) : folded(cells, columns);
+  const [head = [], ...others] = lines;
+  return [...head.map((line) => style('dim', line)), ...others.flat()];
+}
+
+const BENEATH = '     ';
+
+function folded(rows: readonly (readonly string[])[], columns: readonly Column[]): string[][] {
+  const last = columns.length - 1;
+  const lines = aligned(
+    rows.map((row) => row.slice(0, last)),
+    columns,
+  );
+  return rows.map((row, index) => [lines[index] ?? '', ...(row[last] ? [`${BENEATH}${row[last]}`] : [])]);
 }
 
 /** Rows with their cells beneath each other; all stand left unless a column says otherwise. */

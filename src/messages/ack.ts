@@ -10,7 +10,7 @@ export type AckStatus = (typeof ACK_STATUSES)[number];
 
 const PROGRAM_RESULTS = ['started', 'updated', 'moved', 'unchanged', 'stopped', 'disabled', 'failed'] as const;
 
-const faultSchema = z
+export const faultSchema = z
   .object({
     path: z.exactOptional(z.string()).describe('Where in the payload: 0.bpf_programs.xdp_ingress.2.seq_id'),
     code: codeSchema,

@@ -32,6 +32,9 @@ const headers = {
   },
 } as const satisfies Json;
 
+/** Of every micro service (ADR-32 of NATS). */
+const refusalHeaders = { 'Nats-Service-Error-Code': { type: 'string' }, 'Nats-Service-Error': { type: 'string' } };
+
 const hostParameter = { host: { description: "The host's name with each dot as an underscore" } };
 const kindParameter = { kind: { description: 'What happened' } };
 
@@ -126,7 +129,16 @@ function requestParts(subjects: Subjects): [Json, Json] {
         messages: { [`${verb}Request`]: { $ref: `#/components/messages/${verb}Request` } },
       },
     ],
-    [`${verb}Reply`, { address: null, messages: { [`${verb}Reply`]: { $ref: `#/components/messages/${verb}Reply` } } }],
+    [
+      `${verb}Reply`,
+      {
+        address: null,
+        messages: {
+          [`${verb}Reply`]: { $ref: `#/components/messages/${verb}Reply` },
+          refusal: { $ref: '#/components/messages/refusal' },
+        },
+      },
+    ],
   ]);
   const operations = REQUEST_VERBS.map((verb) => [
     `answer${capital(verb)}`,
@@ -159,6 +171,10 @@ function messages(): Json {
     event: plain('event'),
     snapshot: plain('snapshot'),
     host: plain('host'),
+    refusal: {
+      headers: { type: 'object', properties: refusalHeaders, required: Object.keys(refusalHeaders) },
+      ...plain('refusal'),
+    },
   };
 }
 

@@ -4,6 +4,7 @@ import { acknowledgementSchema } from './ack.js';
 import { asyncApi, jsonSchema } from './asyncapi.js';
 import { eventSchema } from './events.js';
 import { namesPayload, programsPayload } from './payload.js';
+import { refusalSchema } from './refusal.js';
 import { registrationSchema } from './registration.js';
 import { hostDataSchema } from './snapshot.js';
 
@@ -34,6 +35,7 @@ export function generateSchemas(): ReadonlyMap<string, string> {
     'snapshot.json': jsonSchema(hostDataSchema),
     'event.json': jsonSchema(eventSchema),
     'host.json': jsonSchema(registrationSchema),
+    'refusal.json': jsonSchema(refusalSchema),
     'asyncapi.json': asyncApi(version),
   };
   return new Map(

@@ -91,7 +91,7 @@ function toProgram(payload: ProgramPayload, path: string): Program {
   return {
     name: payload.name,
     version: payload.version,
-    seqId: payload.seq_id,
+    seqId: payload.seq_id ?? 0,
     artifact: payload.artifact,
     repoUrl: payload.ebpf_package_repo_url ?? '',
     ...(payload.sha256 && { sha256: payload.sha256.toLowerCase() }),

@@ -152,17 +152,22 @@ export const programSchema = z
   )
   .meta({ id: 'Program', description: 'One program of a chain' });
 
+/** The same without an order: nothing passes a probe. */
+const probeSchema = programSchema
+  .extend({ seq_id: integer(0, MAX_SEQ_ID).nullish().describe('Without meaning, since probes have no order') })
+  .meta({ id: 'Probe', description: 'The probes of one package' });
+
 const ENTRY_EXPECTED = 'an object {host_name, iface, bpf_programs}';
 
-/** One entry per interface; `item` is what the four lists hold. */
-function interfaces<T extends z.ZodType>(item: T, maxItems: number, items: string) {
+/** One entry per interface; `item` is what the lists of the hooks hold, `probe` what that of probes does. */
+function interfaces<T extends z.ZodType, P extends z.ZodType>(item: T, probe: P, maxItems: number, items: string) {
   const list = optionalList(item, maxItems, items);
   const lists = z.strictObject(
     {
       xdp_ingress: list,
       tc_ingress: list,
       tc_egress: list,
-      probes: list.describe(
+      probes: optionalList(probe, maxItems, items).describe(
         'What hangs at no interface: at tracepoints, and at functions of the kernel or of programs',
       ),
     },
@@ -182,11 +187,12 @@ function interfaces<T extends z.ZodType>(item: T, maxItems: number, items: strin
 }
 
 /** Of `deploy` and `add`. */
-export const programsPayload = interfaces(programSchema, MAX_CHAIN, 'programs');
+export const programsPayload = interfaces(programSchema, probeSchema, MAX_CHAIN, 'programs');
 
 /** Of `delete`. */
-export const namesPayload = interfaces(programName, MAX_CHAIN, 'names of programs');
+export const namesPayload = interfaces(programName, programName, MAX_CHAIN, 'names of programs');
 
-export type ProgramPayload = z.infer<typeof programSchema>;
+/** Of a program, or of a probe. */
+export type ProgramPayload = z.infer<typeof probeSchema>;
 export type ProgramsPayload = z.infer<typeof programsPayload>;
 export type NamesPayload = z.infer<typeof namesPayload>;

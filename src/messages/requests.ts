@@ -9,7 +9,7 @@ import { hostDataSchema } from './snapshot.js';
 
 /*
  * The read-only requests of the micro service. A request's body is JSON, and an empty body stands for {}. A request
- * that fails is answered with the headers Nats-Service-Error-Code and Nats-Service-Error and a body {code, message}.
+ * that fails is answered with the headers Nats-Service-Error-Code and Nats-Service-Error and a body as refusal.ts has it.
  */
 
 const direction = z.enum(DIRECTIONS);
@@ -97,6 +97,12 @@ const runs = z.object({
   time_ns: z.int().describe('Time of all runs together, of all CPUs, what was reached by tail calls included'),
 });
 
+const probeFunction = z.object({
+  name: z.string(),
+  prog_id: z.exactOptional(z.int()).describe('Absent while the program is not pinned'),
+  link_id: z.exactOptional(z.int()).describe('Absent: it is attached to nothing'),
+});
+
 const strand = z
   .object({
     attachment: z.exactOptional(
@@ -120,6 +126,7 @@ const strand = z
               next: z.int().nullable().describe('Id of the program that it names; null: empty'),
             }),
           ),
+          probes: z.exactOptional(z.array(probeFunction)).describe('Those in its object, which come and go with it'),
         }),
       )
       .describe('Joined by their slots, in this order'),
@@ -127,6 +134,26 @@ const strand = z
     recent_runs: z.exactOptional(runs).describe('Those of them within window_ms'),
   })
   .describe('What hangs at one link: the whole chain, unless programs without slot are in it');
+
+const difference = z.object({ kind: z.enum(DIFFERENCE_KINDS), programs: z.array(z.string()), text: z.string() });
+
+const adminStatus = z.enum(['enabled', 'disabled']);
+
+const hostProbes = z
+  .object({
+    standing: z
+      .array(
+        z.object({
+          name: z.string(),
+          version: z.string().describe('With underscores for dots where no desired probe says how it is written'),
+          functions: z.array(probeFunction).describe('The programs of the object that are probes'),
+        }),
+      )
+      .describe('What is loaded'),
+    desired: z.array(z.object({ name: z.string(), version: z.string(), admin_status: adminStatus })),
+    differences: z.array(difference),
+  })
+  .describe('The probes of the host, which hang at no interface');
 
 const chainsReply = z
   .object({
@@ -144,14 +171,13 @@ const chainsReply = z
             name: z.string(),
             version: z.string(),
             seq_id: z.int(),
-            admin_status: z.enum(['enabled', 'disabled']),
+            admin_status: adminStatus,
           }),
         ),
-        differences: z.array(
-          z.object({ kind: z.enum(DIFFERENCE_KINDS), programs: z.array(z.string()), text: z.string() }),
-        ),
+        differences: z.array(difference),
       }),
     ),
+    probes: z.exactOptional(hostProbes).describe('Absent where there are none, and for one interface'),
   })
   .describe('The chains as the kernel has them, and how they differ from what is desired');
 

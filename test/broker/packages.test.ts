@@ -79,7 +79,12 @@ describe('packages on the bus', () => {
 
     assert.ok(failure instanceof AgentError);
     assert.deepEqual([failure.code, failure.transient], ['ARTIFACT_NOT_FOUND', false]);
-    assert.equal((await l3afctl('list', '--repo', 'nats://', '-o', 'json')).out, '[]\n');
+    const { out, error, code } = await l3afctl('list', '--repo', 'nats://', '-o', 'json');
+    assert.deepEqual([out, code], ['', 1]);
+    assert.match(
+      error,
+      /^l3afctl package list: There is no object store L3AF_PACKAGES on this server; .*push makes one\n$/,
+    );
     await assert.rejects((await nc.jetstreamManager()).streams.info('OBJ_L3AF_PACKAGES'), /not found/);
   });
 
@@ -123,6 +128,26 @@ describe('packages on the bus', () => {
 
     assert.equal(refused.code, 1);
     assert.match(refused.error, /in the object store already, with other content/);
+  });
+
+  it('are told to be none in a repository that is empty', async () => {
+    await nc.jetstream().views.os('EMPTY');
+    const folder = join(dir, 'empty');
+    await mkdir(folder);
+
+    const stored = await l3afctl('list', '--repo', 'nats://EMPTY');
+    const local = await l3afctl('list', '--repo', folder);
+
+    assert.deepEqual([stored.out, stored.code], ['There are no packages in nats://EMPTY.\n', 0]);
+    assert.deepEqual([local.out, local.code], [`There are no packages in ${folder}.\n`, 0]);
+    assert.equal((await l3afctl('list', '--repo', 'nats://EMPTY', '-o', 'json')).out, '[]\n');
+  });
+
+  it('cannot be listed where the repository is of no known kind', async () => {
+    const { error, code } = await l3afctl('list', '--repo', 'ftp://web/packages');
+
+    assert.match(error, /a folder or an object store as nats:\/\/<bucket>, got ftp:\/\/web\/packages\n/);
+    assert.equal(code, 2);
   });
 
   it('are told to be absent where there is none or it was deleted', async () => {

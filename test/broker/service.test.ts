@@ -41,7 +41,8 @@ test('a failure is answered with its code and sentence, and the service goes on'
   });
 
   const invalid = await ask('plan');
-  assert.deepEqual(invalid.json(), { code: 'INVALID_FIELD', message: 'Expected a verb,\ngot a fish' });
+  const fault = { code: 'INVALID_FIELD', message: 'Expected a verb,\ngot a fish' };
+  assert.deepEqual(invalid.json(), { ...fault, errors: [fault] });
   assert.equal(invalid.headers?.get('Nats-Service-Error-Code'), '400');
   assert.equal(invalid.headers?.get('Nats-Service-Error'), 'Expected a verb, got a fish');
 

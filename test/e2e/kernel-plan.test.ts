@@ -91,5 +91,15 @@ test('what the verifier would refuse is refused already, in its words', async ()
     stage.fleet.request('planning', 'plan', { verb: 'deploy', payload }),
     /invalid access to packet/,
   );
+  const file = join(stage.stateDir, '..', 'broken.json');
+  await writeFile(file, JSON.stringify(payload));
+  const { out: plan, code } = await shell(`l3afctl plan -f ${file}`, { natsUrl: stage.agent.natsUrl });
   assert.deepEqual(await stage.chain(), before);
+
+  // The command says the same, with its place and the verifier's log, and more about the host.
+  const { out: deploy } = await shell(`l3afctl deploy -f ${file} --wait`, { natsUrl: stage.agent.natsUrl });
+  const [head, ...told] = plan.trimEnd().split('\n');
+  assert.deepEqual([head, code], ['✖ deploy would fail on planning', 1]);
+  assert.ok(told.length > 4 && told[1] === '  0.bpf_programs.xdp_ingress.3', plan);
+  assert.deepEqual(told, deploy.split('\n').slice(1, told.length + 1));
 });

@@ -36,6 +36,14 @@ describe('a tracepoint in the object of an XDP program', () => {
     assert.deepEqual(namesOf(await on.stage.chain()), ['xdp-mark-1@1.0', 'beside@1.0']);
     const before = await on.stage.kernel();
     assert.equal(probeLinks(before).length, 1);
+    const { hooks } = await on.stage.fleet.request(on.stage.host, 'chains', {});
+    const shown = hooks.flatMap(({ strands }) =>
+      strands.flatMap(({ members }) => members.flatMap((one) => one.probes ?? [])),
+    );
+    assert.deepEqual(
+      shown.map(({ name, link_id: id }) => [name, id]),
+      probeLinks(before).map(({ id }) => ['on_getpgid', id]),
+    );
 
     await on.probed.call(CALLS);
     await on.stage.receive(CALLS, DISCARD_PORT);

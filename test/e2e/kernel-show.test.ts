@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ReplyOf } from '../../src/messages/requests.js';
 import { atTerminal, shell } from '../support/l3afctl.js';
-import { payloadProgram } from '../support/packages.js';
+import { type PackageSpec, type PayloadProgram, payloadProgram } from '../support/packages.js';
+import { builtObject } from '../support/project.js';
 import { bpftool } from './support-kernel.js';
-import { DISCARD_PORT, eventually, Stage } from './support-stage.js';
+import { DISCARD_PORT, eventually, PLATFORM, Stage } from './support-stage.js';
 
 /*
  * What `l3afctl show` tells of chains that the kernel runs, and of damage that nobody repairs meanwhile.
@@ -21,11 +24,23 @@ const deployed = {
     payloadProgram('rate-limit', { seq_id: 3 }),
   ],
   tc_egress: [payloadProgram('tc-count', { seq_id: 1 })],
+  // As in deploy/examples/probe.json: there is no more to say.
+  probes: [
+    { name: 'exec-count', version: '1.0', artifact: 'exec-count.tar.gz', object_file: 'exec_count.bpf.o' },
+  ] as PayloadProgram[],
+};
+
+const EXEC_COUNT: PackageSpec = {
+  name: 'exec-count',
+  version: '1.0',
+  platform: PLATFORM,
+  artifact: 'exec-count.tar.gz',
+  files: { 'exec_count.bpf.o': builtObject('exec_count') },
 };
 
 let stage: Stage;
 before(async () => {
-  stage = await Stage.open({ host: HOST, env: { L3AF_RECONCILE_INTERVAL: '1h' } });
+  stage = await Stage.open({ host: HOST, packages: [EXEC_COUNT], env: { L3AF_RECONCILE_INTERVAL: '1h' } });
   assert.equal((await stage.deploy(deployed)).status, 'applied');
 });
 after(() => stage.close());
@@ -79,7 +94,36 @@ test('the chains of one interface, and for scripts', async () => {
     ['xdp-root', 'port-count', 'port-drop', 'rate-limit'],
     ['tc-root', 'tc-count'],
   ]);
-  assert.deepEqual((await stage.fleet.request(HOST, 'chains', { iface: 'none0' })).hooks, []);
+  const { hooks, probes } = await stage.fleet.request(HOST, 'chains', { iface: 'none0' });
+  assert.deepEqual([hooks, probes], [[], undefined]);
+});
+
+test('probes of the host are shown with their version, their programs and what holds them', async () => {
+  const { programs, links } = await stage.kernel();
+  const [program] = programs.filter(({ pin }) => pin.includes('/exec-count/'));
+  const [link] = links.filter(({ pin }) => pin.includes('/exec-count/'));
+
+  const picture = await l3afctl(`show --host ${HOST}`);
+  assert.match(
+    picture,
+    new RegExp(`\\n\\n  ✔  probes\\n    exec-count 1\\.0  count_exec  prog ${program?.id}  link ${link?.id}\\n`),
+  );
+  assert.match(await l3afctl(`status --host ${HOST}`), new RegExp(`\\n${HOST} .* ready +5/5 `));
+  assert.match(
+    await l3afctl(`programs --host ${HOST}`),
+    new RegExp(`\\n${HOST} +- +probe +- +exec-count +1\\.0 +running +- +${program?.id}\\n`),
+  );
+});
+
+test('a probe whose link somebody has unpinned is shown in red, and missing from what runs', async () => {
+  const red = await redAfter(async () => {
+    const { links } = await stage.kernel();
+    rmSync(join(stage.bpffs, links.find(({ pin }) => pin.includes('/exec-count/'))?.pin ?? ''));
+  });
+
+  assert.equal(red.length, 3, red.join('\n'));
+  assert.match(red[1] ?? '', /^exec-count 1\.0 +count_exec +prog \d+ +not attached$/);
+  assert.equal(red[2], '✖ count_exec of exec-count 1.0 is not attached');
 });
 
 test('packets are counted while it is asked for', async () => {
@@ -126,9 +170,9 @@ async function redAfter(damage: () => Promise<void>): Promise<string[]> {
     'the damage should be red',
   );
   assert.match((await stage.deploy(deployed)).status, /^(applied|unchanged)$/);
-  const { hooks } = await stage.fleet.request(HOST, 'chains', {});
+  const { hooks, probes } = await stage.fleet.request(HOST, 'chains', {});
   assert.deepEqual(
-    hooks.flatMap(({ differences }) => differences),
+    [...hooks.flatMap(({ differences }) => differences), ...(probes?.differences ?? [])],
     [],
     'nothing differs after the repair',
   );

@@ -99,6 +99,11 @@ const CONTENTS = {
       policy_last: COUNTER,
     },
   },
+  exec_count: {
+    type: 'tracepoint',
+    programs: ['count_exec'],
+    maps: { exec_total: COUNTER, exec_names: ['lru_hash', 16, 8, 1024] },
+  },
   broken: { type: 'xdp', programs: ['xdp_broken'], maps: { broken_next: SLOT } },
 } as const;
 
@@ -124,7 +129,7 @@ describe('every object', () => {
 
       assert.deepEqual(await loaded.programs(), programs);
       for (const program of programs) {
-        assert.equal((await loaded.showProgram(program)).type, type === 'classifier' ? 'sched_cls' : 'xdp');
+        assert.equal((await loaded.showProgram(program)).type, type === 'classifier' ? 'sched_cls' : type);
       }
       assert.deepEqual(await loaded.maps(), Object.keys(maps).toSorted());
       for (const [map, shape] of Object.entries(maps)) {

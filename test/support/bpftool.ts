@@ -55,7 +55,7 @@ export class PrivateBpffs {
    *
    * @throws ExecFileException whose output holds the verifier's log
    */
-  async load(objectPath: string, type: 'xdp' | 'classifier'): Promise<LoadedObject> {
+  async load(objectPath: string, type: 'xdp' | 'classifier' | 'tracepoint'): Promise<LoadedObject> {
     this.#objects += 1;
     const dir = join(this.#dir, String(this.#objects));
     const loaded = new LoadedObject(dir);

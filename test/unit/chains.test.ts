@@ -54,6 +54,35 @@ describe('the chains of a host', () => {
     );
   });
 
+  it('come with the probes of the host, unless one interface is asked for', async () => {
+    assert.equal((await readChains(sources, undefined, undefined)).probes, undefined);
+    const { datapath, context } = sources;
+    const probe = program('p', 0, { mapName: '', objectFile: 'exec_count.bpf.o', entryFunction: '' });
+    desired = { ...wanted, probes: [probe, { ...probe, name: 'off', enabled: false }] };
+    const tools = { datapath, packages: builtPackages, companions: noCompanions };
+    assert.equal((await reconcile({ before: wanted, desired }, tools, context)).status, 'applied');
+
+    const { probes } = await readChains(sources, undefined, undefined);
+
+    assert.deepEqual(
+      probes?.standing.map(({ name, version }) => `${name} ${version}`),
+      ['p 1.0'],
+    );
+    const [part] = probes?.standing[0]?.functions ?? [];
+    assert.ok(part?.prog_id !== undefined && part.link_id !== undefined);
+    assert.deepEqual(
+      probes?.desired.map(({ name, admin_status: status }) => `${name} ${status}`),
+      ['p enabled', 'off disabled'],
+    );
+    assert.deepEqual(probes?.differences, []);
+    assert.equal((await readChains(sources, 'eth7', undefined)).probes, undefined);
+    desired = wanted;
+    assert.deepEqual(
+      (await readChains(sources, undefined, undefined)).probes?.differences.map(({ kind }) => kind),
+      ['extra'],
+    );
+  });
+
   it('are those of one interface if that is asked for', async () => {
     assert.equal((await readChains(sources, 'eth7', undefined)).hooks.length, 1);
     assert.deepEqual((await readChains(sources, 'eth8', undefined)).hooks, []);

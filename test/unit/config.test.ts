@@ -52,6 +52,14 @@ describe('the sources of a setting', () => {
     assert.equal(loadConfig({ flags: { ...inFile, ...flags }, env }).config.prefix, 'from-flag');
   });
 
+  it('shows what has no value as such, labels too', () => {
+    const shown = (setting: string) => sourceOf({ env: { L3AF_LABELS: '' } }, setting);
+
+    assert.deepEqual(shown('labels'), { setting: 'labels', value: null, source: 'default' });
+    assert.deepEqual(shown('nats_url'), { setting: 'nats_url', value: null, source: 'default' });
+    assert.equal(sourceOf({ env: { L3AF_LABELS: 'rack=a1' } }, 'labels')?.value, 'rack=a1');
+  });
+
   it('remembers for each value where it came from', () => {
     const input = { flags: { ...file('tc_mode: tcx\n'), xdpMode: 'native' }, env: { L3AF_BPFFS: '/mnt/bpf' } };
 

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { before, describe, it } from 'node:test';
+import { probesOf } from '../../src/domain/desired.js';
 import { parseAcknowledgement } from '../../src/messages/ack.js';
 import { codeSchema } from '../../src/messages/codes.js';
 import { parseCommand } from '../../src/messages/parse.js';
@@ -29,7 +30,8 @@ describe('the payloads that people copy', () => {
         HOST,
       );
 
-      assert.ok(command.verb === 'delete' ? command.targets.length > 0 : command.chains.length > 0);
+      const asked = command.verb === 'delete' ? command.targets : [...command.chains, ...probesOf(command)];
+      assert.ok(asked.length > 0);
     });
   }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { renderPlan } from '../../../src/ctl/render.js';
+import { renderPlan, renderRefusal } from '../../../src/ctl/render.js';
 import type { Style } from '../../../src/ctl/style.js';
 import type { ReplyOf } from '../../../src/messages/requests.js';
 
@@ -86,5 +86,29 @@ describe('a plan', () => {
     );
 
     assert.ok(lines.every((line) => !line.includes('\u001b')));
+  });
+});
+
+describe('a plan that there is none of', () => {
+  const message = 'load broken 1.0 for eth1/xdpingress: The verifier refused broken';
+  const path = '0.bpf_programs.xdp_ingress.0';
+
+  it('is told with its place and what lies beneath, as the command would be', () => {
+    const errors = [{ path, code: 'VERIFIER_REJECTED' as const, message, detail: '0: (b7) r0 = 1\ninvalid access' }];
+    const lines = renderRefusal({ verb: 'add', host: 'web1', code: 'VERIFIER_REJECTED', message, errors }, plain);
+
+    assert.deepEqual(lines, [
+      '✖ add would fail on web1',
+      `  VERIFIER_REJECTED: ${message}`,
+      `  ${path}`,
+      '      0: (b7) r0 = 1',
+      '      invalid access',
+    ]);
+  });
+
+  it('is told with the sentence alone by agents that say no more', () => {
+    const lines = renderRefusal({ verb: 'deploy', host: 'web1', code: 'TIMEOUT', message: 'a\u001b[2J' }, plain);
+
+    assert.deepEqual(lines, ['✖ deploy would fail on web1', '  TIMEOUT: a\uFFFD[2J']);
   });
 });

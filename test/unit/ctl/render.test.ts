@@ -76,6 +76,29 @@ describe('a table', () => {
   });
 });
 
+describe('a table that is wider than the terminal', () => {
+  const columns = [{ title: 'NAME' }, { title: 'N', align: 'right' }, { title: 'NOTE' }] as const;
+  const rows = [
+    ['longer-name', '5', 'something long'],
+    ['x', '100', ''],
+  ];
+
+  it('has its last column beneath the others', () => {
+    const folded = ['NAME           N', '     NOTE', 'longer-name    5', '     something long', 'x            100'];
+
+    assert.deepEqual(table(columns, rows, plain, 31), folded);
+    assert.deepEqual(table(columns, rows, plain, 32), table(columns, rows, plain));
+  });
+
+  it('fits a terminal of 80 columns, for what is listed most', () => {
+    const id = '62f6181d-3746-49b9-be66-aa0ac8d8b559';
+    const acks = renderAcknowledgements([{ ...ACK, id, status: 'unchanged', code: 'VERIFIER_REJECTED' }], plain, 80);
+
+    assert.ok(Math.max(...acks.map(({ length }) => length)) <= 80, acks.join('\n'));
+    assert.equal(acks.at(-1)?.trim(), id);
+  });
+});
+
 describe('an acknowledgement', () => {
   it('tells every fault with its place when there are several', () => {
     const errors = [
@@ -93,6 +116,22 @@ describe('an acknowledgement', () => {
       '  0.host_name',
       '    FOREIGN_HOST: Expected host_name to be a, got b',
     ]);
+  });
+
+  it('tells once what is left over, where the message holds it already', () => {
+    const left = ['see 1 program gone from the kernel: Program 4711 is still there', 'unpin: busy'];
+    const message = `Done, but not everything that was to go is gone: ${left.join('; ')}`;
+    const errors = left.map((text) => ({ code: 'LEFTOVER' as const, message: text, detail: 'EBUSY' }));
+    const lines = renderAcknowledgement({ ...ACK, message, errors }, plain);
+
+    assert.deepEqual(lines, ['✔ deploy cmd-1 on web1: applied in 12 ms', `  ${message}`, '      EBUSY', '      EBUSY']);
+  });
+
+  it('names a probe as what it is', () => {
+    const probe = { iface: '', direction: '' as const, name: 'exec-count', version: '1.0', result: 'started' as const };
+    const [, , row] = renderAcknowledgement({ ...ACK, programs: [{ ...probe, prog_id: 12 }] }, plain);
+
+    assert.deepEqual(row?.trim().split(/ {2,}/), ['-', 'probe', 'exec-count', '1.0', 'started', '12']);
   });
 
   it('warns when the host is not as it was', () => {
@@ -137,6 +176,10 @@ describe('agents and programs', () => {
     );
   });
 
+  it('say so where there are no programs', () => {
+    assert.deepEqual(renderPrograms([{ host: 'web1', programs: [] }], plain), ['No programs are desired on web1.']);
+  });
+
   it('say of each program whether it runs', () => {
     const program = {
       iface: 'eth1',
@@ -151,15 +194,17 @@ describe('agents and programs', () => {
       map_name: '',
     };
     const { prog_id: _, mode: __, ...stopped } = { ...program, running: false };
-    const programs = [program, { ...stopped, admin_status: 'disabled' as const }, stopped];
+    const probe = { ...stopped, iface: '', direction: '' as const };
+    const programs = [program, { ...stopped, admin_status: 'disabled' as const }, stopped, probe];
     const lines = renderPrograms([{ host: 'web1', programs }], plain).slice(1);
 
     assert.deepEqual(
-      lines.map((line) => line.split(/ {2,}/).slice(6)),
+      lines.map((line) => line.split(/ {2,}/).toSpliced(4, 2)),
       [
-        ['running', 'generic', '42'],
-        ['disabled', '-', '-'],
-        ['not running', '-', '-'],
+        ['web1', 'eth1', 'xdpingress', '1', 'running', 'generic', '42'],
+        ['web1', 'eth1', 'xdpingress', '1', 'disabled', '-', '-'],
+        ['web1', 'eth1', 'xdpingress', '1', 'not running', '-', '-'],
+        ['web1', '-', 'probe', '-', 'not running', '-', '-'],
       ],
     );
   });

@@ -143,6 +143,18 @@ describe('the picture of a chain', () => {
     ]);
   });
 
+  it('has the probes of its programs beneath', () => {
+    const [root, count] = STRAND.members;
+    const part = { name: 'on_call', prog_id: 12, link_id: 9 };
+    const members = [root!, { ...count!, slot: { map_id: 25, next: null }, probes: [part, { name: 'on\u001b' }] }];
+
+    assert.deepEqual(drawn(replyWith({ strands: [{ ...STRAND, members }], desired: [] })).slice(5), [
+      '    ╰ slot 21 ─╯    ╰ slot 25 ───────╯',
+      '    probe of port-count 1.0  on_call  prog 12     link 9',
+      '    probe of port-count 1.0  on\uFFFD      not pinned  not attached',
+    ]);
+  });
+
   it('tells where there are no chains, and where nobody knows what is desired', () => {
     assert.deepEqual(drawn({ host: 'web1', known: true, hooks: [] }), ['web1', '  No chains.']);
     assert.deepEqual(drawn(replyWith({}, { known: false })).slice(0, 4), [
