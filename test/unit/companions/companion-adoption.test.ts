@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { CompanionBed, DAEMON, launchOf, pidOf, processesWith, stateOf } from '../../support/companions.js';
 import { until } from '../../support/until.js';
 
@@ -134,3 +136,102 @@ test('new update arguments run the update command and nothing else', async (t) =
   await companions.stop(next);
   assert.ok(bed.said().includes('halt'), 'the command that was added is known');
 });
+
+const LOOP = 'while :; do sleep 0.05; done';
+const HOOK_WORDS = ['--iface=veth0', '--direction=xdpingress'];
+
+/** A process that no agent has started. It ends with the test. */
+async function begin(t: TestContext, path: string, words: readonly string[]): Promise<number> {
+  const child = spawn(path, words, { stdio: 'ignore', detached: true });
+  await once(child, 'spawn');
+  const ended = once(child, 'exit');
+  t.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL');
+    await ended;
+  });
+  return child.pid!;
+}
+
+const runs = (pid: number) => ['S', 'R', 'D'].includes(stateOf(pid) ?? 'gone');
+
+test('a tracer or a debugger that was given the words of a companion is not taken for it', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const companions = await bed.open();
+  await bed.script('../elsewhere/trace', `#!/bin/sh\n${LOOP}\n`);
+  const trace = join(bed.dir, 'elsewhere', 'trace');
+  for (const kind of ['a script', 'a native program']) {
+    if (kind === 'a script') await bed.script('run', `#!/bin/sh\n${LOOP}\n`);
+    else await copyFile('/bin/echo', bed.path('run'));
+    const strangers = [
+      await begin(t, trace, [bed.path('run'), ...HOOK_WORDS]),
+      await begin(t, '/bin/sh', [trace, '-f', bed.path('run'), ...HOOK_WORDS]),
+    ];
+    await companions.start(launchOf({ daemon: kind === 'a script' }), [], 0);
+    await companions.stop(launchOf());
+    assert.deepEqual(strangers.map(runs), [true, true], kind);
+    for (const pid of strangers) process.kill(-pid, 'SIGKILL');
+    await until('the strangers have ended', () => !strangers.some(runs));
+  }
+  await until('all is gone', () => processesWith(bed.dir).length === 0);
+});
+
+test('an instance that nobody has a record of is known by its file, however it names its interpreter', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const companions = await bed.open();
+  for (const line of ['#!/bin/sh', '#! /bin/sh -e', '#!/usr/bin/env sh', '#!/usr/bin/env -S sh -e']) {
+    await bed.script('run', `${line}\n${LOOP}\n`);
+    const older = await begin(t, bed.path('run'), HOOK_WORDS);
+    await until('its interpreter runs it', async () =>
+      /^(\/bin\/)?sh\0/.test(await readFile(`/proc/${older}/cmdline`, 'utf8')),
+    );
+    await companions.start(launchOf(), [], 0);
+    await until(`${line}: it has ended`, () => stateOf(older) === undefined);
+    await companions.stop(launchOf());
+  }
+  await bed.script('run', '');
+  await copyFile('/bin/sh', bed.path('run'));
+  const native = await begin(t, bed.path('run'), ['-c', LOOP, ...HOOK_WORDS]);
+  // The shell does not know the hook's options; until then it was on its way.
+  await assert.rejects(companions.start(launchOf(), [], 0), { code: 'COMPANION_FAILED' });
+  await until('the native one has ended', () => stateOf(native) === undefined);
+  await until('all is gone', () => processesWith(bed.dir).length === 0);
+});
+
+// Each worker has the words of its companion, nothing of its environment, and outlives it; one has left the session as well.
+const WORKERS = `#!/bin/sh
+if [ "$1" = worker ]; then trap '' TERM; ${LOOP}; fi
+env -i "$0" worker "$@" &
+env -i setsid "$0" worker "$@" &
+${LOOP}
+`;
+
+for (const [where, options] of [
+  ['with a control group where there are such', {}],
+  ['without a control group', { findCgroups: async () => undefined }],
+] as const) {
+  test(`workers without the environment are their companion’s and no unrecorded instances, ${where}`, async (t) => {
+    const bed = await CompanionBed.create(t, { ...options, times: { stopMs: 300 } });
+    const companions = await bed.open();
+    await bed.script('run', WORKERS);
+    const workers = async () => {
+      const all = processesWith(bed.dir).map(async (pid) => {
+        const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
+        return words[2] === 'worker' ? [pid] : [];
+      });
+      return (await Promise.all(all)).flat();
+    };
+    await companions.start(launchOf({}, 'one'), [], 0);
+    await until('it has two workers', async () => (await workers()).length === 2);
+    const first = await workers();
+
+    await companions.start(launchOf({}, 'two'), [], 0);
+    await until('there are four workers', async () => (await workers()).length === 4);
+    assert.deepEqual(first.map(runs), [true, true]);
+
+    await companions.stop(launchOf({}, 'one'));
+    assert.deepEqual(first.map(runs), [false, false]);
+    assert.equal((await workers()).length, 2);
+    await companions.stop(launchOf({}, 'two'));
+    assert.deepEqual(processesWith(bed.dir), []);
+  });
+}

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { test } from 'node:test';
+import { launch } from '../../../src/companions/launch.js';
 import { CompanionBed, DAEMON, failsWith, launchOf, stateOf } from '../../support/companions.js';
 import { until } from '../../support/until.js';
 
@@ -68,6 +69,16 @@ test('what is not in the package or cannot be executed is found before anything 
   await chmod(bed.path('run'), 0o644);
   const error = await failsWith(companions.check(launchOf()), 'COMPANION_NOT_FOUND', /run .*not executable/);
   assert.equal(error.path, 'cmd_start');
+});
+
+test('what cannot be started because its package has gone says so', async () => {
+  const request = { program: '/no/package/run', args: [], id: '', cgroup: '', addressSpace: 0, cpuSeconds: 0 };
+  const error = await failsWith(
+    launch({ ...request, output: ['pipe', 'pipe'] }),
+    'COMPANION_FAILED',
+    /^run cannot be started: the folder of its package, \/no\/package, is gone$/,
+  );
+  assert.match(error.detail ?? '', /ENOENT/);
 });
 
 test('a one-shot counts by its exit status', async (t) => {
