@@ -4,13 +4,15 @@ import type { Logger } from './telemetry/log.js';
 export class Background {
   readonly #log: Logger;
   readonly #timers: NodeJS.Timeout[] = [];
+  #stopped = false;
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
-  /** Runs a task again and again, never twice at a time. */
+  /** Runs a task again and again, never twice at a time; not at all once this is stopped. */
   every(intervalMs: number, task: () => Promise<void>): void {
+    if (this.#stopped) return;
     let running = false;
     const timer = setInterval(async () => {
       if (running) return;
@@ -31,6 +33,7 @@ export class Background {
 
   /** Begins nothing any more. */
   stop(): void {
+    this.#stopped = true;
     for (const timer of this.#timers) clearInterval(timer);
   }
 }

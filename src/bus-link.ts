@@ -1,6 +1,5 @@
 import { release } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CommandBus } from './agent.js';
 import { CommandStream } from './bus/commands.js';
 import { type Bus, type BusOptions, connectBus } from './bus/connect.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './bus/delivery.js';
@@ -12,6 +11,7 @@ import { Publisher } from './bus/publish.js';
 import { Registration } from './bus/registration.js';
 import { type RequestHandler, type Service, startService } from './bus/service.js';
 import { ensureStreams } from './bus/streams.js';
+import type { CommandBus } from './command-bus.js';
 import type { Config } from './config.js';
 import { AgentError } from './errors.js';
 import type { EventKind } from './messages/events.js';

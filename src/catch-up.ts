@@ -7,6 +7,7 @@ import {
   finishOf,
   type Receipt,
 } from './answer.js';
+import { type Attempts, QUARANTINE_AFTER } from './attempts.js';
 import type { Delivery, DeliveryHead } from './bus/delivery.js';
 import type { DesiredState } from './domain/desired.js';
 import { isBare } from './domain/observed.js';
@@ -27,12 +28,11 @@ export interface CatchUpOptions {
   readonly serverNow: () => number;
   /** Throws for a desired state that cannot be. */
   readonly accept: (desired: DesiredState) => void;
-  /** Notes that a command is about to take effect. */
-  readonly begin: (delivery: DeliveryHead) => Promise<number>;
+  readonly attempts: Attempts;
+  /** Ends the attempts at what passes by itself. */
+  readonly signal: AbortSignal;
   /** Hands over the commands between two sequences, perhaps several times from the beginning. */
   readonly read: (range: readonly [number, number], begin: () => (delivery: Delivery) => void) => Promise<void>;
-  /** How often a command may be begun without being finished. */
-  readonly attempts: number;
 }
 
 /** How long what passes by itself is waited for; what is desired then is tried again by every repair. */
@@ -45,12 +45,13 @@ const PATIENCE_MS = 10_000;
  *
  * @returns the answer of the command that stands for all; undefined if the backlog has to be gone through one by one: because nothing
  *   in it can run, or because what it comes to cannot be applied and each command has to succeed or fail for itself
+ * @throws Interrupted when the agent is told to stop meanwhile
  */
 export async function catchUp(
   deliveries: readonly DeliveryHead[],
   options: CatchUpOptions,
 ): Promise<Acknowledgement | undefined> {
-  const { journal, host, hostName, log, begin, attempts } = options;
+  const { journal, host, hostName, log, attempts, signal } = options;
   const owed = owedAnswers(deliveries, journal);
   const result = await replayOf(owed, options);
   if (result?.last === undefined || result.desired === null) return undefined;
@@ -59,12 +60,12 @@ export async function catchUp(
   // An agent that died over a backlog cannot tell on which command. It stops folding while each still has an attempt of its own: one
   // that merely came last must not be quarantined for another.
   const begun = owed.reduce((sum, delivery) => sum + (journal.find(keyOf(delivery))?.attempts ?? 0), 0);
-  if (begun >= attempts - 1) return undefined;
+  if (begun >= QUARANTINE_AFTER - 1) return undefined;
   const { entry, command } = result.last;
   const { delivery } = entry;
-  await begin(delivery);
-  const deadline = Date.now() + PATIENCE_MS;
-  const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }), deadline);
+  await attempts.begin(delivery);
+  const limits = { deadline: Date.now() + PATIENCE_MS, signal };
+  const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }), limits);
   const postponed = report.status === 'failed' && report.transient && report.undone === true;
   if (report.status === 'failed' && !postponed) return undefined;
   const answer = (postponed ? answerPostponed : answerReported)(receiptOf(entry, hostName), command, report);

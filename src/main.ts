@@ -80,12 +80,16 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     if (stopping) return;
     stopping = true;
     log.info({ reason }, 'stopping');
-    await daemon.stop(flags.detachOnExit === true);
+    await daemon.stop(flags.detachOnExit === true).catch((failure: unknown) => {
+      log.error({ err: failure }, 'could not stop in order');
+      error ??= failure;
+    });
     const status = error instanceof AgentError ? EXIT_STATUS[error.code] : undefined;
     // Whatever a library still holds open must not keep a stopped agent alive.
     process.exit(error === undefined ? 0 : (status ?? 1));
   };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal));
+  // For good, so that one more signal does not cut the stop off.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
   log.info({ version, pid: process.pid, datapath: datapath.kind, state_dir: config.stateDir }, 'starting');
   await daemon.start();
 }

@@ -8,7 +8,7 @@ import { distributionCodename } from './packages/platform.js';
 import type { Fetched } from './packages/transport.js';
 
 /** Reads from the bus's object stores; of the wiring, `BusLink`. */
-interface ObjectSource {
+export interface ObjectSource {
   openObject: ObjectStores['open'];
 }
 

@@ -142,7 +142,11 @@ function metaDataOf(
     MapNamePath: generation === undefined ? '' : slotPathOf(element, bpffs),
     ProgID: generation?.programId ?? 0,
     BpfMaps: maps.filter((map) => mapArgs.includes(map)),
-    ProgMapCollection: { Programs: generation === undefined ? [] : [entryFunction], Maps: maps },
+    // One that its companion has loaded is not asked for by name.
+    ProgMapCollection: {
+      Programs: generation === undefined || entryFunction === '' ? [] : [entryFunction],
+      Maps: maps,
+    },
     ProgMapID: generation?.slot?.mapId ?? 0,
     PrevProgMapID: previous?.generation?.slot?.mapId ?? 0,
     Link: attachments.some(({ programId }) => programId === generation?.programId),

@@ -168,6 +168,10 @@ export class CommandStream {
     } finally {
       clearInterval(beat);
     }
+    if (disposition === 'later') {
+      this.#tell(reply, '-NAK');
+      return true;
+    }
     this.#handled = Math.max(this.#handled, origin.seq);
     const verdict = disposition === 'terminate' ? '+TERM' : '+ACK';
     const settled = await settle(bus, reply, verdict, {

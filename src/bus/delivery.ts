@@ -28,7 +28,9 @@ export type Disposition =
   /** Handled: double-acknowledge. */
   | 'done'
   /** Never to be handled (bad input): terminate. */
-  | 'terminate';
+  | 'terminate'
+  /** Not handled, and no fault: give it back for whoever asks next. */
+  | 'later';
 
 /** What is on the stream for this host. */
 export interface StreamPosition {

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rename, rm, utimes } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { PackageRef } from '../domain/program.js';
 import { collectUnused } from './collect.js';
+import { blamingDisk } from './disk.js';
 import { replaceFile, syncFolder } from './durable.js';
 import {
   FETCH_LIMITS,
@@ -141,6 +142,14 @@ export class PackageCache {
       await utimes(recordPath, now, now);
       return record;
     }
+    try {
+      return await this.#fetch(ref, recordPath);
+    } catch (error) {
+      throw blamingDisk(this.#options.dir, error);
+    }
+  }
+
+  async #fetch(ref: PackageRef, recordPath: string): Promise<PackageRecord> {
     const work = await mkdtemp(this.#path('tmp', 'fetch-'));
     try {
       const fetched = await obtainPackage(ref, work, {

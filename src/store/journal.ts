@@ -79,6 +79,15 @@ export class Journal {
     });
   }
 
+  /** @throws AgentError INTERNAL when its file is not to be found any more: what is written would be lost */
+  async assertThere(): Promise<void> {
+    if ((await this.#files.read(this.#path)) !== undefined) return;
+    throw new AgentError(
+      'INTERNAL',
+      `The journal ${this.#path} was removed under the agent, which ends; the next one begins anew`,
+    );
+  }
+
   /** Made once, with the first journal, and kept beside it too; tells two agents with one host name apart. */
   get instanceId(): string {
     return this.#opened.instanceId;
@@ -134,6 +143,11 @@ export class Journal {
       await this.#write({ op: 'begin', key, verb });
       return this.#opened.find(key)?.attempts ?? 1;
     });
+  }
+
+  /** Notes that the command was not the end of who has begun it last: that attempt counts no more. Nothing happens if it is finished. */
+  takeBack(key: CommandKey): Promise<void> {
+    return this.#inTurn(() => this.#write({ op: 'take-back', key }));
   }
 
   /** Notes what became of a command, with all that it changed and the answer to be sent, in one write. */

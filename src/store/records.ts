@@ -61,6 +61,7 @@ export interface StreamMark {
 /** One change of the journal's state. A line of the file holds one or more, which happen together or not at all. */
 export type JournalRecord =
   | { readonly op: 'begin'; readonly key: CommandKey; readonly verb: string }
+  | { readonly op: 'take-back'; readonly key: CommandKey }
   | { readonly op: 'finish'; readonly entries: readonly Finish[] }
   | { readonly op: 'confirm'; readonly ids: readonly string[] }
   | { readonly op: 'desired'; readonly desired: DesiredState }

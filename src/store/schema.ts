@@ -116,6 +116,7 @@ const stream: z.ZodType<StreamMark> = z.looseObject({ created: z.string(), lastS
 const records: z.ZodType<readonly JournalRecord[]> = z.array(
   z.discriminatedUnion('op', [
     z.looseObject({ op: z.literal('begin'), key, verb: z.string() }),
+    z.looseObject({ op: z.literal('take-back'), key }),
     z.looseObject({ op: z.literal('finish'), entries: z.array(finish) }),
     z.looseObject({ op: z.literal('confirm'), ids: z.array(z.string()) }),
     z.looseObject({ op: z.literal('desired'), desired }),

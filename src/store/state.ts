@@ -68,6 +68,9 @@ export class JournalState {
       case 'begin':
         this.#begin(record.key, record.verb);
         break;
+      case 'take-back':
+        this.#takeBack(record.key);
+        break;
       case 'finish':
         for (const entry of record.entries) this.#finish(entry);
         break;
@@ -102,6 +105,13 @@ export class JournalState {
   #begin(key: CommandKey, verb: string): void {
     const attempts = (this.find(key)?.attempts ?? 0) + 1;
     this.#put({ key, verb, attempts, acknowledged: false });
+  }
+
+  #takeBack(key: CommandKey): void {
+    const command = this.find(key);
+    if (command === undefined || command.status !== undefined) return;
+    // It stays unfinished: what it has done may not have been taken back.
+    this.#put({ ...command, attempts: Math.max(0, command.attempts - 1) });
   }
 
   #finish({ key, verb, status, desired, generation, clearsAwait, outbox }: Finish): void {

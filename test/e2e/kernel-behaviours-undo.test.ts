@@ -14,7 +14,7 @@ import type { Acknowledgement } from '../../src/messages/ack.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { type KernelFixture, kernelFixture } from '../contract/kernel.js';
-import { builtPackages, noCompanions, pathAt, planContext, program } from '../support/chains.js';
+import { builtPackages, noCompanions, pathAt, planContext, program, restartPolicy } from '../support/chains.js';
 import { existing } from '../support/kernel-ids.js';
 
 /*
@@ -40,6 +40,7 @@ function hostWith(observer: Observer = () => {}): Host {
     tools: { datapath, packages: builtPackages, companions: noCompanions },
     context: planContext(bpffs),
     metrics,
+    restartPolicy,
     observer,
   });
 }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { Agent, type CommandBus } from '../../src/agent.js';
+import { Agent } from '../../src/agent.js';
 import { answerRejected, finishOf } from '../../src/answer.js';
 import { Lane } from '../../src/apply/lane.js';
 import type { Delivery } from '../../src/bus/delivery.js';
+import type { CommandBus } from '../../src/command-bus.js';
 import { MemoryDatapath } from '../../src/datapath/memory.js';
 import { NOTHING_DESIRED } from '../../src/domain/desired.js';
 import { type Fault, RefusedError } from '../../src/errors.js';
@@ -14,7 +15,15 @@ import { reconcile } from '../../src/reconcile.js';
 import type { Journal } from '../../src/store/journal.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
-import { builtPackages, desiredAt, noCompanions, pathAt, planContext, program } from '../support/chains.js';
+import {
+  builtPackages,
+  desiredAt,
+  noCompanions,
+  pathAt,
+  planContext,
+  program,
+  restartPolicy,
+} from '../support/chains.js';
 import { openJournal, temporaryDir } from '../unit/store/samples.js';
 
 /*
@@ -65,12 +74,15 @@ function givenAgent(journal: Journal, datapath: MemoryDatapath, backlog: readonl
     tools: { datapath, packages: builtPackages, companions: noCompanions },
     context: planContext(BPFFS),
     metrics,
+    restartPolicy,
   });
   const shared = {
     hostName: 'web1',
     ackSubject: 'l3af.ack.web1',
     rules: { chaining: true, tcx: true },
     serverNow: Date.now,
+    signal: new AbortController().signal,
+    stands: async () => true,
   };
   const agent = new Agent({ ...shared, journal, host, bus, metrics, log, lane: new Lane() });
   return { agent, answers, host, handler: () => handler };

@@ -7,7 +7,7 @@ import { companionKey } from '../../src/domain/companion.js';
 import type { Hook } from '../../src/domain/hook.js';
 import { AgentError } from '../../src/errors.js';
 import { Host } from '../../src/host.js';
-import { builtPackages, desiredAt, pathAt, planContext, program } from '../support/chains.js';
+import { builtPackages, desiredAt, pathAt, planContext, program, restartPolicy } from '../support/chains.js';
 import { launchOf } from '../support/companions.js';
 import { log, metrics } from './support-crash.js';
 
@@ -42,7 +42,7 @@ test('after a reboot, a companion that cannot be started keeps neither its chain
     (await from.observe()).map(({ launch }) => companionKey(launch)).toSorted();
 
   // when it is repaired
-  const { done } = await new Host({ tools, context, metrics }).repair(desired, log, null);
+  const { done } = await new Host({ tools, context, metrics, restartPolicy }).repair(desired, log, null);
 
   // then all else is there
   assert.deepEqual(pathAt(await datapath.observe(), hook), ['a@1_0', 'b@1_0', 'c@1_0']);
@@ -50,7 +50,9 @@ test('after a reboot, a companion that cannot be started keeps neither its chain
   assert.ok(done.includes('veth0/xdpingress: starts the companion of c'), done.join('\n'));
 
   // and a command that asks for it fails, and leaves what runs as it is
-  const report = await new Host({ tools, context, metrics }).apply(desired, desired, log, 0);
+  const report = await new Host({ tools, context, metrics, restartPolicy }).apply(desired, desired, log, {
+    deadline: 0,
+  });
   assert.deepEqual([report.status, report.faults[0]?.code, report.undone], ['failed', 'COMPANION_FAILED', true]);
   assert.deepEqual(await running(companions), ['veth0/xdpingress/a', 'veth0/xdpingress/c']);
 });

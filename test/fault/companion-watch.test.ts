@@ -171,12 +171,12 @@ test('while one waits, nothing starts it but a command that names it', async () 
   // when a command adds another program, it is left alone
   const next = desiredAt(hook, watched('a', 1), watched('b', 2), watched('c', 3));
   const add = { verb: 'add', ...desiredAt(hook, watched('c', 3)) } as const;
-  await bed.host.apply(bed.desired, next, log, 0, companionsNamedBy(add));
+  await bed.host.apply(bed.desired, next, log, { deadline: 0, named: companionsNamedBy(add) });
   assert.deepEqual(bed.companions.starts, ['a', 'c']);
 
   // when a deploy asks for all of it, it gets a new chance, and its count begins anew
   const deploy = { verb: 'deploy', ...next } as const;
-  const report = await bed.host.apply(next, next, log, 0, companionsNamedBy(deploy));
+  const report = await bed.host.apply(next, next, log, { deadline: 0, named: companionsNamedBy(deploy) });
   assert.equal(report.status, 'applied');
   bed.desired = next;
   await bed.repair();
@@ -189,7 +189,7 @@ test('a given-up companion goes with its program', async () => {
   await bed.crashes('a', 4);
   const rest = desiredAt(hook, watched('b', 2));
   const names = companionsNamedBy({ verb: 'delete', targets: [{ hook, names: ['a'] }] });
-  assert.equal((await bed.host.apply(bed.desired, rest, log, 0, names)).status, 'applied');
+  assert.equal((await bed.host.apply(bed.desired, rest, log, { deadline: 0, named: names })).status, 'applied');
   bed.desired = rest;
   await bed.repair();
   assert.deepEqual(Object.keys(bed.conditions()), ['b']);

@@ -11,7 +11,7 @@ import { Host } from '../../src/host.js';
 import type { Report } from '../../src/reconcile.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
-import { builtPackages, noCompanions, pathAt, planContext, program } from '../support/chains.js';
+import { builtPackages, noCompanions, pathAt, planContext, program, restartPolicy } from '../support/chains.js';
 import { isBetween, linksOf, withoutSlot } from './support-slotless.js';
 
 /*
@@ -164,7 +164,7 @@ export const metrics = new Metrics('test');
 
 export function hostOf(bed: CrashBed, datapath: Datapath, chaining: boolean, observer: Observer = () => {}): Host {
   const tools = { datapath, packages: builtPackages, companions: noCompanions };
-  return new Host({ tools, context: planContext(bed.bpffs, chaining), metrics, observer });
+  return new Host({ tools, context: planContext(bed.bpffs, chaining), metrics, observer, restartPolicy });
 }
 
 /**

@@ -12,7 +12,7 @@ import { AgentError } from '../../src/errors.js';
 import { Host } from '../../src/host.js';
 import type { Acknowledgement } from '../../src/messages/ack.js';
 import type { Report } from '../../src/reconcile.js';
-import { builtPackages, noCompanions, planContext } from '../support/chains.js';
+import { builtPackages, noCompanions, planContext, restartPolicy } from '../support/chains.js';
 import { assertStands, type CrashBed, log, metrics, watchman } from './support-crash.js';
 
 /*
@@ -111,8 +111,14 @@ export async function failing(
   const watch = watchman(bed, before, desired);
   // What these do, if anything, is there to be seen still at the next step.
   const observer: Observer = (step, phase) => (UNNOTICED.has(step.op) ? undefined : watch(step, phase));
-  const host = new Host({ tools: current, context: planContext(bed.bpffs, chaining), metrics, observer });
-  const report = await host.apply(before, desired, log, deadline);
+  const host = new Host({
+    tools: current,
+    context: planContext(bed.bpffs, chaining),
+    metrics,
+    observer,
+    restartPolicy,
+  });
+  const report = await host.apply(before, desired, log, { deadline });
   tools = { datapath: bed.datapath, packages: builtPackages, companions: noCompanions };
   const delivery = { id: 'c1', verb: 'deploy', seq: 1 };
   const receipt = { host: 'web1', delivery, gen: undefined, receivedAt: new Date() };

@@ -1,9 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Agent, type CommandBus } from '../../src/agent.js';
+import { Agent } from '../../src/agent.js';
 import type { Packages } from '../../src/apply/executor.js';
 import { Lane } from '../../src/apply/lane.js';
+import type { CommandBus } from '../../src/command-bus.js';
 import { MemoryDatapath } from '../../src/datapath/memory.js';
 import { Host } from '../../src/host.js';
 import type { Acknowledgement } from '../../src/messages/ack.js';
@@ -11,7 +12,7 @@ import { PackageCache } from '../../src/packages/cache.js';
 import { Journal } from '../../src/store/journal.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
-import { noCompanions, planContext } from '../support/chains.js';
+import { noCompanions, planContext, restartPolicy } from '../support/chains.js';
 import { buildRepository } from '../support/packages.js';
 import { DyingDisk } from '../unit/store/dying-disk.js';
 import { variantPackages } from './codes.js';
@@ -90,12 +91,15 @@ export async function openMemoryWorld(scratch: Scratch): Promise<World & { close
     tools: { datapath, packages: scratch.packages, companions: noCompanions },
     context: planContext(BPFFS),
     metrics,
+    restartPolicy,
   });
   const shared = {
     hostName: HOST,
     ackSubject: `l3af.ack.${HOST}`,
     rules: { chaining: true, tcx: true },
     serverNow: Date.now,
+    signal: new AbortController().signal,
+    stands: async () => true,
   };
   const agent = new Agent({ ...shared, journal, host, bus, metrics, log, lane });
 

@@ -4,6 +4,7 @@ import { type DesiredState, normalize } from '../../src/domain/desired.js';
 import type { Direction, Hook } from '../../src/domain/hook.js';
 import { hookAt, type Observed, standingChain } from '../../src/domain/observed.js';
 import type { Program } from '../../src/domain/program.js';
+import type { RestartPolicy } from '../../src/domain/restarts.js';
 import type { PlanContext, RootProgram } from '../../src/plan/context.js';
 import { builtObject } from './project.js';
 
@@ -42,6 +43,9 @@ export const builtPackages: Packages = {
   ensure: async () => undefined,
   objectPath: async (_ref, objectFile) => builtObject(objectFile.replace('.bpf.o', '')),
 };
+
+/** As the settings have it unless told otherwise. */
+export const restartPolicy: RestartPolicy = { maxRestarts: 5, windowMs: 10 * 60_000, backOffMs: 10_000 };
 
 /** For programs that have none. */
 export const noCompanions = new MemoryCompanions();
