@@ -1,3 +1,5 @@
+import type { Lane } from './apply/lane.js';
+import type { Delivery, Disposition } from './bus/delivery.js';
 import {
   answerFailed,
   answerQuarantined,
@@ -6,27 +8,25 @@ import {
   answerReported,
   finishOf,
   type Receipt,
-} from './answer.js';
-import type { Lane } from './apply/lane.js';
-import { Attempts, QUARANTINE_AFTER } from './attempts.js';
-import { takeBacklog } from './backlog.js';
-import type { Delivery, Disposition } from './bus/delivery.js';
-import type { CommandBus } from './command-bus.js';
-import { companionsNamedBy } from './companion-watch.js';
+} from './commands/answer.js';
+import { Attempts, QUARANTINE_AFTER } from './commands/attempts.js';
+import { takeBacklog } from './commands/backlog.js';
+import type { CommandBus } from './commands/command-bus.js';
+import { keyOf, readDelivery } from './commands/reading.js';
+import { lookForRewind, noteRewind } from './commands/rewind.js';
+import { wantedBy } from './commands/wanted.js';
 import { type Envelope, type Refusal, refusalOf } from './domain/admission.js';
 import type { Command } from './domain/command.js';
 import { continuityOfMessage } from './domain/continuity.js';
 import type { DesiredState } from './domain/desired.js';
 import { type Fault, RefusedError } from './errors.js';
-import { type Host, Interrupted } from './host.js';
+import { companionsNamedBy } from './host/companion-watch.js';
+import { type Host, Interrupted } from './host/host.js';
 import type { Acknowledgement } from './messages/ack.js';
 import { absentInterfaces, type ChainRules } from './plan/check.js';
-import { keyOf, readDelivery } from './reading.js';
-import { lookForRewind, noteRewind } from './rewind.js';
 import type { Finish, Journal } from './store/journal.js';
 import type { Logger } from './telemetry/log.js';
 import type { Metrics } from './telemetry/metrics.js';
-import { wantedBy } from './wanted.js';
 
 export interface AgentOptions {
   readonly hostName: string;

@@ -1,11 +1,11 @@
 import type { z } from 'zod';
-import { rootContradictions } from './config-roots.js';
-import { type Config, camelCase, DEFINITIONS, type Definition, SETTINGS } from './config-settings.js';
-import { fromEnvironment, fromFile, fromFlags, type Given, type SourceKind } from './config-sources.js';
+import { rootContradictions } from './config/roots.js';
+import { type Config, camelCase, DEFINITIONS, type Definition, SETTINGS } from './config/settings.js';
+import { fromEnvironment, fromFile, fromFlags, type Given, type SourceKind } from './config/sources.js';
 import { AgentError } from './errors.js';
 
-export { type Config, SETTINGS, type Setting } from './config-settings.js';
-export type { ListenAddress } from './config-values.js';
+export { type Config, SETTINGS, type Setting } from './config/settings.js';
+export type { ListenAddress } from './config/values.js';
 
 export interface ConfigInput {
   /** Options as the option parser hands them over: `{natsUrl: '…'}`; further ones are ignored. */

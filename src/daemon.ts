@@ -1,21 +1,21 @@
 import { Agent } from './agent.js';
 import type { Observer } from './apply/executor.js';
 import { Lane } from './apply/lane.js';
-import { Background } from './background.js';
-import { BusLink } from './bus-link.js';
 import type { Config } from './config.js';
 import type { Datapath } from './datapath/datapath.js';
 import { NOTHING_DESIRED } from './domain/desired.js';
-import { Foundation } from './foundation.js';
+import { Monitoring } from './host/monitoring.js';
+import { Background } from './life/background.js';
+import { BusLink } from './life/bus-link.js';
+import { Foundation } from './life/foundation.js';
+import { Upkeep } from './life/upkeep.js';
 import type { L3AFALLHOSTDATA } from './messages/snapshot.js';
-import { Monitoring } from './monitoring.js';
-import { healthChecks, requestHandlers } from './requests.js';
-import { snapshotOf } from './snapshot.js';
+import { healthChecks, requestHandlers } from './questions/requests.js';
+import { snapshotOf } from './questions/snapshot.js';
 import type { Journal } from './store/journal.js';
 import { type Health, TelemetryServer } from './telemetry/http.js';
 import type { Logger } from './telemetry/log.js';
 import { Metrics } from './telemetry/metrics.js';
-import { Upkeep } from './upkeep.js';
 
 export interface DaemonOptions {
   readonly config: Config;

@@ -5,7 +5,6 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Command, Option } from 'commander';
-import { type Finding, probeBroker, renderProbes } from './check.js';
 import { type Config, describeConfig, loadConfig, SETTINGS } from './config.js';
 import { Daemon } from './daemon.js';
 import type { Datapath } from './datapath/datapath.js';
@@ -15,7 +14,8 @@ import { probeKernel, requireBpf } from './datapath/libbpf/probe.js';
 import { interfacesOfMachine } from './datapath/machine.js';
 import { MemoryDatapath } from './datapath/memory.js';
 import { AgentError, type ErrorCode } from './errors.js';
-import { PROJECT_ROOT } from './roots.js';
+import { type Finding, probeBroker, renderProbes } from './life/check.js';
+import { PROJECT_ROOT } from './life/roots.js';
 import { createLogger } from './telemetry/log.js';
 
 /** sysexits(3): on 64 and 78, wrong usage and wrong configuration, the systemd unit does not restart; 69 is something that is missing. */

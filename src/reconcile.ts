@@ -13,7 +13,7 @@ import { findingsOf, nameFindings } from './plan/findings.js';
 import { planNames } from './plan/names.js';
 import { planPins } from './plan/pins.js';
 import { isEmpty, plan } from './plan/plan.js';
-import { waitingOutcomes } from './waiting.js';
+import { waitingOutcomes } from './plan/waiting.js';
 
 /** What became of one program, with what the kernel says of it afterwards. */
 export interface ReportedOutcome extends ProgramOutcome {

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { unlink } from 'node:fs/promises';
 import { afterEach, beforeEach, test } from 'node:test';
-import { answerReported } from '../../src/answer.js';
 import type { Observer } from '../../src/apply/executor.js';
+import { answerReported } from '../../src/commands/answer.js';
 import type { Command } from '../../src/domain/command.js';
 import { type DesiredState, NOTHING_DESIRED, normalize } from '../../src/domain/desired.js';
 import type { Direction, Hook } from '../../src/domain/hook.js';
 import { hookAt, type Observed, standingChain } from '../../src/domain/observed.js';
 import { publicMapPath, slotPin } from '../../src/domain/pins.js';
 import type { Program } from '../../src/domain/program.js';
-import { Host } from '../../src/host.js';
+import { Host } from '../../src/host/host.js';
 import type { Acknowledgement } from '../../src/messages/ack.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';

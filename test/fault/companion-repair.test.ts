@@ -6,7 +6,7 @@ import { MemoryDatapath } from '../../src/datapath/memory.js';
 import { companionKey } from '../../src/domain/companion.js';
 import type { Hook } from '../../src/domain/hook.js';
 import { AgentError } from '../../src/errors.js';
-import { Host } from '../../src/host.js';
+import { Host } from '../../src/host/host.js';
 import { builtPackages, desiredAt, pathAt, planContext, program, restartPolicy } from '../support/chains.js';
 import { launchOf } from '../support/companions.js';
 import { log, metrics } from './support-crash.js';

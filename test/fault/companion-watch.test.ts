@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { companionsNamedBy } from '../../src/companion-watch.js';
 import { MemoryCompanions } from '../../src/companions/memory.js';
 import { MemoryDatapath } from '../../src/datapath/memory.js';
 import { type CompanionRef, companionKey, type ObservedCompanion } from '../../src/domain/companion.js';
 import type { DesiredState } from '../../src/domain/desired.js';
 import type { Hook } from '../../src/domain/hook.js';
 import { AgentError } from '../../src/errors.js';
-import { Host, type Repair } from '../../src/host.js';
+import { companionsNamedBy } from '../../src/host/companion-watch.js';
+import { Host, type Repair } from '../../src/host/host.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { builtPackages, desiredAt, pathAt, planContext, program } from '../support/chains.js';
 import { launchOf } from '../support/companions.js';

@@ -7,7 +7,7 @@ import { DIRECTIONS, type Hook } from '../../src/domain/hook.js';
 import { type Generation, hookAt, type Observed, standingChain } from '../../src/domain/observed.js';
 import { mapPin, publicMapPath } from '../../src/domain/pins.js';
 import { contentDigest } from '../../src/domain/program.js';
-import { Host } from '../../src/host.js';
+import { Host } from '../../src/host/host.js';
 import type { Report } from '../../src/reconcile.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';

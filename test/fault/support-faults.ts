@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { answerReported } from '../../src/answer.js';
 import type { Observer, Packages, Tools } from '../../src/apply/executor.js';
+import { answerReported } from '../../src/commands/answer.js';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import { type DesiredState, programsAt } from '../../src/domain/desired.js';
 import { encodeMapArgs, isArrayKind } from '../../src/domain/mapvalue.js';
@@ -9,7 +9,7 @@ import { mapPin } from '../../src/domain/pins.js';
 import { contentDigest } from '../../src/domain/program.js';
 import type { Step } from '../../src/domain/step.js';
 import { AgentError } from '../../src/errors.js';
-import { Host } from '../../src/host.js';
+import { Host } from '../../src/host/host.js';
 import type { Acknowledgement } from '../../src/messages/ack.js';
 import type { Report } from '../../src/reconcile.js';
 import { builtPackages, noCompanions, planContext, restartPolicy } from '../support/chains.js';

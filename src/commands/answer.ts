@@ -1,0 +1,153 @@
+import type { Delivery } from '../bus/delivery.js';
+import type { Refusal } from '../domain/admission.js';
+import type { Command } from '../domain/command.js';
+import { NO_HOOK, sameHook } from '../domain/hook.js';
+import { type Fault, faultsOf } from '../errors.js';
+import type { Acknowledgement, AckProgram, AckStatus } from '../messages/ack.js';
+import { shortened } from '../messages/shorten.js';
+import { HEADERS } from '../messages/subjects.js';
+import type { Report, ReportedOutcome } from '../reconcile.js';
+import type { CommandKey, Finish } from '../store/journal.js';
+
+/** The parts of an acknowledgement that do not depend on what became of the command. */
+export interface Receipt {
+  readonly host: string;
+  readonly delivery: Pick<Delivery, 'id' | 'verb' | 'seq'>;
+  readonly gen: number | undefined;
+  readonly receivedAt: Date;
+}
+
+type Verdict = Pick<Acknowledgement, 'status'> &
+  Partial<Pick<Acknowledgement, 'code' | 'message' | 'errors' | 'programs' | 'undone'>>;
+
+/** For a command that was refused before anything was planned. */
+export function answerRejected(receipt: Receipt, error: unknown): Acknowledgement {
+  return withFaults(receipt, 'rejected', faultsOf(error));
+}
+
+/** For a command that may not run because of its age or its place in the stream. */
+export function answerRefused(receipt: Receipt, { status, code, message }: Refusal): Acknowledgement {
+  return answer(receipt, { status, code, message });
+}
+
+/** For a command whose effect is part of what a later one brought about. */
+export function answerFolded(receipt: Receipt, by: string): Acknowledgement {
+  const message = `Replayed together with later commands; its effect is part of what ${by} brought about`;
+  return answer(receipt, { status: 'superseded', code: 'SUPERSEDED', message });
+}
+
+/** For a command that has ended the agent too often. */
+export function answerQuarantined(receipt: Receipt, attempts: number): Acknowledgement {
+  const message = `The agent died on this command ${attempts} times; it is put aside as a dead letter and not tried again`;
+  return answer(receipt, {
+    status: 'failed',
+    code: 'QUARANTINED',
+    message,
+    errors: [{ code: 'QUARANTINED', message }],
+  });
+}
+
+/** For a command that ran. What is left over is named, whichever way it ended. */
+export function answerReported(receipt: Receipt, command: Command, report: Report): Acknowledgement {
+  const programs = [...report.outcomes.map(programOf), ...absentTargets(command, report.outcomes)];
+  const { status, leftovers } = report;
+  if (status !== 'failed') {
+    const errors = leftovers.map((message): Fault => ({ code: 'LEFTOVER', message }));
+    const message = `Done, but not everything that was to go is gone: ${leftovers.join('; ')}`;
+    return answer(receipt, { status, ...(leftovers.length > 0 && { message, errors }), programs });
+  }
+  const left = leftovers.map((message): Fault => ({ code: 'LEFTOVER', message: `Not taken back: ${message}` }));
+  return {
+    ...withFaults(receipt, 'failed', [...report.faults, ...left]),
+    programs,
+    ...(report.undone !== undefined && { undone: report.undone }),
+  };
+}
+
+/** For a replayed command that could not be carried out for now; what it asks for is desired all the same. */
+export function answerPostponed(receipt: Receipt, command: Command, report: Report): Acknowledgement {
+  const reported = answerReported(receipt, command, report);
+  return { ...reported, message: `${reported.message}; it stays desired and is tried again until it runs` };
+}
+
+/** For a command that cannot be carried out on this host, found before anything was planned. */
+export function answerFailed(receipt: Receipt, error: unknown): Acknowledgement {
+  return { ...withFaults(receipt, 'failed', faultsOf(error)), undone: true };
+}
+
+/** What the journal notes with an answer, the answer's way to its stream included. */
+export function finishOf(
+  key: CommandKey,
+  ack: Acknowledgement,
+  { hostName, ackSubject }: { readonly hostName: string; readonly ackSubject: string },
+): Finish {
+  const outbox = {
+    // Unique over all hosts, and over a stream that was put back and hands out the same sequences again.
+    id: `${hostName}:${ack.id}:${key.storedAt}`,
+    subject: ackSubject,
+    headers: { [HEADERS.commandId]: ack.id },
+    body: JSON.stringify(shortened(ack, MAX_ANSWER_BYTES)),
+  };
+  return { key, verb: ack.verb, status: ack.status, outbox };
+}
+
+/** Half of what a NATS server takes by default, in bytes; where one takes less, the outbox sees to it. */
+const MAX_ANSWER_BYTES = 512 * 1024;
+
+function withFaults(receipt: Receipt, status: AckStatus, faults: readonly Fault[]): Acknowledgement {
+  const [first] = faults;
+  const more = faults.length > 1 ? ` (and ${faults.length - 1} more)` : '';
+  return answer(receipt, {
+    status,
+    ...(first !== undefined && { code: first.code, message: `${first.message}${more}` }),
+    errors: [...faults],
+  });
+}
+
+function answer(receipt: Receipt, verdict: Verdict): Acknowledgement {
+  const { host, delivery, gen, receivedAt } = receipt;
+  const finishedAt = new Date();
+  return {
+    id: delivery.id,
+    host,
+    verb: delivery.verb,
+    ...(gen !== undefined && { gen }),
+    seq: delivery.seq,
+    errors: [],
+    programs: [],
+    ...verdict,
+    received_at: receivedAt.toISOString(),
+    finished_at: finishedAt.toISOString(),
+    duration_ms: finishedAt.getTime() - receivedAt.getTime(),
+  };
+}
+
+function programOf(outcome: ReportedOutcome): AckProgram {
+  const { hook, name, version, result, programId, message } = outcome;
+  return {
+    iface: hook.iface,
+    direction: hook.direction,
+    name,
+    version,
+    ...(programId !== undefined && { prog_id: programId }),
+    result,
+    ...(message !== undefined && { message }),
+  };
+}
+
+/** A name to delete that is not there is no error, and said to be unchanged. */
+function absentTargets(command: Command, outcomes: readonly ReportedOutcome[]): AckProgram[] {
+  if (command.verb !== 'delete') return [];
+  const probes = (command.probes ?? []).map((name) => ({ hook: NO_HOOK, names: [name] }));
+  return [...command.targets, ...probes].flatMap(({ hook, names }) =>
+    names
+      .filter((name) => !outcomes.some((outcome) => outcome.name === name && sameHook(outcome.hook, hook)))
+      .map((name) => ({
+        ...hook,
+        name,
+        version: '',
+        result: 'unchanged' as const,
+        message: 'Nothing of this name was running',
+      })),
+  );
+}

@@ -1,0 +1,28 @@
+import { join } from 'node:path';
+import { Companions } from '../companions/companions.js';
+import type { PackageFiles } from '../companions/locate.js';
+import { MemoryCompanions } from '../companions/memory.js';
+import type { Config } from '../config.js';
+import type { Datapath } from '../datapath/datapath.js';
+import { MemoryDatapath } from '../datapath/memory.js';
+import type { Logger } from '../telemetry/log.js';
+
+/** The companions of this host, those included that an earlier agent has left running. On an imitated kernel they are imitated, too. */
+export async function openCompanions(
+  { stateDir, companionLogDir: logDir }: Pick<Config, 'stateDir' | 'companionLogDir'>,
+  datapath: Datapath,
+  packages: PackageFiles,
+  log: Logger,
+): Promise<Companions | MemoryCompanions> {
+  if (datapath instanceof MemoryDatapath) {
+    return new MemoryCompanions({ onLoading: (dir, hook) => datapath.imitateLoading(dir, hook) });
+  }
+  const companions = new Companions({
+    dir: join(stateDir, 'companions'),
+    packages,
+    log,
+    ...(logDir !== undefined && { logDir }),
+  });
+  await companions.open();
+  return companions;
+}
