@@ -1,5 +1,5 @@
 import type { Hook } from '../domain/hook.js';
-import type { MapShape } from '../domain/mapvalue.js';
+import { type MapShape, PROG_ARRAY } from '../domain/mapvalue.js';
 import type { Observed } from '../domain/observed.js';
 import { mapPin, programPin, slotPin, stagePin } from '../domain/pins.js';
 import type { Place } from '../domain/step.js';
@@ -18,11 +18,11 @@ import type {
 } from './datapath.js';
 import { MemoryLinks, type MemoryLinksOptions } from './memory-links.js';
 import { changeMap, fillMaps, inverseOfChange, type MemoryMap, makeMaps, readingOf } from './memory-map.js';
-import { observeMemory } from './memory-observe.js';
+import { heldPrograms, observeMemory } from './memory-observe.js';
 import { MemoryPins } from './memory-pins.js';
 import { chooseProbes, MemoryProbes, probeFunctions } from './memory-probes.js';
 import { MemoryStages } from './memory-stages.js';
-import { openObjectFile, PROG_ARRAY, slotOf } from './object.js';
+import { openObjectFile, slotOf } from './object.js';
 
 /** The map of interfaces may change while the datapath is in use. */
 export interface MemoryDatapathOptions extends MemoryLinksOptions {
@@ -175,12 +175,14 @@ export class MemoryDatapath implements Datapath {
   async grace(): Promise<void> {}
 
   async repin(dir: string, programId: number, mapIds: readonly number[]): Promise<void> {
-    const program = this.#pins.program(programPin(dir));
-    const maps = program.maps.filter(({ id }) => mapIds.includes(id));
-    if (program.id !== programId || maps.length < mapIds.length) {
+    const held = heldPrograms({ pins: this.#pins, links: this.#links }).filter((id) => id === programId);
+    const program = this.#pins.tryProgram(programPin(dir)) ?? this.#pins.withIds(held)[0];
+    const maps = program?.maps.filter(({ id }) => mapIds.includes(id)) ?? [];
+    if (program?.id !== programId || maps.length < mapIds.length) {
       throw new AgentError('KERNEL', `Program ${programId} of ${dir} is gone, or does not use such maps`);
     }
     for (const map of maps) this.#pins.pin(mapPin(dir, map.declared.name), map);
+    this.#pins.pin(programPin(dir), program);
   }
 
   /** What is pinned nowhere is gone. */

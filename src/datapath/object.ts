@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { MapShape } from '../domain/mapvalue.js';
+import { type MapShape, PROG_ARRAY } from '../domain/mapvalue.js';
 import { AgentError } from '../errors.js';
 import { checkSections, damaged, readSections, type Section } from './bpf-elf.js';
 import { type BtfType, cString, KIND, readBtf, sizeOf, typeAt, unwrap } from './btf.js';
@@ -54,9 +54,6 @@ export function readObjectFile(bytes: Buffer): ObjectFile {
     throw damaged(cause);
   }
 }
-
-/** `BPF_MAP_TYPE_PROG_ARRAY` of include/uapi/linux/bpf.h. */
-export const PROG_ARRAY = 3;
 
 /**
  * The slot of a program that an object has to have.

@@ -11,6 +11,7 @@ import { encodeValue } from './structvalue.js';
 
 /** `enum bpf_map_type` of include/uapi/linux/bpf.h, as far as its members are treated in a way of their own. */
 const ARRAY = 2;
+export const PROG_ARRAY = 3;
 const PERCPU_HASH = 5;
 const PERCPU_ARRAY = 6;
 const LRU_PERCPU_HASH = 10;

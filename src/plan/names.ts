@@ -1,4 +1,5 @@
 import { DIRECTIONS } from '../domain/hook.js';
+import { PROG_ARRAY } from '../domain/mapvalue.js';
 import { type Generation, type MapInfo, type Observed, observedProbes, standingChain } from '../domain/observed.js';
 import { mapPin, mapSegment, publicMapPath, publicProbeMapPath, slotPin } from '../domain/pins.js';
 import type { Step } from '../domain/step.js';
@@ -41,11 +42,18 @@ export function planNames(
     ...observed.hooks.flatMap(({ generations }) => generations.flatMap((g) => mapsOf(g, 'slot').map(({ id }) => id))),
     ...observedProbes(observed).flatMap(({ maps }) => maps.map(({ id }) => id)),
   ]);
+  // Whose pins somebody has removed, while a program of ours still uses them. They keep their names until another map is to have them.
+  const lost = new Set([
+    ...observed.hooks.flatMap(({ generations }) => generations.flatMap(({ unpinned }) => unpinned?.maps ?? [])),
+    ...observedProbes(observed).flatMap(({ lostMaps }) => lostMaps),
+  ]);
   // A root that was configured before and stays where its successor cannot be had: its slot keeps the name that it has.
   const unknown = new Set(staying.filter((one) => slotNames(one) === undefined).map(({ slot }) => slot?.mapId));
   const publish: Step[] = [...wanted]
     .filter(([path, { id }]) => observed.publicMaps.get(path) !== id)
-    .filter(([path, map]) => isFree(observed.publicMaps.get(path), map, ours, observed.orphans ?? []))
+    .filter(([path, map]) =>
+      isFree(observed.publicMaps.get(path), map, new Set([...ours, ...lost]), observed.orphans ?? []),
+    )
     .map(([path, { pin }]) => ({ op: 'publish', pin, path }));
   const unpublish: Step[] = [...observed.publicMaps]
     .filter(([path, id]) => !wanted.has(path) && ours.has(id) && !unknown.has(id))
@@ -77,7 +85,7 @@ function isFree(
 }
 
 /** A PROG_ARRAY with one entry. */
-const SLOT_SHAPE = { type: 3, keySize: 4, valueSize: 4, maxEntries: 1 };
+const SLOT_SHAPE = { type: PROG_ARRAY, keySize: 4, valueSize: 4, maxEntries: 1 };
 
 function dataMapsOf({ dir, maps }: Pick<Generation, 'dir' | 'maps'>): NamedMap[] {
   return maps.map((map) => ({ name: map.name, pin: mapPin(dir, map.name), id: map.id, shape: map }));

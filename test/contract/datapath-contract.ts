@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { hookContract } from './hooks.js';
 import { linkContract } from './links.js';
 import { loadingContract } from './loading.js';
+import { lostPinsContract } from './lost-pins.js';
 import { mapArgsContract } from './map-args.js';
 import { mapContract } from './maps.js';
 import { probesContract } from './probes.js';
@@ -38,6 +39,7 @@ export function contract(name: string, makeFixture: () => Promise<Fixture>, { or
     if (ordersLinks) linkContract(fixtureOf);
     mapContract(fixtureOf);
     mapArgsContract(fixtureOf);
+    lostPinsContract(fixtureOf);
     readingContract(fixtureOf);
     runContract(fixtureOf);
     probesContract(fixtureOf);

@@ -123,10 +123,10 @@ describe('probes of the host', () => {
     await on.stage.deploy({ probes: [events()] });
     await on.probed.call(CALLS);
 
-    for (const damage of ['on_tracepoint/link', 'on_raw_tracepoint/prog']) {
+    for (const damage of ['probes/on_tracepoint/link', 'probes/on_raw_tracepoint/prog', 'maps/watched_pid']) {
       const { programs } = await on.stage.kernel();
       const [dir = ''] = programs[0]!.pin.split('/probes/on_');
-      rmSync(join(on.stage.bpffs, dir, 'probes', damage));
+      rmSync(join(on.stage.bpffs, dir, damage));
 
       const isGone = async () => !existsSync(join(on.stage.bpffs, dir));
       await eventually(isGone, (gone) => gone, `what lacks ${damage} is replaced`);

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { PROG_ARRAY } from '../object.js';
+import { PROG_ARRAY } from '../../domain/mapvalue.js';
 import { tryOpenId, tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';
 import { type IdKind, idsOf, usersOf } from './ids.js';

@@ -1,12 +1,11 @@
 import { mkdirSync } from 'node:fs';
 import { programKind } from '../../domain/hook.js';
-import { encodeMapArgs } from '../../domain/mapvalue.js';
+import { encodeMapArgs, PROG_ARRAY } from '../../domain/mapvalue.js';
 import { checkMonitors } from '../../domain/monitor.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { mapPin, mapSegment, programPin, slotPin } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
 import type { LoadProbesRequest, LoadRequest, MapChange } from '../datapath.js';
-import { PROG_ARRAY } from '../object.js';
 import { firstComplaint, verdict, verifierLog } from './complaints.js';
 import { check, EPERM, errnoWords } from './errno.js';
 import { tryOpenPin } from './fd.js';

@@ -1,13 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { type Hook, hookKey, programKind } from '../../domain/hook.js';
-import { encodeMapArgs } from '../../domain/mapvalue.js';
+import { encodeMapArgs, PROG_ARRAY } from '../../domain/mapvalue.js';
 import { checkMonitors } from '../../domain/monitor.js';
 import type { MapInfo } from '../../domain/observed.js';
 import { mapPin, mapSegment, programPin, slotPin, stagePin } from '../../domain/pins.js';
 import type { Claim } from '../../domain/step.js';
 import { AgentError } from '../../errors.js';
 import type { CaptureRequest, MapChange } from '../datapath.js';
-import { PROG_ARRAY } from '../object.js';
 import { check } from './errno.js';
 import { Fd, openPin, tryOpenId, tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readBtf } from '../../../src/datapath/btf.js';
+import { checkBtf } from '../../../src/datapath/btf-check.js';
+import { layoutsIn } from '../../../src/datapath/btf-layout.js';
 import { functionOffset } from '../../../src/datapath/elf-symbols.js';
 
 /*
@@ -15,20 +17,18 @@ const HEADER_BYTES = 24;
 
 /** `.BTF` with so many integers, each of which claims to have 65,535 elements. */
 function btfOfIntegers(count: number): Buffer {
-  const types = Buffer.concat(
-    Array.from({ length: count }, () => {
-      const type = Buffer.alloc(16);
-      type.writeUInt32LE(0x0100ffff, 4);
-      type.writeUInt32LE(4, 8);
-      type.writeUInt32LE(32, 12);
-      return type;
-    }),
-  );
+  return btf(...Array.from({ length: count }, () => [0, 0x0100ffff, 4, 32]));
+}
+
+/** `.BTF` with these types, each as words: name, kind and count, size or type, and what follows. */
+function btf(...words: number[][]): Buffer {
+  const types = Buffer.from(new Uint32Array(words.flat()).buffer);
   const header = Buffer.alloc(HEADER_BYTES);
   header.writeUInt16LE(0xeb9f, 0);
   header.writeUInt32LE(HEADER_BYTES, 4);
   header.writeUInt32LE(types.length, 12);
   header.writeUInt32LE(types.length, 16);
+  header.writeUInt32LE(1, 20);
   return Buffer.concat([header, types, Buffer.alloc(1)]);
 }
 
@@ -39,6 +39,30 @@ describe('type information', () => {
     assert.equal(types.length, 101);
     assert.deepEqual(types.at(-1), { ...types[0], name: '', kind: 1, size: 4, int: 32 });
   });
+});
+
+/** Kind and count of elements as they stand in a type. */
+const [TYPEDEF, STRUCT, ARRAY, FUNC] = [0x0800_0000, 0x0400_0001, 0x0300_0000, 0x0c00_0000];
+
+describe('type information that cannot be followed', () => {
+  const DAMAGED: readonly (readonly [string, Buffer, RegExp])[] = [
+    ['a name for a type that is not there', btf([0, TYPEDEF, 7]), /type 1 refers to type 7/],
+    ['a name for itself', btf([0, TYPEDEF, 1]), /type 1 contains itself/],
+    ['a struct in itself', btf([0, STRUCT, 8, 0, 1, 0]), /type 1 contains itself/],
+    ['an array of itself by way of a name', btf([0, ARRAY, 0, 2, 0, 4], [0, TYPEDEF, 1]), /type 1 contains itself/],
+    ['a function without a prototype', btf([0, FUNC, 0]), /type 1 is a function without a prototype/],
+    ['a kind that is not known', btf([0, 0x1f00_0000, 0]), /kind that is not known, 31/],
+    ['a struct that is cut short', btf([0, STRUCT, 8]), /reaches beyond/],
+  ];
+  for (const [what, data, words] of DAMAGED) {
+    it(`is told: ${what}`, () => assert.throws(() => checkBtf(data), words));
+  }
+
+  it('gives no layout, and the map may be loaded all the same', () => {
+    for (const [, data] of DAMAGED.slice(0, 4)) assert.deepEqual(layoutsIn(readBtf(data), 1, 9), {});
+  });
+
+  it('is no struct that points at itself', () => checkBtf(btf([0, STRUCT, 8, 0, 2, 0], [0, 0x0200_0000, 1])));
 });
 
 describe('the file of a uprobe', () => {

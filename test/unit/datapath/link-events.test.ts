@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { LinkEvents } from '../../../src/datapath/link-events.js';
+
+/* An `ip` of our own, that does what the real one does on a bad day. */
+
+const PAUSE_MS = 5;
+
+describe('link events', () => {
+  let dir: string;
+  let events: LinkEvents | undefined;
+  // Nothing of link events keeps a process that has nothing else to do.
+  let alive: NodeJS.Timeout;
+  const happened = new EventEmitter();
+  const warnings: { fields: Record<string, unknown>; message: string }[] = [];
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'l3af-link-events-'));
+    warnings.length = 0;
+    alive = setInterval(() => undefined, 1000);
+  });
+  afterEach(async () => {
+    events?.stop();
+    clearInterval(alive);
+    await rm(dir, { recursive: true });
+  });
+
+  /** An `ip` that appends a letter to a file each time it is started, and then runs a script. */
+  async function fakeIp(script: string): Promise<string> {
+    const path = join(dir, 'ip');
+    await writeFile(path, `#!/bin/sh\nprintf x >>${dir}/starts\n${script}\n`);
+    await chmod(path, 0o755);
+    return path;
+  }
+
+  function listen(command: string): void {
+    const log = {
+      warn: (fields: object, message: string) => {
+        warnings.push({ fields: { ...fields }, message });
+        happened.emit('warned');
+      },
+    };
+    events = new LinkEvents({ onChange: () => happened.emit('changed'), log, command, firstPauseMs: PAUSE_MS });
+    events.start();
+  }
+
+  async function warned(times: number): Promise<void> {
+    while (warnings.length < times) await once(happened, 'warned');
+  }
+
+  it('are asked for again, ever later, from an `ip` that ends at once, and the log says so', async () => {
+    listen(await fakeIp('echo "no permission" >&2; exit 2'));
+    await warned(4);
+
+    const pauses = warnings.slice(0, 4).map(({ fields }) => fields.pauseMs);
+    assert.deepEqual(
+      pauses,
+      [1, 2, 4, 8].map((factor) => PAUSE_MS * factor),
+    );
+    const [{ fields, message }] = warnings as [(typeof warnings)[0]];
+    assert.deepEqual([fields.code, fields.said], [2, 'no permission']);
+    assert.equal(new Set(warnings.map((warning) => warning.message)).size, 1);
+    assert.match(message, /interfaces are looked at in intervals only/);
+  });
+
+  it('are asked for again where there is no `ip`, and come once there is one', async () => {
+    listen(join(dir, 'ip'));
+    await warned(2);
+    assert.equal((warnings[0]!.fields.err as NodeJS.ErrnoException).code, 'ENOENT');
+
+    const changed = once(happened, 'changed');
+    await fakeIp('echo "7: eth7: <UP>"; exec cat /dev/zero >/dev/null');
+    await changed;
+  });
+
+  it('begin with the first pause again after something was told', async () => {
+    listen(await fakeIp(`[ "$(wc -c <${dir}/starts)" -ge 3 ] && echo "7: eth7: <UP>"; exit 0`));
+    await warned(4);
+
+    assert.deepEqual(
+      warnings.slice(0, 4).map(({ fields }) => fields.pauseMs),
+      [5, 10, 5, 5],
+    );
+  });
+
+  it('end when they are stopped, and are not asked for again', async () => {
+    listen(await fakeIp('echo "7: eth7: <UP>"; exec sleep 1000'));
+    await once(happened, 'changed');
+
+    events?.stop();
+    await once(happened, 'changed', { signal: AbortSignal.timeout(50) }).catch(() => undefined);
+
+    assert.deepEqual(warnings, []);
+  });
+});
