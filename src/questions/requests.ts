@@ -30,11 +30,17 @@ export interface RequestSources {
 
 type Handlers = { readonly [V in RequestVerb]: (request: RequestOf<V>) => Promise<ReplyOf<V>> };
 
-/** What the agent answers to the read-only requests. A request is read and answered between two commands, never beside one. */
+/** How long a look waits for the command in hand, in milliseconds. */
+const PATIENCE_MS = 1_000;
+
+/**
+ * What the agent answers to the read-only requests. A look at the host is had between two commands, or beside one that takes long: then it
+ * tells what the kernel says in the middle of that.
+ */
 export function requestHandlers(sources: RequestSources): Record<RequestVerb, (request: unknown) => Promise<unknown>> {
   const { hostName, version, startedAt, datapath, journal, lane, host, ready, connected, lastAnswer, snapshot } =
     sources;
-  const look = () => lane.run(() => host.observe());
+  const look = () => atOnce(lane, () => host.observe());
   const handlers: Handlers = {
     async status() {
       const observed = await look();
@@ -78,6 +84,21 @@ export function requestHandlers(sources: RequestSources): Record<RequestVerb, (r
       return [verb, async (request: unknown) => handler(parseRequest(verb, request))];
     }),
   ) as Record<RequestVerb, (request: unknown) => Promise<unknown>>;
+}
+
+/** Does what only looks in its turn, or after a while beside whatever is in hand. */
+async function atOnce<T>(lane: Lane, look: () => Promise<T>): Promise<T> {
+  const timer = new AbortController();
+  const turn = lane.run(look);
+  // Whatever becomes of the turn when the other has answered.
+  turn.catch(() => undefined);
+  const beside = sleep(PATIENCE_MS, undefined, { signal: timer.signal }).then(look);
+  beside.catch(() => undefined);
+  try {
+    return await Promise.race([turn, beside]);
+  } finally {
+    timer.abort();
+  }
 }
 
 /** Whether everything desired runs, and what is wrong where it does not. */

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Msg } from 'nats';
@@ -124,6 +127,32 @@ test('a request that is wrong is answered with a code and a sentence, and the ne
     assert.equal(reply.json<{ code: string }>().code, code, `${verb} ${body}`);
     assert.equal(parseReply('status', (await ask(bed, 'status', '')).data).ready, true);
   }
+});
+
+test('an agent that has a command in hand which takes long says how it is all the same', async (t) => {
+  const bed = await givenBusBed(t);
+  const { controller } = bed;
+  const stalling = createServer();
+  const asked = once(stalling, 'request');
+  stalling.listen(0, '127.0.0.1');
+  await once(stalling, 'listening');
+  bed.atEnd(() => void stalling.close());
+  await bed.agent().start();
+  const { port } = stalling.address() as AddressInfo;
+  const answered = controller.send(
+    'deploy',
+    onXdp({ ...portCount, ebpf_package_repo_url: `http://127.0.0.1:${port}` }),
+  );
+  const [, response] = (await asked) as [unknown, ServerResponse];
+
+  const status = parseReply('status', (await ask(bed, 'status', '')).data);
+  assert.deepEqual([status.ready, status.last_command], [true, undefined]);
+  const { programs } = parseReply('programs', (await ask(bed, 'programs', '')).data);
+  assert.deepEqual(programs, []);
+
+  stalling.on('request', (_, other: ServerResponse) => void other.writeHead(404).end());
+  response.writeHead(404).end();
+  assert.equal((await answered).status, 'failed');
 });
 
 test('the agent is found as a micro service that says whose it is', async (t) => {
