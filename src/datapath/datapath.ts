@@ -2,6 +2,7 @@ import type { Hook } from '../domain/hook.js';
 import type { Observed } from '../domain/observed.js';
 import type { MonitoredMap } from '../domain/program.js';
 import type { Claim, Fill, Place, ProbesTreatment } from '../domain/step.js';
+import type { AgentError } from '../errors.js';
 
 /**
  * The kernel as the agent sees it: few verbs, each addressed by pin path. `libbpf/` drives the real one, `memory.ts` imitates it
@@ -146,6 +147,8 @@ export interface MapRead {
   readonly mapId: number;
   /** Raw keys; or all that there are, up to so many. */
   readonly keys: readonly Uint8Array[] | { readonly atMost: number };
+  /** Of a hash map, keys to be made before it is read, with a value of zeros, where they are not there. */
+  readonly make?: readonly Uint8Array[];
 }
 
 export interface MapReading {
@@ -156,6 +159,8 @@ export interface MapReading {
   readonly stride: number;
   /** Whether there are more keys. */
   readonly more: boolean;
+  /** Why the kernel refuses to read this map; then nothing was found. */
+  readonly failure?: AgentError;
 }
 
 /** How XDP is asked to attach: in the driver, in the stack, or in the driver if it can. */

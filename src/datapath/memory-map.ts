@@ -82,10 +82,16 @@ function fillingOf(maps: readonly MemoryMap[], args: Fill): { map: MemoryMap; se
 }
 
 /** See `Datapath.readMaps`. Here an array has only what was written to it. */
-export function readingOf({ declared, entries }: MemoryMap, wanted: MapRead['keys']): MapReading {
+export function readingOf(
+  { declared, entries }: MemoryMap,
+  { keys: wanted, make = [] }: Pick<MapRead, 'keys' | 'make'>,
+): MapReading {
   const { type, valueSize } = declared;
   const stride = isPerCpuKind(type) ? perCpuValueSize(valueSize) : valueSize;
   const size = isPerCpuKind(type) ? stride * availableParallelism() : stride;
+  for (const key of make.map((raw) => Buffer.from(raw).toString('hex'))) {
+    if (!entries.has(key) && entries.size < declared.maxEntries) entries.set(key, '00'.repeat(size));
+  }
   const keys =
     'atMost' in wanted ? [...entries.keys()].slice(0, wanted.atMost).map((key) => Buffer.from(key, 'hex')) : wanted;
   const values = keys.map((key) => {

@@ -151,7 +151,7 @@ export class MemoryDatapath implements Datapath {
   async readMaps(reads: readonly MapRead[]): Promise<readonly (MapReading | undefined)[]> {
     return reads.map((read) => {
       const map = this.#pins.tryMap(read.pin);
-      return map?.id === read.mapId ? readingOf(map, read.keys) : undefined;
+      return map?.id === read.mapId ? readingOf(map, read) : undefined;
     });
   }
 

@@ -30,7 +30,12 @@ export interface MonitorTarget {
   /** Undefined: all keys. */
   readonly key: Buffer | undefined;
   readonly number: NumberPlace;
+  /** Whether the key is to be there for the program to count under: l3afd makes it, with 0, in hash maps whose values are numbers. */
+  readonly isMade: boolean;
 }
+
+/** HASH, PERCPU_HASH, LRU_HASH and LRU_PERCPU_HASH of `enum bpf_map_type`. */
+const MADE_KINDS: readonly number[] = [1, 5, 9, 10];
 
 /** Kinds that hold numbers by keys (`enum bpf_map_type`): HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH, LPM_TRIE. */
 const NUMBER_KINDS: readonly number[] = [1, 2, 5, 6, 9, 10, 11];
@@ -78,8 +83,10 @@ export function targetOf(map: MapShape, { key, field }: MonitoredMap, path: stri
     throw new AgentError('MAP_VALUE_INVALID', message, { path: `${path}.name` });
   }
   const number = placeOf(map, field, `${path}.field`);
-  if (key === ALL_KEYS) return { key: undefined, number };
-  return { key: encodeKey(map, key, { path: `${path}.key`, what: `a key of ${map.name}` }), number };
+  if (key === ALL_KEYS) return { key: undefined, number, isMade: false };
+  const raw = encodeKey(map, key, { path: `${path}.key`, what: `a key of ${map.name}` });
+  // A struct of zeros might mean something to the program.
+  return { key: raw, number, isMade: MADE_KINDS.includes(map.type) && number.size === map.valueSize };
 }
 
 function placeOf(map: MapShape, field: string, path: string): NumberPlace {

@@ -16,6 +16,7 @@ import {
 } from '../domain/observed.js';
 import { mapPin, mapSegment, programPin } from '../domain/pins.js';
 import { contentDigest, type MonitoredMap, type Program } from '../domain/program.js';
+import type { AgentError } from '../errors.js';
 import type { L3AFMetaData } from '../messages/snapshot.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics, MonitorSample, ProgramLabels } from '../telemetry/metrics.js';
@@ -64,6 +65,8 @@ export class Monitoring {
   #entries: ReadonlyMap<string, ProgramLabels> = new Map();
   /** By program, map, field, aggregator and key, so that windows outlive a reload of the program. */
   #followed: ReadonlyMap<string, Followed> = new Map();
+  /** Keys that were made once: a program that takes one away again has its reasons. */
+  #made: ReadonlySet<string> = new Set();
   /** What could not be read and was told of already. */
   #told: ReadonlySet<string> = new Set();
 
@@ -87,8 +90,8 @@ export class Monitoring {
     for (const [name, err] of failures) {
       if (!this.#told.has(name)) this.#options.log.warn({ err }, 'cannot monitor a map');
     }
-    const truncated = this.#watched.map(({ name }) => `truncated ${name}`).filter((told) => this.#told.has(told));
-    this.#told = new Set([...failures.keys(), ...truncated]);
+    const known = this.#watched.flatMap(({ name }) => [`truncated ${name}`, `unreadable ${name}`]);
+    this.#told = new Set([...failures.keys(), ...known.filter((told) => this.#told.has(told))]);
   }
 
   /** One pass. */
@@ -97,8 +100,9 @@ export class Monitoring {
     if (this.#watched.length + this.#followed.size + this.#entries.size === 0 && !config.runStats) return;
     const runs = await lane.run(async () => {
       const watched = this.#watched;
-      const { reads, places } = passOf(watched);
+      const { reads, places } = passOf(watched, this.#made);
       const readings = await datapath.readMaps(reads);
+      this.#noteMade(watched, places, readings);
       this.#take(watched, places, readings, now());
       return datapath.runStats([...this.#entries.keys()]);
     });
@@ -137,6 +141,15 @@ export class Monitoring {
     );
   }
 
+  #noteMade(
+    watched: readonly Watched[],
+    places: readonly Place[],
+    readings: readonly (MapReading | undefined)[],
+  ): void {
+    const there = watched.filter((_, index) => readings[places[index]!.read] !== undefined);
+    this.#made = new Set(there.map(keyName));
+  }
+
   #take(
     watched: readonly Watched[],
     places: readonly Place[],
@@ -148,6 +161,10 @@ export class Monitoring {
       const { read, key: keyIndex } = places[index]!;
       const reading = readings[read];
       if (reading === undefined) continue;
+      if (reading.failure !== undefined) {
+        this.#tellUnreadable(one, reading.failure);
+        continue;
+      }
       if (one.target.key !== undefined) {
         this.#add(followed, one, keyInWords(one.monitored.key), reading, keyIndex, at);
         continue;
@@ -174,13 +191,24 @@ export class Monitoring {
     all.set(name, { watched, key, window });
   }
 
+  #tellUnreadable({ name, hook, program, monitored }: Watched, err: AgentError): void {
+    if (!this.#tellOnce(`unreadable ${name}`)) return;
+    const fields = { ...hook, program: program.name, map: monitored.name, err };
+    this.#options.log.warn(fields, 'cannot monitor a map');
+  }
+
   #tellTruncated({ name, hook, program, monitored }: Watched): void {
     this.#options.metrics.monitorTruncated();
-    const told = `truncated ${name}`;
-    if (this.#told.has(told)) return;
-    this.#told = new Set([...this.#told, told]);
+    if (!this.#tellOnce(`truncated ${name}`)) return;
     const fields = { ...hook, program: program.name, map: monitored.name, read: MOST_KEYS };
     this.#options.log.warn(fields, 'a monitored map has more keys than are read');
+  }
+
+  /** @returns whether this was not told before */
+  #tellOnce(what: string): boolean {
+    if (this.#told.has(what)) return false;
+    this.#told = new Set([...this.#told, what]);
+    return true;
   }
 }
 
@@ -190,18 +218,26 @@ interface Place {
   readonly key: number;
 }
 
+/** A key of a map that is there now. */
+function keyName({ map, target: { key } }: Watched): string {
+  return `${map.id} ${key?.toString('hex')}`;
+}
+
 /** The reads of one pass: keys of one map are read together, each once. */
-function passOf(watched: readonly Watched[]): { reads: MapRead[]; places: Place[] } {
-  const reads: { pin: string; mapId: number; keys: Uint8Array[] | { atMost: number } }[] = [];
+function passOf(watched: readonly Watched[], made: ReadonlySet<string>): { reads: MapRead[]; places: Place[] } {
+  const reads: { pin: string; mapId: number; keys: Uint8Array[] | { atMost: number }; make: Uint8Array[] }[] = [];
   const known = new Map<string, number>();
-  const places = watched.map(({ pin, map, target: { key } }): Place => {
+  const places = watched.map((one): Place => {
+    const { pin, map, target } = one;
+    const { key, isMade } = target;
     const name = key === undefined ? `${pin} all` : pin;
     const read = known.get(name) ?? reads.length;
     if (read === reads.length) {
       known.set(name, read);
-      reads.push({ pin, mapId: map.id, keys: key === undefined ? { atMost: MOST_KEYS } : [] });
+      reads.push({ pin, mapId: map.id, keys: key === undefined ? { atMost: MOST_KEYS } : [], make: [] });
     }
-    const { keys } = reads[read]!;
+    const { keys, make } = reads[read]!;
+    if (isMade && key !== undefined && !made.has(keyName(one))) make.push(key);
     if ('atMost' in keys || key === undefined) return { read, key: 0 };
     return { read, key: keys.push(key) - 1 };
   });

@@ -1,9 +1,12 @@
 import type { Lane } from '../apply/lane.js';
 import type { Config } from '../config.js';
 import { LinkEvents } from '../datapath/link-events.js';
+import { type DesiredState, desiredPlaces } from '../domain/desired.js';
 import type { Observed } from '../domain/observed.js';
+import type { PackageRef } from '../domain/program.js';
 import { type Repair, repairInWords } from '../host/host.js';
 import type { EventKind } from '../messages/events.js';
+import type { PlanContext } from '../plan/context.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Background } from './background.js';
 import type { Foundation } from './foundation.js';
@@ -132,8 +135,12 @@ export class Upkeep {
     await lane.run(async () => {
       const { desired } = journal;
       if (desired === null) return;
-      const asked = desired.chains.flatMap(({ programs }) => programs);
-      await packages.collect([...asked, ...rootPackages(context.roots)]);
+      await packages.collect(packagesInUse(desired, context.roots));
     });
   }
+}
+
+/** What must not be collected: the packages of all that is desired, disabled or not, and of the roots. */
+export function packagesInUse(desired: DesiredState, roots: PlanContext['roots']): readonly PackageRef[] {
+  return [...desiredPlaces(desired).flatMap(({ programs }) => programs), ...rootPackages(roots)];
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { discard, type Fixture, load, POLICY } from './samples.js';
+import { discard, type Fixture, load, observed, POLICY, PORT_COUNT, u16, u64 } from './samples.js';
 
 export function readingContract(fixtureOf: () => Fixture): void {
   describe('many maps in one pass', () => {
@@ -35,6 +35,26 @@ export function readingContract(fixtureOf: () => Fixture): void {
       assert.equal(perCpu!.stride, 8);
       assert.match(hex(perCpu!.values)[0]!, /^(09000000ff000000)+$/);
       assert.deepEqual([stranger, nothing], [undefined, undefined]);
+      await discard(fixtureOf(), program);
+    });
+
+    test('have keys made that are not there, and those that are there left alone', async () => {
+      const { datapath } = fixtureOf();
+      const fill = [{ name: 'port_packets', args: [{ key: 80, value: 7 }], path: 'a' }];
+      const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress', { fill });
+      const found = (await observed(fixtureOf(), program))!.maps.find(({ name }) => name === 'port_packets')!;
+      const keys = [80, 81].map((port) => Buffer.from(u16(port), 'hex'));
+      const read = { pin: program.map('port_packets'), mapId: found.id };
+
+      const [before] = await datapath.readMaps([{ ...read, keys: { atMost: 9 } }]);
+      const [made] = await datapath.readMaps([{ ...read, keys: { atMost: 9 }, make: keys }]);
+
+      assert.deepEqual([before!.keys.length, made!.keys.length], [1, 2]);
+      const [again] = await datapath.readMaps([{ ...read, keys }]);
+      assert.deepEqual(
+        again!.values.map((value) => Buffer.from(value).toString('hex')),
+        [u64(7), u64(0)],
+      );
       await discard(fixtureOf(), program);
     });
   });

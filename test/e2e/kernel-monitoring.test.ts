@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
 import type { MapArgs, MapValue } from '../../src/domain/program.js';
 import { ENDPOINT, RULE } from '../contract/map-args.js';
 import { type PayloadMonitoredMap, payloadProgram } from '../support/packages.js';
@@ -105,15 +107,27 @@ describe('a monitored map', () => {
     for (const name of Object.keys(series)) assert.match(name, /^policy_rules_\{.*\}_limit\.rate_scalar$/);
   });
 
-  test('stays as it was: a key that is not there counts as 0 and is not made', async () => {
-    await stage.deploy(counting({ name: 'port_packets', key: 4242, aggregator: 'scalar' }));
-
-    await eventually(monitored, (series) => series.port_packets_4242_scalar === 0, 'no series for a missing key');
-    const found = await bpftool<unknown[]>('map', 'dump', 'pinned', stage.xdpMap('port-count', '1.0', 'port_packets'));
-    assert.deepEqual(
-      found.filter((one) => JSON.stringify(one).includes('"0x92","0x10"')),
-      [],
+  test('has a key of a hash map made with 0 that is not there, once, and leaves one that is there', async () => {
+    await stage.deploy(counting());
+    await stage.receive(20, 4243);
+    await stage.deploy(
+      counting(
+        { name: 'port_packets', key: 4242, aggregator: 'scalar' },
+        { name: 'port_packets', key: 4243, aggregator: 'scalar' },
+      ),
     );
+    await eventually(monitored, (series) => series.port_packets_4242_scalar === 0, 'no series for a missing key');
+    await eventually(monitored, (series) => series.port_packets_4243_scalar === 20, 'what was counted is lost');
+    const map = stage.xdpMap('port-count', '1.0', 'port_packets');
+    const keysOf = async () => JSON.stringify(await bpftool<unknown[]>('map', 'dump', 'pinned', map));
+    assert.match(await keysOf(), /"0x92","0x10"/);
+
+    const before = await monitored();
+    await promisify(execFile)('bpftool', ['map', 'delete', 'pinned', map, 'key', '0x92', '0x10']);
+    await stage.receive(5, 4243);
+    await eventually(monitored, (series) => series.port_packets_4243_scalar === 25, 'nothing is counted any more');
+    assert.equal((await monitored()).port_packets_4242_scalar, before.port_packets_4242_scalar);
+    assert.doesNotMatch(await keysOf(), /"0x92","0x10"/);
   });
 
   test('is in the snapshot and on the bus too', async () => {

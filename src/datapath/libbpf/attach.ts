@@ -28,7 +28,7 @@ export function attach(
   options: AttachOptions,
 ): void {
   const ifindex = interfaceIndex(hook.iface);
-  using program = openPin(programPin);
+  using program = openPin('prog', programPin);
   // What the mode was when the chain was attached, its neighbour or its missing pin tells: this may be the way back to it.
   if (isTc(hook) && place === null && (linkPin === '' || byFilter(ifindex, options.tc))) {
     attachFilter(program, hook, ifindex, ownership(hook, options));
@@ -45,7 +45,7 @@ export function ordersLinks(mode: TcMode): boolean {
 
 /** See `Datapath.retarget`. A filter has no link, so that `from.link` names no pin. */
 export function retarget(hook: Hook, from: LinkRef, to: LinkRef, options: AttachOptions): void {
-  using program = openPin(to.program);
+  using program = openPin('prog', to.program);
   const ifindex = interfaceIndex(hook.iface);
   if (isTc(hook) && !isPinned(from.link) && filteringProgram(ifindex, hook.direction) !== undefined) {
     attachFilter(program, hook, ifindex, ownership(hook, options));
@@ -72,7 +72,7 @@ function isTc(hook: Hook): hook is TcHook {
 
 function isPinned(path: string): boolean {
   if (path === '') return false;
-  using pinned = tryOpenPin(path);
+  using pinned = tryOpenPin('link', path);
   return pinned !== undefined;
 }
 

@@ -6,12 +6,15 @@ export const EPERM = 1;
 export const ENOENT = 2;
 export const E2BIG = 7;
 export const EAGAIN = 11;
+export const EACCES = 13;
 export const EEXIST = 17;
 export const EBUSY = 16;
 export const ENODEV = 19;
+export const ENOTDIR = 20;
 export const EINVAL = 22;
 export const ENOSPC = 28;
 export const ERANGE = 34;
+export const ELOOP = 40;
 export const EOPNOTSUPP = 95;
 
 /** What Node speaks of as sockets, or does not know: one of the kernel's own, and libbpf's (libbpf_legacy.h, enum libbpf_errno). */

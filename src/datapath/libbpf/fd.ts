@@ -1,6 +1,9 @@
-import { closeSync, readlinkSync } from 'node:fs';
-import { EAGAIN, ENOENT, kernelError } from './errno.js';
+import { closeSync, lstatSync, readlinkSync } from 'node:fs';
+import { EACCES, EAGAIN, ELOOP, ENOENT, ENOTDIR, kernelError } from './errno.js';
 import { libbpf } from './ffi.js';
+
+/** What can be pinned. */
+export type Kind = 'prog' | 'map' | 'link';
 
 /** A file descriptor that is closed at the end of the block that holds it with `using`. */
 export class Fd implements Disposable {
@@ -15,25 +18,43 @@ export class Fd implements Disposable {
   }
 
   /** Whether it is a BPF object of that kind: asking one kind for the information of another gives nonsense. */
-  isA(kind: 'prog' | 'map' | 'link'): boolean {
+  isA(kind: Kind): boolean {
     // The kernel writes `bpf-map`, and `bpf-link` or `bpf_link` depending on how the descriptor came about.
     const inode = readlinkSync(`/proc/self/fd/${this.number}`);
     return inode.replace('_link', '-link') === `anon_inode:bpf-${kind}`;
   }
 }
 
-/** What is pinned at a path; undefined if nothing is. @throws AgentError KERNEL */
-export function tryOpenPin(path: string): Fd | undefined {
-  const fd = libbpf().bpf_obj_get(path);
-  if (fd === -ENOENT) return undefined;
-  if (fd < 0) throw kernelError(`Cannot open ${path}`, fd);
-  return new Fd(fd);
+/**
+ * The object of a kind that is pinned at a path; undefined if there is none. Where somebody has put another thing in its place, a
+ * directory or an object of another kind, it is as if nothing were there: one such thing must not keep all else from being seen.
+ *
+ * @throws AgentError KERNEL
+ */
+export function tryOpenPin(kind: Kind, path: string): Fd | undefined {
+  const found = tryOpenAny(path);
+  if (found === undefined || found.isA(kind)) return found;
+  found[Symbol.dispose]();
+  return undefined;
 }
 
-/** What is pinned at a path. @throws AgentError KERNEL, also when nothing is */
-export function openPin(path: string): Fd {
-  const fd = tryOpenPin(path);
-  if (fd === undefined) throw kernelError(`Nothing is pinned at ${path}`, ENOENT);
+/** The object of whatever kind that is pinned at a path; undefined if there is none. @throws AgentError KERNEL */
+export function tryOpenAny(path: string): Fd | undefined {
+  const fd = libbpf().bpf_obj_get(path);
+  if (fd >= 0) return new Fd(fd);
+  // The kernel says EACCES to what is no object (bpf_inode_type in kernel/bpf/inode.c), and to whoever may not have one.
+  const isNone = NOTHING_THERE.has(-fd) || (fd === -EACCES && lstatSync(path, MAYBE)?.isFile() !== true);
+  if (isNone) return undefined;
+  throw kernelError(`Cannot open ${path}`, fd);
+}
+
+const NOTHING_THERE: ReadonlySet<number> = new Set([ENOENT, ENOTDIR, ELOOP]);
+const MAYBE = { throwIfNoEntry: false } as const;
+
+/** The object of a kind that is pinned at a path. @throws AgentError KERNEL, also when there is none */
+export function openPin(kind: Kind, path: string): Fd {
+  const fd = tryOpenPin(kind, path);
+  if (fd === undefined) throw kernelError(`No ${kind} is pinned at ${path}`, ENOENT);
   return fd;
 }
 
@@ -41,7 +62,7 @@ export function openPin(path: string): Fd {
  * A program, map or link by its id; undefined if there is none, or if it is a link that is still being made (EAGAIN: bpf_link_by_id in
  * kernel/bpf/syscall.c).
  */
-export function tryOpenId(kind: 'prog' | 'map' | 'link', id: number): Fd | undefined {
+export function tryOpenId(kind: Kind, id: number): Fd | undefined {
   const fd = libbpf()[`bpf_${kind}_get_fd_by_id`](id);
   if (fd === -ENOENT || fd === -EAGAIN) return undefined;
   if (fd < 0) throw kernelError(`Cannot open the ${kind} with id ${id}`, fd);

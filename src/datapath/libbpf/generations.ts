@@ -13,9 +13,9 @@ import {
 import { tryOpenPin } from './fd.js';
 import { mapInfo, programInfo } from './info.js';
 import { layoutsOf } from './layouts.js';
-import { pinsBelow, walk } from './pins.js';
+import { foldersBelow, pinsBelow, walk } from './pins.js';
 import { mapsOfProbes, readProbes } from './probes.js';
-import { programInSlot } from './slot.js';
+import { programInSlot, tryOpenSlot } from './slot.js';
 import { withUnpinnedMaps } from './unpinned.js';
 
 /*
@@ -27,7 +27,7 @@ export interface GenerationPlace
   extends Pick<Generation, 'hook' | 'name' | 'versionSegment' | 'digest' | 'serial' | 'dir'> {}
 
 export function* generationPlaces(bpffs: string): Generator<GenerationPlace> {
-  for (const path of walk(`${bpffs}/progs`, 4)) {
+  for (const path of foldersBelow(`${bpffs}/progs`, 4)) {
     const [iface, name, versionSegment, last] = path.split('/') as [string, string, string, string];
     const parsed = parseGenerationName(last);
     if (parsed === undefined) continue;
@@ -39,9 +39,9 @@ export function* generationPlaces(bpffs: string): Generator<GenerationPlace> {
 
 export function readGeneration(place: GenerationPlace): Generation {
   const { dir } = place;
-  using program = tryOpenPin(programPin(dir));
-  using slot = tryOpenPin(slotPin(dir));
-  using stage = tryOpenPin(stagePin(dir));
+  using program = tryOpenPin('prog', programPin(dir));
+  using slot = tryOpenSlot(slotPin(dir));
+  using stage = tryOpenSlot(stagePin(dir));
   const probes = readProbes(dir);
   const generation = {
     ...place,
@@ -56,7 +56,7 @@ export function readGeneration(place: GenerationPlace): Generation {
 
 /** The probes of the host, the newest load of a name last. */
 export function readProbeGenerations(bpffs: string): ProbeGeneration[] {
-  const found = [...walk(`${bpffs}/progs/probes`, 3)].flatMap((path): ProbeGeneration[] => {
+  const found = [...foldersBelow(`${bpffs}/progs/probes`, 3)].flatMap((path): ProbeGeneration[] => {
     const [name, versionSegment, last] = path.split('/') as [string, string, string];
     const parsed = parseProbesName(last);
     if (parsed === undefined) return [];
@@ -72,9 +72,9 @@ export function readProbeGenerations(bpffs: string): ProbeGeneration[] {
 /** Ids of the programs that are pinned as ours for an interface. */
 export function ownProgramIds(bpffs: string, iface: string): ReadonlySet<number> {
   const ids = new Set<number>();
-  for (const path of walk(`${bpffs}/progs/${ifaceSegment(iface)}`, 3)) {
+  for (const path of foldersBelow(`${bpffs}/progs/${ifaceSegment(iface)}`, 3)) {
     if (parseGenerationName(path.slice(path.lastIndexOf('/') + 1)) === undefined) continue;
-    using program = tryOpenPin(programPin(`${bpffs}/progs/${ifaceSegment(iface)}/${path}`));
+    using program = tryOpenPin('prog', programPin(`${bpffs}/progs/${ifaceSegment(iface)}/${path}`));
     if (program !== undefined) ids.add(programInfo(program.number).id);
   }
   return ids;
@@ -106,7 +106,7 @@ function readMaps(dir: string): MapInfo[] {
 
 /** Nothing for a pin that went away meanwhile. */
 function readMapPin(path: string, name: string): MapInfo[] {
-  using map = tryOpenPin(path);
+  using map = tryOpenPin('map', path);
   return map === undefined ? [] : [{ name, ...mapInfo(map.number), ...layoutsOf(map.number) }];
 }
 

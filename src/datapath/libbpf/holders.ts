@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { PROG_ARRAY } from '../../domain/mapvalue.js';
-import { tryOpenId, tryOpenPin } from './fd.js';
+import { tryOpenAny, tryOpenId } from './fd.js';
 import { libbpf } from './ffi.js';
 import { type IdKind, idsOf, usersOf } from './ids.js';
 import { linkInfo, mapInfo, programInfo } from './info.js';
@@ -70,7 +70,7 @@ function notePin(path: string, note: Note): void {
 /** Nothing for a pin that went away meanwhile, or that is none: the kernel's own iterators are files in each bpffs. */
 function tryOpen(path: string) {
   try {
-    return tryOpenPin(path);
+    return tryOpenAny(path);
   } catch {
     return undefined;
   }

@@ -10,7 +10,7 @@ import { ownProgramIds } from './generations.js';
 import { type LinkInfo, linkInfo, programInfo } from './info.js';
 import { interfaceNotFound } from './interfaces.js';
 import { disableLro } from './lro.js';
-import { makeParents, move, pin, unpin } from './pins.js';
+import { makeParents, move, pinInPlace, unpin } from './pins.js';
 import { createLinkNextTo, TCX_ATTACH_TYPE } from './tcx.js';
 import { XDP_FLAGS, xdpPrograms } from './xdp.js';
 
@@ -36,7 +36,7 @@ export interface LinkRequest {
 /** Attaches a program and pins the link. A link of ours that is pinned there already is taken over, or replaced if it is dead. */
 export function attachLink(program: Fd, request: LinkRequest): void {
   const { ifindex, linkPin, bpffs } = request;
-  using standing = tryOpenPin(linkPin);
+  using standing = tryOpenPin('link', linkPin);
   if (standing !== undefined) {
     const info = linkInfo(standing.number);
     if (info.ifindex === ifindex) {
@@ -47,7 +47,7 @@ export function attachLink(program: Fd, request: LinkRequest): void {
   }
   using link = createLink(program, request);
   makeParents(linkPin);
-  pin(link.number, linkPin);
+  pinInPlace(link.number, linkPin);
 }
 
 function createLink(program: Fd, request: LinkRequest): Fd {
@@ -71,7 +71,7 @@ function tryCreate(program: Fd, { hook, ifindex, place, xdp }: LinkRequest): num
     return libbpf().bpf_link_create(program.number, ifindex, ATTACH_TYPE[direction], createOpts(XDP_FLAGS[xdp]));
   }
   if (place === null) return libbpf().bpf_link_create(program.number, ifindex, ATTACH_TYPE[direction], null);
-  using neighbour = openPin(place.link);
+  using neighbour = openPin('link', place.link);
   return createLinkNextTo({ side: place.side, link: neighbour }, program, ifindex, direction);
 }
 
@@ -125,7 +125,7 @@ function updateLink(link: Fd, program: Fd, { programId }: LinkInfo): void {
  */
 export function retargetLink(linkPin: string, program: Fd, newPin: string, bpffs: string): void {
   const there = existsSync(linkPin) ? linkPin : newPin;
-  using link = openPin(there);
+  using link = openPin('link', there);
   const before = linkInfo(link.number);
   using old = tryOpenId('prog', before.programId);
   updateLink(link, program, before);
@@ -144,7 +144,7 @@ export function retargetLink(linkPin: string, program: Fd, newPin: string, bpffs
  * @returns false if no link is pinned there
  */
 export function removeLink(linkPin: string, bpffs: string): boolean {
-  using link = tryOpenPin(linkPin);
+  using link = tryOpenPin('link', linkPin);
   if (link === undefined) return false;
   const isAttached = linkInfo(link.number).ifindex !== 0;
   unpin(linkPin, bpffs);

@@ -147,7 +147,7 @@ function shareMaps(maps: ReadonlyMap<string, BpfMap>, { share, slotMap }: Object
     const map = bySegment.get(mapSegment(source.map));
     if (map === undefined) throw new AgentError('MAP_NOT_FOUND', `The object has no map ${source.map} to share`);
     if (source.map === slotMap) throw new AgentError('SLOT_INVALID', `The slot ${slotMap} cannot be shared`);
-    using existing = tryOpenPin(source.pin);
+    using existing = tryOpenPin('map', source.pin);
     if (existing === undefined) throw new AgentError('MAP_NOT_FOUND', `No map to share is pinned at ${source.pin}`);
     checkSameShape(map, mapInfo(existing.number), source.pin);
     check(libbpf().bpf_map__reuse_fd(map, existing.number), `Cannot share the map pinned at ${source.pin}`);

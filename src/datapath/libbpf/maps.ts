@@ -28,13 +28,13 @@ export interface OpenMap {
 
 /** Applies a change to a pinned map; see `Datapath.writeMap`. */
 export function writeMap(path: string, change: MapChange): void {
-  using fd = openPin(path);
+  using fd = openPin('map', path);
   applyChange(opened(fd, path), change);
 }
 
 /** See `Datapath.inverseOf`. */
 export function inverseOf(path: string, change: MapChange): MapChange {
-  using fd = openPin(path);
+  using fd = openPin('map', path);
   return inverse(opened(fd, path), change);
 }
 
@@ -49,7 +49,7 @@ export function inverse(map: OpenMap, { set, remove }: MapChange): MapChange {
 
 /** See `Datapath.readMap`. */
 export function readMap(path: string, key: Uint8Array): Uint8Array | undefined {
-  using fd = openPin(path);
+  using fd = openPin('map', path);
   const map = opened(fd, path);
   checkSize(key, map.info.keySize, 'key', map);
   return lookup(map, key);

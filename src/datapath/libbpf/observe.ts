@@ -86,7 +86,7 @@ function orphansOf(
   if (unknown.size === 0) return [];
   for (const id of usersOf(new Set(unknown.keys())).flatMap(({ mapIds }) => mapIds)) unknown.delete(id);
   return [...unknown.values()].flatMap((path) => {
-    using map = tryOpenPin(path);
+    using map = tryOpenPin('map', path);
     return map === undefined ? [] : [{ ...mapInfo(map.number), name: mapTypes(map.number).name }];
   });
 }
@@ -109,8 +109,8 @@ function inSlotOrder(generations: readonly Generation[]): Generation[] {
 
 /** A link whose interface is gone, was renamed or made anew, or that was detached, meets no packet of the hook. */
 function readLink(path: string, ifindex: number | undefined): Attachment | undefined {
-  using link = tryOpenPin(path);
-  if (!link?.isA('link')) return undefined;
+  using link = tryOpenPin('link', path);
+  if (link === undefined) return undefined;
   const info = linkInfo(link.number);
   const kind = info.type === BPF_LINK_TYPE_XDP ? 'xdp' : info.type === BPF_LINK_TYPE_TCX ? 'tcx' : undefined;
   if (kind === undefined) return undefined;
@@ -146,8 +146,8 @@ function readFilter(
 function readPublicMaps(bpffs: string): ReadonlyMap<string, number> {
   const maps = new Map<string, number>();
   for (const path of publicPaths(bpffs)) {
-    using pinned = tryOpenPin(path);
-    if (pinned?.isA('map')) maps.set(path, mapInfo(pinned.number).id);
+    using pinned = tryOpenPin('map', path);
+    if (pinned !== undefined) maps.set(path, mapInfo(pinned.number).id);
   }
   return maps;
 }

@@ -1,6 +1,7 @@
 import {
   type Dirent,
   linkSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   renameSync,
@@ -22,6 +23,20 @@ import { libbpf } from './ffi.js';
 /** Pins an object under a name that is free, in a directory that exists. */
 export function pin(fd: number, path: string): void {
   check(libbpf().bpf_obj_pin(fd, path), `Cannot pin at ${path}`);
+}
+
+/** Pins an object of ours under a name of ours, whatever somebody else has put there. */
+export function pinInPlace(fd: number, path: string): void {
+  fileOperation(`Cannot clear ${path}`, () => rmSync(path, { recursive: true, force: true }));
+  pin(fd, path);
+}
+
+/** Makes an empty directory of ours under a name of ours, in one that exists, whatever somebody else has put there. */
+export function makeInPlace(path: string): void {
+  fileOperation(`Cannot make the directory ${path}`, () => {
+    rmSync(path, { recursive: true, force: true });
+    mkdirSync(path);
+  });
 }
 
 /** Makes a directory that must not exist yet, and those above it below `root` as needed. */
@@ -92,7 +107,9 @@ export function removeTree(dir: string, root: string): void {
     }
     remove(() => rmdirSync(path));
   };
-  removeDir(dir);
+  // What a link leads to is somebody else's.
+  if (isFolder(dir)) removeDir(dir);
+  else remove(() => unlinkSync(dir));
   removeEmptyParents(dir, root);
   fileOperation(`Cannot remove ${dir}`, () => {
     if (failures.length > 0) throw failures[0];
@@ -110,6 +127,13 @@ export function removeEmptyParents(path: string, root: string): void {
 /** Everything exactly `depth` levels below a directory, as paths relative to it; nothing if the directory is not there. */
 export function* walk(dir: string, depth: number): Generator<string> {
   for (const { path } of entriesAt(dir, depth)) yield path;
+}
+
+/** The same, directories alone. */
+export function* foldersBelow(dir: string, depth: number): Generator<string> {
+  for (const { path, entry } of entriesAt(dir, depth)) {
+    if (entry.isDirectory()) yield path;
+  }
 }
 
 /** The same without directories and symbolic links: a bpffs that others use too may have them anywhere. */
@@ -143,6 +167,10 @@ function entriesOf(dir: string) {
     if (isErrno(error, ['ENOENT', 'ENOTDIR'])) return [];
     throw new AgentError('KERNEL', `Cannot list ${dir}: ${(error as Error).message}`, { cause: error });
   }
+}
+
+function isFolder(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 function inodeOf(path: string): number | undefined {

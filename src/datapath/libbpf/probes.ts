@@ -142,12 +142,12 @@ function linkTo(target: ProbeTarget, program: number): number {
 export function readProbes(dir: string): ObservedProbe[] {
   const folder = probesFolder(dir);
   return [...walk(folder, 1)].toSorted().map((name) => {
-    using program = tryOpenPin(`${folder}/${name}/prog`);
-    using link = tryOpenPin(`${folder}/${name}/link`);
+    using program = tryOpenPin('prog', `${folder}/${name}/prog`);
+    using link = tryOpenPin('link', `${folder}/${name}/link`);
     return {
       function: name,
-      programId: program?.isA('prog') === true ? programInfo(program.number).id : undefined,
-      linkId: link?.isA('link') === true ? linkInfo(link.number).id : undefined,
+      programId: program !== undefined ? programInfo(program.number).id : undefined,
+      linkId: link !== undefined ? linkInfo(link.number).id : undefined,
     };
   });
 }
@@ -157,8 +157,8 @@ export function mapsOfProbes(dir: string): ReadonlySet<number> {
   const folder = probesFolder(dir);
   const ids = new Set<number>();
   for (const name of walk(folder, 1)) {
-    using program = tryOpenPin(`${folder}/${name}/prog`);
-    if (program?.isA('prog') === true) for (const id of mapIdsOf(program.number)) ids.add(id);
+    using program = tryOpenPin('prog', `${folder}/${name}/prog`);
+    if (program !== undefined) for (const id of mapIdsOf(program.number)) ids.add(id);
   }
   return ids;
 }

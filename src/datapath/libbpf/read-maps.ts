@@ -1,24 +1,36 @@
 import { isPerCpuKind, isPrefixKind, perCpuValueSize } from '../../domain/mapvalue.js';
+import { AgentError } from '../../errors.js';
 import type { MapRead, MapReading } from '../datapath.js';
-import { check, ENOENT, ENOSPC } from './errno.js';
+import { check, E2BIG, EEXIST, ENOENT, ENOSPC } from './errno.js';
 import { tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';
 import { mapInfo } from './info.js';
 import { lookupExactly } from './maps.js';
 
+const BPF_NOEXIST = 1;
+
 /** See `Datapath.readMaps`. */
 export function readMaps(reads: readonly MapRead[]): readonly (MapReading | undefined)[] {
-  return reads.map(readOne);
+  return reads.map((read) => {
+    try {
+      return readOne(read);
+    } catch (failure) {
+      if (!(failure instanceof AgentError)) throw failure;
+      // One that refuses (made with BPF_F_WRONLY, say) must not hide the others.
+      return { keys: [], values: [], stride: 0, more: false, failure };
+    }
+  });
 }
 
-function readOne({ pin, mapId, keys }: MapRead): MapReading | undefined {
-  using fd = tryOpenPin(pin);
+function readOne({ pin, mapId, keys, make = [] }: MapRead): MapReading | undefined {
+  using fd = tryOpenPin('map', pin);
   if (fd === undefined) return undefined;
   const info = { name: pin.slice(pin.lastIndexOf('/') + 1), ...mapInfo(fd.number) };
   if (info.id !== mapId) return undefined;
-  const { type, keySize, valueSize, cpus = 1 } = info;
+  const { type, keySize, valueSize, maxEntries, cpus = 1 } = info;
   const stride = isPerCpuKind(type) ? perCpuValueSize(valueSize) : valueSize;
-  const layout = { keySize, valueSize: stride * cpus };
+  const layout = { keySize, valueSize: stride * cpus, maxEntries };
+  makeKeys(fd.number, layout, make, info.name);
   if ('atMost' in keys) return { ...readAll(fd.number, layout, keys.atMost, info.name), stride };
   if (isPrefixKind(type)) {
     const values = lookupExactly({ fd: fd.number, info }, keys);
@@ -27,11 +39,23 @@ function readOne({ pin, mapId, keys }: MapRead): MapReading | undefined {
   return { keys, values: readSome(fd.number, layout, keys, info.name), stride, more: false };
 }
 
+/** What a program has put there meanwhile stays as it is (BPF_NOEXIST); where there is no room, the key counts as 0 all the same. */
+function makeKeys(fd: number, { keySize, valueSize }: Sizes, keys: readonly Uint8Array[], name: string): void {
+  const zeros = Buffer.alloc(valueSize);
+  for (const key of keys.filter(({ length }) => length === keySize)) {
+    const result = libbpf().bpf_map_update_elem(fd, key, zeros, BPF_NOEXIST);
+    if (result !== -EEXIST && result !== -E2BIG) check(result, `Cannot make a key of the map ${name}`);
+  }
+}
+
 /** Sizes in bytes of what the kernel reads and writes. */
 interface Sizes {
   readonly keySize: number;
   readonly valueSize: number;
 }
+
+/** Room in memory for all that is read of one map: a value may have as many bytes as a package's author likes. */
+const MOST_BYTES = 2 ** 26;
 
 function readSome(fd: number, { keySize, valueSize }: Sizes, keys: readonly Uint8Array[], name: string): Buffer[] {
   const { bpf_map_lookup_elem: lookup } = libbpf();
@@ -54,12 +78,12 @@ function readSome(fd: number, { keySize, valueSize }: Sizes, keys: readonly Uint
  */
 function readAll(
   fd: number,
-  { keySize, valueSize }: Sizes,
+  { keySize, valueSize, maxEntries }: Sizes & { readonly maxEntries: number },
   atMost: number,
   name: string,
 ): Pick<MapReading, 'keys' | 'values' | 'more'> {
   // One more than is wanted tells whether there are more.
-  const room = atMost + 1;
+  const room = Math.min(Math.min(atMost, maxEntries) + 1, Math.max(2, Math.floor(MOST_BYTES / (keySize + valueSize))));
   const [keys, values] = [Buffer.alloc(keySize * room), Buffer.alloc(valueSize * room)];
   // Of a hash map a u32, of other kinds a key.
   const next = Buffer.alloc(Math.max(keySize, 4));
@@ -68,7 +92,7 @@ function readAll(
   const result = libbpf().bpf_map_lookup_batch(fd, null, next, keys, values, count, null);
   if (result !== -ENOENT && result !== -ENOSPC) check(result, `Cannot read all of the map ${name}`);
   // The kernel leaves the count as it was where it refuses before it begins; where a bucket does not fit, it has written the ones before.
-  const found = Math.min(count.readUInt32LE(), atMost);
+  const found = Math.min(count.readUInt32LE(), atMost, room);
   const indices = Array.from({ length: found }, (_, index) => index);
   return {
     keys: indices.map((index) => keys.subarray(index * keySize, (index + 1) * keySize)),

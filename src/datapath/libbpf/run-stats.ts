@@ -11,7 +11,7 @@ const BPF_STATS_RUN_TIME = 0;
 export function runStats(programPins: readonly string[]): ReadonlyMap<string, RunStats> {
   const stats = new Map<string, RunStats>();
   for (const pin of programPins) {
-    using program = tryOpenPin(pin);
+    using program = tryOpenPin('prog', pin);
     if (program !== undefined) stats.set(pin, programRuns(program.number));
   }
   return stats;

@@ -1,18 +1,32 @@
+import { PROG_ARRAY } from '../../domain/mapvalue.js';
 import { check, EINVAL, ENOENT, kernelError } from './errno.js';
-import { openPin } from './fd.js';
+import { type Fd, openPin, tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';
+import { mapInfo } from './info.js';
 
 /** The only key of a slot. */
 const KEY = Buffer.alloc(4);
 
+/**
+ * The slot that is pinned at a path; undefined if there is none. The kernel would read and write as many bytes as the entries of a map of
+ * another kind have, whatever room there is for them.
+ */
+export function tryOpenSlot(slotPin: string): Fd | undefined {
+  const found = tryOpenPin('map', slotPin);
+  if (found === undefined || mapInfo(found.number).type === PROG_ARRAY) return found;
+  found[Symbol.dispose]();
+  return undefined;
+}
+
 /** Writes key 0 of a slot, or empties it; see `Datapath.setSlot`. */
 export function setSlot(slotPin: string, programPin: string | null): void {
-  using slot = openPin(slotPin);
+  using slot = tryOpenSlot(slotPin);
+  if (slot === undefined) throw kernelError(`No slot is pinned at ${slotPin}`, ENOENT);
   if (programPin === null) {
     emptySlot(slot.number, `Cannot empty the slot ${slotPin}`);
     return;
   }
-  using program = openPin(programPin);
+  using program = openPin('prog', programPin);
   putIntoSlot(slot.number, program.number, `Cannot put ${programPin} into ${slotPin}`);
 }
 

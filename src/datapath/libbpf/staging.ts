@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import { type Hook, hookKey, programKind } from '../../domain/hook.js';
 import { encodeMapArgs, PROG_ARRAY } from '../../domain/mapvalue.js';
 import { checkMonitors } from '../../domain/monitor.js';
@@ -16,8 +15,8 @@ import { mapIdsOf, mapInfo, programInfo } from './info.js';
 import { declaredName, layoutsOf } from './layouts.js';
 import { PROGRAM_TYPE } from './load.js';
 import { applyChange, inverse } from './maps.js';
-import { makeNewDir, pin, pinsBelow, removeTree, unpin } from './pins.js';
-import { emptySlot, programInSlot, putIntoSlot } from './slot.js';
+import { makeInPlace, makeNewDir, pin, pinInPlace, pinsBelow, removeTree, unpin } from './pins.js';
+import { emptySlot, programInSlot, putIntoSlot, tryOpenSlot } from './slot.js';
 
 /*
  * Programs that their companions load: the agent makes a slot for each, and takes over what is put there.
@@ -32,7 +31,7 @@ export function stage(dir: string, like: string | null, bpffs: string): void {
   );
   if (like !== null) {
     // The first program that is put into a PROG_ARRAY says what all others have to be like (bpf_prog_map_compatible in kernel/bpf/core.c).
-    using program = openPin(like);
+    using program = openPin('prog', like);
     putIntoSlot(slot.number, program.number, `Cannot put ${like} into the slot for a companion`);
     emptySlot(slot.number, 'Cannot empty the slot for a companion');
   }
@@ -47,7 +46,7 @@ export function stage(dir: string, like: string | null, bpffs: string): void {
 
 /** See `Datapath.staged`. */
 export function staged(dir: string): number | null {
-  using slot = tryOpenPin(stagePin(dir));
+  using slot = tryOpenSlot(stagePin(dir));
   return slot === undefined ? null : programInSlot(slot.number);
 }
 
@@ -77,10 +76,12 @@ export async function capture(request: CaptureRequest, bpffs: string): Promise<v
   }
 }
 
-/** A map that the program uses, opened. */
+/** A map of the program, opened. */
 interface UsedMap {
   readonly fd: Fd;
   readonly info: MapInfo;
+  /** False for one that the companion has only pinned among those of the program. */
+  readonly isUsed: boolean;
 }
 
 function take(
@@ -104,14 +105,14 @@ function take(
     undo.push(() => applyChange(open, before));
   }
   const keep = (fd: Fd, path: string) => {
-    pin(fd.number, path);
+    pinInPlace(fd.number, path);
     undo.push(() => unpin(path, dir));
   };
   if (slot !== undefined) {
     emptySlot(slot.fd.number, 'Cannot empty the slot of the program');
     keep(slot.fd, slotPin(dir));
   }
-  mkdirSync(`${dir}/maps`);
+  makeInPlace(`${dir}/maps`);
   undo.push(() => removeTree(`${dir}/maps`, dir));
   for (const { fd, info } of data) keep(fd, mapPin(dir, info.name));
   // Last of all: a directory without a program is a torso that nothing relies on.
@@ -132,7 +133,10 @@ function checkType({ id, type, name }: { id: number; type: number; name: string 
 function mapsOf(program: Fd, request: CaptureRequest): UsedMap[] {
   const pinned = claimedNames(request.claim);
   // An object may have maps that no program of it uses; those that the companion has pinned belong to it all the same.
-  const ids = [...new Set([...mapIdsOf(program.number), ...pinned.keys()])].toSorted((a, b) => a - b);
+  const used = mapIdsOf(program.number);
+  const rest = [...pinned.keys()].filter((id) => !used.has(id));
+  // Those that it uses come first, so that no other has a name of theirs.
+  const ids = [used, rest].flatMap((some) => [...some].toSorted((a, b) => a - b));
   const opened = ids.flatMap((id) => tryOpenId('map', id) ?? []);
   const cut = opened.map((fd) => declaredName(fd.number));
   const taken = new Set<string>();
@@ -142,7 +146,7 @@ function mapsOf(program: Fd, request: CaptureRequest): UsedMap[] {
     const name = pinned.get(info.id) ?? fullName(cut[index]!, info, isAlone, request);
     const free = freeName(mapSegment(name), taken);
     taken.add(free);
-    return { fd, info: { name: free, ...info, ...layoutsOf(fd.number) } };
+    return { fd, info: { name: free, ...info, ...layoutsOf(fd.number) }, isUsed: used.has(info.id) };
   });
 }
 
@@ -178,8 +182,8 @@ function freeName(name: string, taken: ReadonlySet<string>): string {
 function claimedNames({ folder, except }: Claim): ReadonlyMap<number, string> {
   const names = new Map<number, string>();
   for (const entry of pinsBelow(folder, 1)) {
-    using found = except.includes(`${folder}/${entry}`) ? undefined : tryOpenPin(`${folder}/${entry}`);
-    if (found?.isA('map') === true) names.set(mapInfo(found.number).id, entry);
+    using found = except.includes(`${folder}/${entry}`) ? undefined : tryOpenPin('map', `${folder}/${entry}`);
+    if (found !== undefined) names.set(mapInfo(found.number).id, entry);
   }
   return names;
 }
@@ -187,7 +191,7 @@ function claimedNames({ folder, except }: Claim): ReadonlyMap<number, string> {
 /** @throws AgentError SLOT_INVALID */
 function slotOf({ dir, slotMap }: CaptureRequest, maps: readonly UsedMap[], bpffs: string): UsedMap | undefined {
   if (slotMap === '') return undefined;
-  const slot = maps.find(({ info }) => info.name === mapSegment(slotMap));
+  const slot = maps.find(({ info, isUsed }) => isUsed && info.name === mapSegment(slotMap));
   if (slot === undefined) {
     const there = maps.map(({ info }) => info.name).join(', ') || 'none';
     throw new AgentError('SLOT_INVALID', `The program uses no map ${slotMap} that could be its slot; it uses ${there}`);
@@ -198,9 +202,11 @@ function slotOf({ dir, slotMap }: CaptureRequest, maps: readonly UsedMap[], bpff
     throw new AgentError('SLOT_INVALID', `The slot ${slotMap} is ${what}; expected a PROG_ARRAY with one entry`);
   }
   for (const { dir: other } of generationPlaces(bpffs)) {
-    using live = other === dir ? undefined : tryOpenPin(slotPin(other));
-    if (live === undefined || mapInfo(live.number).id !== id) continue;
-    const message = `The companion has taken the slot ${slotMap} of a program that runs, pinned in ${other}`;
+    using theirs = tryOpenSlot(other === dir ? stagePin(dir) : slotPin(other));
+    if (theirs === undefined || mapInfo(theirs.number).id !== id) continue;
+    const whose =
+      other === dir ? 'that it was given to put its program into' : `of a program that runs, pinned in ${other}`;
+    const message = `The companion has taken as slot ${slotMap} the one ${whose}`;
     throw new AgentError('SLOT_INVALID', `${message}; each program that it loads needs one of its own`);
   }
   return slot;
@@ -209,7 +215,7 @@ function slotOf({ dir, slotMap }: CaptureRequest, maps: readonly UsedMap[], bpff
 /** @throws AgentError MAP_INCOMPATIBLE */
 function checkShared({ share }: CaptureRequest, maps: readonly UsedMap[]): void {
   for (const { map, pin: path } of share) {
-    using wanted = tryOpenPin(path);
+    using wanted = tryOpenPin('map', path);
     const id = wanted === undefined ? undefined : mapInfo(wanted.number).id;
     if (maps.some(({ info }) => info.id === id)) continue;
     const message = `The companion has not taken over the map ${map}, which carry_maps asks for`;

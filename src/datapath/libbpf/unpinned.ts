@@ -1,12 +1,10 @@
 import type { Generation } from '../../domain/observed.js';
 import { mapPin, programPin } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
-import { check } from './errno.js';
 import { type Fd, tryOpenId, tryOpenPin } from './fd.js';
-import { libbpf } from './ffi.js';
-import { mapIdsOf, programInfo } from './info.js';
+import { mapIdsOf, mapInfo, programInfo } from './info.js';
 import { declaredName } from './layouts.js';
-import { makeParents, pin } from './pins.js';
+import { makeParents, pin, pinInPlace } from './pins.js';
 
 /*
  * Pins that somebody has removed. What a running program uses stays in the kernel, and so can be found by the program and pinned again.
@@ -41,7 +39,7 @@ export function withLostProgram(generation: Generation, running: readonly number
 
 /** See `Datapath.repin`. */
 export function repin(dir: string, programId: number, mapIds: readonly number[]): void {
-  using pinned = tryOpenPin(programPin(dir));
+  using pinned = tryOpenPin('prog', programPin(dir));
   using found = pinned === undefined ? tryOpenId('prog', programId) : undefined;
   const program = pinned ?? found;
   if (program === undefined || programInfo(program.number).id !== programId) {
@@ -54,8 +52,10 @@ export function repin(dir: string, programId: number, mapIds: readonly number[])
     if (map === undefined) throw new AgentError('KERNEL', `Map ${id} of ${dir} is gone`);
     const path = mapPin(dir, declaredName(map.number));
     makeParents(path);
-    pin(map.number, path);
+    using other = tryOpenPin('map', path);
+    // Two maps of it may have names that are alike once the kernel has cut them.
+    if (other !== undefined && used.has(mapInfo(other.number).id)) pin(map.number, path);
+    else pinInPlace(map.number, path);
   }
-  if (pinned === undefined)
-    check(libbpf().bpf_obj_pin(program.number, programPin(dir)), `Cannot pin ${programPin(dir)}`);
+  if (pinned === undefined) pinInPlace(program.number, programPin(dir));
 }

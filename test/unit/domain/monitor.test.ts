@@ -51,15 +51,29 @@ describe('what is read of a monitored map', () => {
     ['by_cpu.1', { offset: 20, size: 4, signed: false, network: false }],
   ] as const) {
     it(`can be the field ${field}`, () => {
-      assert.deepEqual(targetOf(FLOWS, asked({ field }), 'at'), { key: Buffer.from([80, 0]), number });
+      assert.deepEqual(targetOf(FLOWS, asked({ field }), 'at'), { key: Buffer.from([80, 0]), number, isMade: false });
     });
   }
 
   it('is the whole value where that is a number, known or by its size', () => {
     const number = { offset: 0, size: 8, signed: false, network: false };
-    assert.deepEqual(targetOf(COUNTS, asked({ key: '*' }), 'at'), { key: undefined, number });
+    assert.deepEqual(targetOf(COUNTS, asked({ key: '*' }), 'at'), { key: undefined, number, isMade: false });
     const typed = { ...COUNTS, value: int(8, { signed: true }) };
     assert.deepEqual(targetOf(typed, asked({ key: '*' }), 'at').number, { ...number, signed: true });
+  });
+
+  it('has its key made in hash maps of numbers, and in no others', () => {
+    const hash = { ...COUNTS, type: 1 };
+    const isMade = (map: MapShape, changes: Partial<MonitoredMap>) => targetOf(map, asked(changes), 'at').isMade;
+    assert.deepEqual(
+      [
+        isMade(hash, { key: 1 }),
+        isMade(hash, { key: '*' }),
+        isMade(COUNTS, { key: 1 }),
+        isMade(FLOWS, { field: 'bytes' }),
+      ],
+      [true, false, false, false],
+    );
   });
 
   for (const [what, map, changes, path, message] of [
