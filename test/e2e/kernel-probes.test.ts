@@ -61,6 +61,20 @@ describe('probes of the host', () => {
     assert.deepEqual(surviving(idsOf(before)), [], 'gone when the answer comes');
   });
 
+  test('have maps that are monitored, and that are gone with them', async () => {
+    const monitor_maps = [{ name: 'event_counts', key: 0, aggregator: 'scalar' } as const];
+    assert.equal((await on.stage.deploy({ probes: [events({ monitor_maps })] })).status, 'applied');
+    await on.probed.call(CALLS);
+    const read = async () => (await on.stage.fleet.request(on.stage.host, 'state', {})).ProbesBpfs[0]?.MetricsBpfMaps;
+    await eventually(
+      read,
+      (maps) => maps?.event_counts_0_scalar?.LastValue === CALLS,
+      `${CALLS} calls should be in the snapshot`,
+    );
+    const answer = await on.stage.delete({ probes: ['events'] });
+    assert.deepEqual([answer.status, answer.errors], ['applied', []]);
+  });
+
   test('l3afd defect 10: probe links are never closed, and every deploy attaches probes again', async () => {
     const payload = { probes: [events()] };
     await on.stage.deploy(payload);
