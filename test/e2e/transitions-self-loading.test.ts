@@ -9,7 +9,7 @@ import { testTransitions } from './support-transitions.js';
  * Programs that their companion loads come, go, change their places and are replaced, like any others.
  */
 
-const TIMES = 3;
+const TIMES = 2;
 const HOOKS: readonly Direction[] = ['xdpingress', 'egress'];
 
 testTransitions({
