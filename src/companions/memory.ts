@@ -3,7 +3,7 @@ import type { Hook } from '../domain/hook.js';
 
 export interface MemoryCompanionsOptions {
   /** Told which stage a companion has to put a program on. */
-  readonly onLoading: (dir: string, hook: Hook) => void;
+  readonly onLoading: (dir: string, hook: Hook) => void | Promise<void>;
 }
 
 /** Companions that are only noted down: for an agent that imitates a kernel, beside {@link file://../datapath/memory.ts}. */
@@ -28,7 +28,7 @@ export class MemoryCompanions {
     restarts: number,
     loading?: { readonly dir: string },
   ): Promise<void> {
-    if (loading !== undefined && launch.hook.direction !== '') this.#options.onLoading(loading.dir, launch.hook);
+    if (loading !== undefined && launch.hook.direction !== '') await this.#options.onLoading(loading.dir, launch.hook);
     const { daemon, cmdStart } = launch.companion;
     const state = daemon && cmdStart !== '' ? 'running' : 'done';
     const ids = maps.toSorted((a, b) => a - b);

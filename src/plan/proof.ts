@@ -11,9 +11,7 @@ import type { ProveStep, Step } from '../domain/step.js';
 export function proofOf(observed: Observed, steps: readonly Step[]): ProveStep[] {
   const discarded = new Set(steps.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
   const detached = new Set(steps.flatMap((step) => (step.op === 'detach' ? [step.link] : [])));
-  const shared = new Set(
-    steps.flatMap((step) => (step.op === 'load' || step.op === 'load-probes' ? step.share.map(({ pin }) => pin) : [])),
-  );
+  const shared = new Set(steps.flatMap((step) => ('share' in step ? step.share.map(({ pin }) => pin) : [])));
   const generations = observed.hooks.flatMap((hook) => hook.generations);
   const [going, staying] = [
     generations.filter(({ dir }) => discarded.has(dir)),

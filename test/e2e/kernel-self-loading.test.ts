@@ -108,6 +108,7 @@ test('a new version is loaded beside the old one, and its tables are taken over 
   const carrying = { version: '2.0', carry_maps: ['mark_seen'] } as Partial<PayloadProgram>;
   const answer = await deploy(mark(1), loader(carrying), mark(3));
   assert.equal(resultsOf(answer)[NAME], 'updated', JSON.stringify(answer));
+  assert.deepEqual(answer.errors, [], 'what is carried over is not left over');
   await stage.receive(50, PROBE_PORT);
   await until('it counts on', async () => (await seen(NAME, '2.0')) === before + 50);
   await deploy(mark(1), loader(), mark(3));

@@ -6,6 +6,8 @@ import type { Direction, Hook } from '../../src/domain/hook.js';
 import { hookAt } from '../../src/domain/observed.js';
 import { assertStands, type CrashBed, hostOf, log } from './support-crash.js';
 import { assertHealed, assertOldOrNew, type Fault, failing, type Transition } from './support-faults.js';
+import { loadingCompanions } from './support-loading.js';
+import { selfLoadingAt } from './support-self-loading.js';
 import { transitionsAt } from './support-transitions.js';
 
 const BPFFS = '/bpffs';
@@ -22,7 +24,7 @@ function hooksAt(...[first, second]: readonly [Direction, Direction]): Hooks {
 /** A bed on which the state before a transition stands. */
 async function givenBed(hooks: Hooks, { chaining, before }: Transition): Promise<CrashBed> {
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
-  const bed = { datapath, bpffs: BPFFS, hooks };
+  const bed = { datapath, bpffs: BPFFS, hooks, companions: loadingCompanions(datapath, BPFFS) };
   const report = await hostOf(bed, datapath, chaining).apply(NOTHING_DESIRED, before, log);
   assert.deepEqual([report.faults, report.leftovers], [[], []]);
   return bed;
@@ -33,7 +35,7 @@ const APART = hooksAt('xdpingress', 'egress');
 const TOGETHER = hooksAt('ingress', 'egress');
 
 function assertEachFault(hooks: Hooks, what: string, faultsAt: (at: number) => readonly Fault[]): void {
-  const transition = transitionsAt(hooks)[what]!;
+  const transition = { ...transitionsAt(hooks), ...selfLoadingAt(hooks) }[what]!;
   test(what, async () => {
     let bed = await givenBed(hooks, transition);
     for (let at = 0, more = true; more; at += 1) {
@@ -49,7 +51,7 @@ function assertEachFault(hooks: Hooks, what: string, faultsAt: (at: number) => r
 }
 
 describe('with any one operation failing, the chains are as before or as wanted, and the answer says which:', () => {
-  for (const what of Object.keys(transitionsAt(APART))) {
+  for (const what of Object.keys({ ...transitionsAt(APART), ...selfLoadingAt(APART) })) {
     assertEachFault(APART, what, (at) => [
       { at, done: false, transient: at % 2 === 0 },
       { at, done: true },

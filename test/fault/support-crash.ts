@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Observer } from '../../src/apply/executor.js';
+import type { Companions } from '../../src/apply/tools.js';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import { type DesiredState, NOTHING_DESIRED, normalize, programsAt } from '../../src/domain/desired.js';
 import { DIRECTIONS, type Hook } from '../../src/domain/hook.js';
@@ -42,6 +43,8 @@ export interface CrashBed {
   readonly datapath: Datapath;
   readonly bpffs: string;
   readonly hooks: readonly Hook[];
+  /** None where no program has one. */
+  readonly companions?: Companions;
   /** Called after an agent has died, with the directory that it was loading into, if it was. */
   readonly tear?: (dir: string) => Promise<void>;
 }
@@ -163,7 +166,7 @@ export const log = createLogger({ level: 'silent', host: 'test' });
 export const metrics = new Metrics('test');
 
 export function hostOf(bed: CrashBed, datapath: Datapath, chaining: boolean, observer: Observer = () => {}): Host {
-  const tools = { datapath, packages: builtPackages, companions: noCompanions };
+  const tools = { datapath, packages: builtPackages, companions: bed.companions ?? noCompanions };
   return new Host({ tools, context: planContext(bed.bpffs, chaining), metrics, observer, restartPolicy });
 }
 

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import type { Observer, Packages, Tools } from '../../src/apply/executor.js';
+import type { Companions } from '../../src/apply/tools.js';
 import { answerReported } from '../../src/commands/answer.js';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import { type DesiredState, programsAt } from '../../src/domain/desired.js';
 import { encodeMapArgs, isArrayKind } from '../../src/domain/mapvalue.js';
 import { hookAt, standingChain } from '../../src/domain/observed.js';
 import { mapPin } from '../../src/domain/pins.js';
-import { contentDigest } from '../../src/domain/program.js';
+import { contentDigest, isSelfLoaded } from '../../src/domain/program.js';
 import type { Step } from '../../src/domain/step.js';
 import { AgentError } from '../../src/errors.js';
 import { Host } from '../../src/host/host.js';
@@ -40,6 +41,9 @@ export interface Transition {
 /** Operations of the datapath that can fail by themselves: those that only look are not among them. */
 const OPERATIONS: readonly string[] = [
   'load',
+  'stage',
+  'capture',
+  'repin',
   'setSlot',
   'attach',
   'retarget',
@@ -53,9 +57,11 @@ const OPERATIONS: readonly string[] = [
   'proveGone',
 ] satisfies (keyof Datapath)[];
 
+const COMPANIONS: readonly string[] = ['start', 'stop', 'update'] satisfies (keyof Companions)[];
+
 const FETCHING: readonly string[] = ['ensure', 'objectPath'] satisfies (keyof Packages)[];
 
-const UNNOTICED: ReadonlySet<Step['op']> = new Set(['load', 'write-map', 'grace', 'prove']);
+const UNNOTICED: ReadonlySet<Step['op']> = new Set(['load', 'stage', 'write-map', 'grace', 'prove']);
 
 /** Tools whose operations fail as they are told to. */
 function faulty(tools: Tools, { at, done, transient = false, second }: Fault): { tools: Tools; struck: () => number } {
@@ -80,7 +86,11 @@ function faulty(tools: Tools, { at, done, transient = false, second }: Fault): {
       },
     });
   return {
-    tools: { ...tools, datapath: failing(tools.datapath, OPERATIONS), packages: failing(tools.packages, FETCHING) },
+    tools: {
+      datapath: failing(tools.datapath, OPERATIONS),
+      packages: failing(tools.packages, FETCHING),
+      companions: failing(tools.companions, COMPANIONS),
+    },
     struck: () => struck,
   };
 }
@@ -105,7 +115,8 @@ export async function failing(
   fault: Fault,
   deadline = 0,
 ): Promise<Outcome> {
-  const faults = faulty({ datapath: bed.datapath, packages: builtPackages, companions: noCompanions }, fault);
+  const whole = { datapath: bed.datapath, packages: builtPackages, companions: bed.companions ?? noCompanions };
+  const faults = faulty(whole, fault);
   let tools = faults.tools;
   const current = new Proxy({} as Tools, { get: (_target, name) => Reflect.get(tools, name) });
   const watch = watchman(bed, before, desired);
@@ -119,7 +130,7 @@ export async function failing(
     restartPolicy,
   });
   const report = await host.apply(before, desired, log, { deadline });
-  tools = { datapath: bed.datapath, packages: builtPackages, companions: noCompanions };
+  tools = whole;
   const delivery = { id: 'c1', verb: 'deploy', seq: 1 };
   const receipt = { host: 'web1', delivery, gen: undefined, receivedAt: new Date() };
   const answer = answerReported(receipt, { verb: 'deploy', ...desired }, report);
@@ -175,6 +186,7 @@ export async function assertHealed(bed: CrashBed, { before, desired }: Transitio
 /** Exactly what is desired, and of the other state nothing, in maps neither. */
 async function assertAllStands(bed: CrashBed, desired: DesiredState, other: DesiredState): Promise<void> {
   await assertStands(bed, desired);
+  await assertCompanions(bed, desired);
   const observed = await bed.datapath.observe();
   for (const hook of bed.hooks) {
     for (const wanted of programsAt(desired, hook).filter(({ enabled }) => enabled)) {
@@ -193,4 +205,27 @@ async function assertAllStands(bed: CrashBed, desired: DesiredState, other: Desi
       }
     }
   }
+}
+
+/** For each program one companion, the right one, beside the very generation that stands; and no other. */
+export async function assertCompanions(
+  { companions, datapath, hooks }: CrashBed,
+  desired: DesiredState,
+): Promise<void> {
+  if (companions === undefined) return;
+  const observed = await datapath.observe();
+  const expected = hooks.flatMap((hook) =>
+    programsAt(desired, hook).flatMap((wanted) => {
+      const { name, version, companion, enabled } = wanted;
+      if (companion === undefined || !enabled) return [];
+      const standing = standingChain(hookAt(observed, hook)).find(({ digest }) => digest === contentDigest(wanted));
+      return [{ hook, name, version, companion, loaded: isSelfLoaded(wanted) ? standing?.dir : undefined }];
+    }),
+  );
+  const found = (await companions.observe()).map(({ launch, loaded }) => {
+    const { name, version } = launch.package;
+    return { hook: launch.hook, name, version, companion: launch.companion, loaded };
+  });
+  const sorted = (all: readonly { readonly name: string }[]) => all.toSorted((a, b) => a.name.localeCompare(b.name));
+  assert.deepEqual(sorted(found), sorted(expected));
 }

@@ -13,16 +13,16 @@ import { withoutSlot } from './support-slotless.js';
 type Hooks = readonly [Hook, Hook];
 
 /** A program by its name, with what is special about it. Its number is written into its map by `map_args`. */
-type Member = readonly [name: string, overrides?: Partial<Program>];
+export type Member = readonly [name: string, overrides?: Partial<Program>];
 
-function chainAt(hook: Hook, ...members: readonly Member[]): DesiredState['chains'] {
+export function chainAt(hook: Hook, ...members: readonly Member[]): DesiredState['chains'] {
   const mapArgs = [{ name: 'mark_id', args: [{ key: 0, value: 1 }] }];
   const of = ([name, overrides]: Member, index: number) =>
     program(name, index + 1, { mapArgs, ...overrides }, hook.direction);
   return [{ hook, programs: members.map(of) }];
 }
 
-function state(...chains: readonly DesiredState['chains'][]): DesiredState {
+export function state(...chains: readonly DesiredState['chains'][]): DesiredState {
   return normalize({ chains: chains.flat(), addresses: {} });
 }
 
