@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { stagePin } from '../../src/domain/pins.js';
 import { type KernelFixture, kernelFixture } from '../contract/kernel.js';
 import {
   assertEmpty,
   BROKEN,
   discard,
+  type Loaded,
   load,
   PORT_COUNT,
   PORT_DROP,
@@ -50,12 +52,28 @@ async function cycle(kernel: KernelFixture, ids: Ids): Promise<void> {
     'OBJECT_INVALID',
   );
 
+  const captured = await capture(kernel, root);
   await note(kernel, ids);
   await datapath.unpublish(count.publicPath('packet_count'));
   await datapath.detach(root.hook, root.link);
   await datapath.detach(tc.hook, tcCount.link);
-  await discard(kernel, root, count, reloaded, drop, tc, tcCount);
+  await discard(kernel, root, count, reloaded, drop, tc, tcCount, captured);
   await assertEmpty(kernel);
+}
+
+/** A program that somebody else has loaded is taken over, after it was refused. */
+async function capture(kernel: KernelFixture, root: Loaded): Promise<Loaded> {
+  const { datapath } = kernel;
+  const { hook, dir, slotMap } = requestFor(kernel, PORT_COUNT, 'xdpingress');
+  const request = { hook, dir, slotMap, share: [], fill: [], claim: { folder: `${kernel.bpffs}/nobody`, except: [] } };
+  await datapath.stage(dir, root.program);
+  await refused(datapath.capture(request), 'LOAD_FAILED');
+  const source = await load(kernel, PORT_COUNT, 'xdpingress');
+  await datapath.setSlot(stagePin(dir), source.program);
+  await datapath.discard(source.dir);
+  await refused(datapath.capture({ ...request, slotMap: 'other' }), 'SLOT_INVALID');
+  await datapath.capture(request);
+  return { ...source, dir };
 }
 
 interface Ids {
@@ -97,7 +115,7 @@ for (const tc of ['tcx', 'clsact'] as const) {
     for (let n = 0; n < CYCLES; n += 1) await cycle(kernel, ids);
 
     assert.equal((await readdir('/proc/self/fd')).length, before, 'open descriptors');
-    assert.ok(ids.prog.size === 6 * (CYCLES + 1) && ids.map.size > ids.prog.size && ids.link.size > 0);
+    assert.ok(ids.prog.size === 7 * (CYCLES + 1) && ids.map.size > ids.prog.size && ids.link.size > 0);
     assert.deepEqual(await left(ids), []);
     await kernel.close();
   });
