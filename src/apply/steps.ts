@@ -94,7 +94,9 @@ const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op 
   },
 
   publish: {
-    wayBack: ({ path }) => [{ op: 'unpublish', path }],
+    wayBack: ({ path, former }) => [
+      former === undefined ? { op: 'unpublish', path } : { op: 'publish', pin: former, path },
+    ],
     run: (step, { datapath }) => datapath.publish(step.pin, step.path),
   },
 

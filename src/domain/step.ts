@@ -189,6 +189,8 @@ export interface PublishStep {
   readonly op: 'publish';
   readonly pin: string;
   readonly path: string;
+  /** What has the name and is to have it again if the step is taken back; absent where nothing is. */
+  readonly former?: string;
 }
 
 /** Take a public name away. */
@@ -247,7 +249,7 @@ export interface StartCompanionStep {
   readonly loads?: Claim;
 }
 
-/** Unpin what a companion has pinned before it came to nothing. */
+/** Take away the names that a companion has given in its folder, and its neighbour at another hook, which shares the folder. */
 export interface TidyStep {
   readonly op: 'tidy';
   readonly claim: Claim;

@@ -37,8 +37,10 @@ export interface HookInput {
   readonly names?: PublicNames;
 }
 
-/** What has a public name. */
-export type PublicNames = Pick<Observed, 'publicMaps' | 'orphans'>;
+/** What has a public name, and where each map of a generation is pinned besides, by its id. */
+export interface PublicNames extends Pick<Observed, 'publicMaps' | 'orphans'> {
+  readonly pins: ReadonlyMap<number, string>;
+}
 
 /** What decides whether a program that its companion has loaded can stay as it is; see `CompanionsInput`. */
 export interface Loaders {

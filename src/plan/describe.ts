@@ -59,7 +59,7 @@ export function describeStep(step: Step): string {
     case 'stop-companion':
       return `stop ${companion(step.launch)}`;
     case 'tidy':
-      return `unpin what a companion has pinned in ${step.claim.folder}`;
+      return `clear ${step.claim.folder} of names that companions have given`;
     case 'update-companion':
       return `update ${companion(step.to)}`;
   }

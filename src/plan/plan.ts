@@ -2,6 +2,7 @@ import type { ObservedCompanion } from '../domain/companion.js';
 import { type DesiredState, probesOf, programsAt } from '../domain/desired.js';
 import { type Hook, hookKey, NO_HOOK, type NoHook } from '../domain/hook.js';
 import { hookAt, type Observed, observedProbes } from '../domain/observed.js';
+import { mapPin, slotPin } from '../domain/pins.js';
 import type { Plan } from '../domain/plan.js';
 import type { Step } from '../domain/step.js';
 import { planCompanions } from './companions.js';
@@ -43,12 +44,13 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
     (hook.direction === '' || observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0);
   const [except, chainsOnly] = [input.exceptCompanions ?? new Set<string>(), input.chainsOnly === true];
   const loaders = { running: input.companions, except, revivals: input.revivals, chainsOnly };
+  const names = { ...observed, pins: pinsById(observed) };
   const hookPlans = hooksOf(observed, desired)
     .filter(concerned)
     .map((hook) => {
       const previous = before === null ? undefined : programsAt(before, hook);
       const [there, wanted] = [hookAt(observed, hook), programsAt(desired, hook)];
-      return planHook({ observed: there, before: previous, wanted, loaders, names: observed }, context);
+      return planHook({ observed: there, before: previous, wanted, loaders, names }, context);
     });
 
   // Attaching may fail where somebody else holds the hook, so it comes before anything that packets notice at other hooks.
@@ -100,6 +102,18 @@ export function isEmpty(plan: Plan): boolean {
 
 function attaches({ commit }: HookPlan): boolean {
   return commit.some(({ op }) => op === 'attach');
+}
+
+/** Where the maps of chains are pinned, slots among them. */
+function pinsById({ hooks }: Observed): ReadonlyMap<number, string> {
+  return new Map(
+    hooks.flatMap(({ generations }) =>
+      generations.flatMap(({ dir, maps, slot }) => [
+        ...maps.map(({ id, name }) => [id, mapPin(dir, name)] as const),
+        ...(slot === undefined ? [] : [[slot.mapId, slotPin(dir)] as const]),
+      ]),
+    ),
+  );
 }
 
 /** Whether packets take another way after a step, so that some may still be on the old one. */

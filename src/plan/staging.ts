@@ -1,6 +1,7 @@
 import { type CompanionLaunch, companionKey, isAsItShould, startsAlike } from '../domain/companion.js';
+import { programKind } from '../domain/hook.js';
 import { type Generation, isOvertaken, type ObservedHook } from '../domain/observed.js';
-import { type GenerationRef, generationDir, mapPin, mapSegment, publicMapPath, slotPin } from '../domain/pins.js';
+import { type GenerationRef, generationDir, mapPin, mapSegment, publicMapPath } from '../domain/pins.js';
 import { contentDigest, isSelfLoaded, type Program, packageOf } from '../domain/program.js';
 import type { CaptureStep, Claim, Step } from '../domain/step.js';
 import { AgentError } from '../errors.js';
@@ -75,7 +76,7 @@ export function stageAnew(
     share: (inherited?.maps ?? []).map((map) => ({ map: map.name, pin: mapPin(inherited!.from.dir, map.name) })),
     fill: fillOf(program, taken),
     ...(monitors !== undefined && { monitors }),
-    claim: claimOf(generation, observed, names, bpffs),
+    claim: claimOf(generation, names, bpffs),
   };
   const launch = launchOf(observed, program);
   const restarts = loaders?.revivals?.get(companionKey(launch))?.restarts ?? 0;
@@ -90,7 +91,7 @@ function carriedTo(program: Program, digest: string, standing: readonly Generati
   return { from: twin, maps: twin.maps.filter(({ name }) => names.has(name)) };
 }
 
-const NO_NAMES: PublicNames = { publicMaps: new Map() };
+const NO_NAMES: PublicNames = { publicMaps: new Map(), pins: new Map() };
 
 /**
  * Has companions load their programs, one after the other.
@@ -100,7 +101,7 @@ const NO_NAMES: PublicNames = { publicMaps: new Map() };
 export function stagesOf(
   members: readonly Member[],
   like: string | null,
-  { observed, names = NO_NAMES }: HookInput,
+  { names = NO_NAMES }: Pick<HookInput, 'names'>,
   bpffs: string,
 ): Step[] {
   return members.flatMap(({ stage }): Step[] => {
@@ -111,22 +112,16 @@ export function stagesOf(
       { op: 'fetch', package: launch.package },
       { op: 'check-companion', launch },
       { op: 'stage', generation, dir, like },
-      ...namesFor(capture, observed, names, bpffs),
+      ...namesFor(capture, names, bpffs),
       { op: 'start-companion', launch, dir, restarts, loads: capture.claim },
       capture,
     ];
   });
 }
 
-/** The folder of the program's public names, without what is a stranger's there, or of the same program at another hook. */
-function claimOf(
-  generation: GenerationRef,
-  at: ObservedHook,
-  { publicMaps, orphans = [] }: PublicNames,
-  bpffs: string,
-): Claim {
+/** The folder of the program's public names, without what is a stranger's there. */
+function claimOf(generation: GenerationRef, { publicMaps, orphans = [], pins }: PublicNames, bpffs: string): Claim {
   const folder = dirname(publicMapPath(bpffs, generation, 'map'));
-  const pins = pinsById(at);
   const except = [...publicMaps].flatMap(([path, id]) => {
     const isNobodys = orphans.some((map) => map.id === id);
     return path.startsWith(`${folder}/`) && !pins.has(id) && !isNobodys ? [path] : [];
@@ -136,35 +131,30 @@ function claimOf(
 
 /**
  * The public names as the companion is to find them. It pins its maps there, or takes over what is pinned there already, which must not be
- * the slot of the program that runs, nor any other map but those that are carried.
+ * the slot of a program that runs, nor any other map but those that are carried. TC programs of one name share the folder with those of
+ * the other direction (l3afd's paths do not tell them apart), which may come about by the same command: so it is cleared once more.
  */
 function namesFor(
   { generation, share, claim: { folder, except } }: CaptureStep,
-  at: ObservedHook,
-  { publicMaps }: PublicNames,
+  { publicMaps, pins }: PublicNames,
   bpffs: string,
 ): Step[] {
-  const pins = pinsById(at);
-  const carriedPaths = new Map(share.map(({ map, pin }) => [publicMapPath(bpffs, generation, map), pin]));
+  const isShared = programKind(generation.hook.direction) === 'tc';
+  const carriedMaps = share.map(({ map, pin }) => ({ path: publicMapPath(bpffs, generation, map), pin }));
+  const carriedPaths = carriedMaps.map(({ path }) => path);
   const inTheWay = [...publicMaps].flatMap(([path, id]): Step[] => {
-    if (!path.startsWith(`${folder}/`) || except.includes(path) || carriedPaths.has(path)) return [];
+    if (!path.startsWith(`${folder}/`) || except.includes(path) || carriedPaths.includes(path)) return [];
     const pin = pins.get(id);
     // What no program uses any more is what a companion has left that had no time to tidy up.
     return [{ op: 'unpublish', path, ...(pin !== undefined && { pin }) }];
   });
-  const missing = [...carriedPaths].flatMap(([path, pin]): Step[] =>
-    publicMaps.has(path) ? [] : [{ op: 'publish', pin, path }],
-  );
-  return [...inTheWay, ...missing];
-}
-
-function pinsById({ generations }: ObservedHook): ReadonlyMap<number, string> {
-  return new Map(
-    generations.flatMap(({ dir, maps, slot }) => [
-      ...maps.map(({ id, name }) => [id, mapPin(dir, name)] as const),
-      ...(slot === undefined ? [] : [[slot.mapId, slotPin(dir)] as const]),
-    ]),
-  );
+  const clear: Step[] = isShared ? [{ op: 'tidy', claim: { folder, except: [...except, ...carriedPaths] } }] : [];
+  const carry = carriedMaps.flatMap(({ path, pin }): Step[] => {
+    const former = pins.get(publicMaps.get(path) ?? 0);
+    if (former === pin && !isShared) return [];
+    return [{ op: 'publish', pin, path, ...(former !== undefined && { former }) }];
+  });
+  return [...inTheWay, ...clear, ...carry];
 }
 
 function dirname(path: string): string {

@@ -5,7 +5,7 @@ import { existing } from '../support/kernel-ids.js';
 import { type PayloadProgram, payloadProgram } from '../support/packages.js';
 import { selfLoaded, selfLoadingPackage } from '../support/self-loading.js';
 import { until, untilGiven } from '../support/until.js';
-import { resultsOf } from './support-chain.js';
+import { mapOf, resultsOf } from './support-chain.js';
 import { numberIn } from './support-kernel.js';
 import { PLATFORM, PROBE_PORT, Stage } from './support-stage.js';
 
@@ -30,7 +30,12 @@ before(async () => {
       },
     ),
   );
-  stage = await Stage.open({ host: 'self-loading', packages, env: { L3AF_RECONCILE_INTERVAL: '500ms' } });
+  const both = ['1.0', '2.0'].map((version) => selfLoadingPackage('tc', 'tc-mark-2', { version, platform: PLATFORM }));
+  stage = await Stage.open({
+    host: 'self-loading',
+    packages: [...packages, ...both],
+    env: { L3AF_RECONCILE_INTERVAL: '500ms' },
+  });
 });
 after(async () => {
   await stage.close();
@@ -217,4 +222,39 @@ test('it is removed with its companion, and what is left is the chain without it
   assert.deepEqual(resultsOf(answer)[NAME], 'stopped', JSON.stringify(answer));
   assert.deepEqual(companions(), []);
   assert.deepEqual(await namesOf(), ['xdp-root', 'xdp-mark-1', 'xdp-mark-3']);
+});
+
+test('a program at both sides of TC, where public names do not tell the sides apart, has a companion and maps for each', async () => {
+  const program = (changes: Partial<PayloadProgram> & { carry_maps?: string[] } = {}) => ({
+    ...selfLoaded(payloadProgram('tc-mark-2')),
+    ...changes,
+  });
+  const seenAt = async (direction: 'ingress' | 'egress') => {
+    const member = (await stage.chain(direction))!.members.at(-1)!;
+    return (await numberIn(mapOf(stage, member, 'mark_seen'))) ?? 0;
+  };
+  const assertApplied = async (answer: ReturnType<typeof deploy>) => {
+    const { status, message, errors } = await answer;
+    assert.deepEqual([status, errors], ['applied', []], message);
+    assert.equal(companions().length, 2);
+  };
+
+  await assertApplied(stage.deploy({ tc_ingress: [program()], tc_egress: [program()] }));
+  await stage.receive(30, PROBE_PORT);
+  await stage.transmit(20, PROBE_PORT);
+  await until('each counts its own', async () => (await seenAt('ingress')) === 30 && (await seenAt('egress')) === 20);
+
+  const carrying = program({ version: '2.0', carry_maps: ['mark_seen'] });
+  await assertApplied(stage.deploy({ tc_ingress: [carrying], tc_egress: [carrying] }));
+  await stage.receive(1, PROBE_PORT);
+  await until(
+    'each has its own tables',
+    async () => (await seenAt('ingress')) === 31 && (await seenAt('egress')) === 20,
+  );
+
+  await stage.delete({ tc_egress: ['tc-mark-2'] });
+  await assertApplied(stage.add({ tc_egress: [program({ version: '2.0' })] }));
+  await stage.receive(1, PROBE_PORT);
+  await until('the other side goes on', async () => (await seenAt('ingress')) === 32 && (await seenAt('egress')) === 0);
+  assert.equal((await numberIn(stage.tcMap('tc-mark-2', '2.0', 'mark_seen'))) ?? 0, 32);
 });

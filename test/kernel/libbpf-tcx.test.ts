@@ -47,11 +47,11 @@ async function attachStranger(behind?: string): Promise<number> {
   await command('bpftool', 'prog', 'load', builtObject('tc_mark'), pin, 'type', 'classifier');
   const { id } = await json<{ id: number }>('bpftool', '-j', 'prog', 'show', 'pinned', pin);
   const ifindex = interfaceIndex(kernel.iface);
-  using loaded = openPin(pin);
+  using loaded = openPin('prog', pin);
   if (behind === undefined) {
     strangers.push(new Fd(libbpf().bpf_link_create(loaded.number, ifindex, TCX_ATTACH_TYPE.ingress, null)));
   } else {
-    using link = openPin(await linkOf(behind));
+    using link = openPin('link', await linkOf(behind));
     strangers.push(new Fd(createLinkNextTo({ side: 'behind', link }, loaded, ifindex, 'ingress')));
   }
   await command('rm', pin);

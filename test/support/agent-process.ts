@@ -15,7 +15,7 @@ export interface AgentProcessOptions {
   /** Package repository of programs that name none. */
   readonly repoUrl?: string;
   /** Absent: the agent starts a server of its own, which {@link AgentProcess.dispose} ends. */
-  readonly natsUrl?: string;
+  readonly natsUrl?: string | undefined;
   readonly platform?: string;
   readonly datapath?: 'libbpf' | 'memory';
   /** `off` unless given. */
@@ -94,6 +94,16 @@ export class AgentProcess {
   async kill(signal: NodeJS.Signals): Promise<void> {
     this.#running?.kill(signal);
     await this.#ended;
+  }
+
+  /** Does something while the agent stands still, so that it cannot come in between. */
+  async whileHalted(act: () => Promise<unknown>): Promise<void> {
+    this.#running?.kill('SIGSTOP');
+    try {
+      await act();
+    } finally {
+      this.#running?.kill('SIGCONT');
+    }
   }
 
   /** Has the agent stop in order. @returns its exit status; null when it had to be killed */

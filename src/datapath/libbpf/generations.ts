@@ -63,8 +63,11 @@ export function readProbeGenerations(bpffs: string): ProbeGeneration[] {
     const dir = `${bpffs}/progs/probes/${path}`;
     const maps = readMaps(dir);
     const pinned = new Set(maps.map(({ id }) => id));
-    const lostMaps = [...mapsOfProbes(dir)].filter((id) => !pinned.has(id));
-    return [{ name, versionSegment, ...parsed, dir, probes: readProbes(dir), maps, lostMaps }];
+    const used = mapsOfProbes(dir);
+    const lostMaps = [...used].filter((id) => !pinned.has(id));
+    // What stands in the place of a lost one is nobody's table to keep; without that, one that no probe uses is ours all the same.
+    const own = lostMaps.length === 0 ? maps : maps.filter(({ id }) => used.has(id));
+    return [{ name, versionSegment, ...parsed, dir, probes: readProbes(dir), maps: own, lostMaps }];
   });
   return found.toSorted((a, b) => a.serial - b.serial);
 }

@@ -7,7 +7,6 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
-  statSync,
   unlinkSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
@@ -61,7 +60,7 @@ export function publish(pinned: string, path: string): void {
   makeParents(path);
   fileOperation(`Cannot publish ${pinned} as ${path}`, () => {
     // rename(2) does nothing when both names are the same file already, and would leave the temporary one.
-    if (inodeOf(path) === statSync(pinned).ino) return;
+    if (inodeOf(path) === lstatSync(pinned).ino) return;
     // A percent sign keeps it apart from every map's name. One that a crash left is replaced.
     const temporary = `${path}%new`;
     rmSync(temporary, { force: true });
@@ -174,7 +173,7 @@ function isFolder(path: string): boolean {
 }
 
 function inodeOf(path: string): number | undefined {
-  return statSync(path, { throwIfNoEntry: false })?.ino;
+  return lstatSync(path, { throwIfNoEntry: false })?.ino;
 }
 
 /** @throws AgentError KERNEL for what failed */

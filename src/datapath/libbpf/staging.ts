@@ -9,7 +9,7 @@ import type { CaptureRequest, MapChange } from '../datapath.js';
 import { check } from './errno.js';
 import { Fd, openPin, tryOpenId, tryOpenPin } from './fd.js';
 import { libbpf } from './ffi.js';
-import { generationPlaces } from './generations.js';
+import { generationPlaces, readGeneration } from './generations.js';
 import { grace } from './grace.js';
 import { mapIdsOf, mapInfo, programInfo } from './info.js';
 import { declaredName, layoutsOf } from './layouts.js';
@@ -62,7 +62,7 @@ export async function capture(request: CaptureRequest, bpffs: string): Promise<v
   checkType(programInfo(program.number), hook);
   // A companion that has ended was the last user of its slot unless it has pinned it, and then the kernel empties it in the background.
   await grace();
-  const maps = mapsOf(program, request);
+  const maps = mapsOf(program, request, bpffs);
   try {
     const undo: (() => void)[] = [];
     try {
@@ -130,22 +130,23 @@ function checkType({ id, type, name }: { id: number; type: number; name: string 
 }
 
 /** Each under the name that its object gives it, as far as that can be told: the kernel keeps 15 characters of it. */
-function mapsOf(program: Fd, request: CaptureRequest): UsedMap[] {
+function mapsOf(program: Fd, request: CaptureRequest, bpffs: string): UsedMap[] {
   const pinned = claimedNames(request.claim);
   // An object may have maps that no program of it uses; those that the companion has pinned belong to it all the same.
   const used = mapIdsOf(program.number);
-  const rest = [...pinned.keys()].filter((id) => !used.has(id));
+  const taken = mapsOfOthers(request.dir, bpffs);
+  const rest = [...pinned.keys()].filter((id) => !used.has(id) && !taken.has(id));
   // Those that it uses come first, so that no other has a name of theirs.
   const ids = [used, rest].flatMap((some) => [...some].toSorted((a, b) => a - b));
   const opened = ids.flatMap((id) => tryOpenId('map', id) ?? []);
   const cut = opened.map((fd) => declaredName(fd.number));
-  const taken = new Set<string>();
+  const names = new Set<string>();
   return opened.map((fd, index): UsedMap => {
     const info = mapInfo(fd.number);
     const isAlone = cut.filter((other) => other === cut[index]).length === 1;
     const name = pinned.get(info.id) ?? fullName(cut[index]!, info, isAlone, request);
-    const free = freeName(mapSegment(name), taken);
-    taken.add(free);
+    const free = freeName(mapSegment(name), names);
+    names.add(free);
     return { fd, info: { name: free, ...info, ...layoutsOf(fd.number) }, isUsed: used.has(info.id) };
   });
 }
@@ -186,6 +187,14 @@ function claimedNames({ folder, except }: Claim): ReadonlyMap<number, string> {
     if (found !== undefined) names.set(mapInfo(found.number).id, entry);
   }
   return names;
+}
+
+/** Ids of the maps of all other generations, slots among them: a companion may have given them further names. */
+function mapsOfOthers(dir: string, bpffs: string): ReadonlySet<number> {
+  const others = [...generationPlaces(bpffs)].filter((place) => place.dir !== dir).map(readGeneration);
+  return new Set(
+    others.flatMap(({ slot, maps }) => [...(slot === undefined ? [] : [slot.mapId]), ...maps.map(({ id }) => id)]),
+  );
 }
 
 /** @throws AgentError SLOT_INVALID */
