@@ -161,7 +161,7 @@ export class Agent {
   async #refusalOf(delivery: Delivery, { verb }: Command, envelope: Envelope): Promise<Refusal | undefined> {
     const { bus, journal, serverNow } = this.#options;
     const continuity = continuityOfMessage(delivery, journal.stream);
-    await noteRewind(continuity, { created: delivery.streamCreated, lastSeq: delivery.seq }, this.#options);
+    await noteRewind(continuity, this.#options);
     if (continuity === 'lies-before') return LIES_BEFORE;
     const refusal = refusalOf(verb, envelope, journal, serverNow());
     if (refusal?.code === 'GENERATION_GAP') bus.publishEvent('resync-required', refusal.message);

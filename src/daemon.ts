@@ -178,7 +178,7 @@ export class Daemon {
         await this.#agent?.checkPosition();
         return journal.stream?.lastSeq;
       },
-      onConflict: (error) => this.#fail(error),
+      onFatal: (error) => this.#fail(error),
     });
     this.#link = link;
     await link.open();

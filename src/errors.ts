@@ -128,3 +128,19 @@ export function faultsOf(error: unknown): readonly [Fault, ...Fault[]] {
   const message = error instanceof Error ? error.message : String(error);
   return [{ code: 'INTERNAL', message: `Unexpected failure inside the agent: ${message}` }];
 }
+
+const DISK_FAULTS: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO']);
+
+/** An error that a disk is to blame for, as one that says what cannot be written; any other as it is. */
+export function blamingDisk(what: string, error: unknown): unknown {
+  const code = diskFaultOf(error);
+  if (code === undefined) return error;
+  const message = `${what} cannot be written: ${code}; free space, or see to the disk`;
+  return new AgentError('INTERNAL', message, { cause: error, transient: true });
+}
+
+function diskFaultOf(error: unknown): unknown {
+  if (!(error instanceof Error)) return undefined;
+  const code = 'code' in error ? error.code : undefined;
+  return DISK_FAULTS.has(code) ? code : diskFaultOf(error.cause);
+}

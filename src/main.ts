@@ -46,6 +46,11 @@ withSettings(program.command('config'))
   .option('--json', 'as JSON')
   .action(showConfig);
 
+for (const command of [program, ...program.commands]) {
+  const words = command === program ? program.name() : `${program.name()} ${command.name()}`;
+  command.configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, `${words}: `)) });
+}
+
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // The reader has seen enough: `l3af-agent config | head`.
   if (error.code === 'EPIPE') process.exit(0);

@@ -35,7 +35,6 @@ export type Handler = (delivery: Delivery) => Promise<Disposition>;
 const ACK_WAIT_MS = 30_000;
 /** An idle host costs its server one request in this time; also how long a deleted consumer may go unnoticed. */
 const PULL_EXPIRES_MS = 20_000;
-const STREAM_SETTLE_MS = 2_000;
 const NAK_BACKOFF = { firstMs: 1_000, capMs: 60_000 };
 
 /** The commands of one host: what lies on the stream, and, one at a time and in order, what comes. */
@@ -219,8 +218,6 @@ export class CommandStream {
         if (reason !== told) logger.warn({ err: error }, 'Cannot consume commands; trying on');
         told = reason;
         if (isNotFound(error)) {
-          // nats-server 2.9 is not done with a stream when it says that it is deleted: one made anew at once has files taken from under it.
-          await pause(STREAM_SETTLE_MS, signal);
           await onStreamMissing?.().catch((failure: unknown) => {
             logger.warn({ err: failure }, 'The command stream is missing and could not be made anew');
           });

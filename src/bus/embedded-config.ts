@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { AgentError } from '../errors.js';
 
-const BINARY = 'nats-server';
+export const BINARY = 'nats-server';
 /** Where Debian installs it; not on every service's PATH. */
 const FALLBACK_DIR = '/usr/sbin';
 /** Lets the server choose. */

@@ -5,14 +5,16 @@ import { AgentError } from '../errors.js';
 import { pause } from './backoff.js';
 import {
   acceptsJetStream,
+  BINARY,
   findServer,
   RANDOM_PORT,
   serverConfig,
   takesConfig,
   urlFromPortsFile,
 } from './embedded-config.js';
+import { type ServerProcess, serverProcess } from './embedded-process.js';
 import { type Logger, messageOf } from './logger.js';
-import { commandLineOf, isEnding, isGone } from './process-state.js';
+import { isEnding, isGone } from './process-state.js';
 
 export interface EmbeddedServerOptions {
   /** The server's files go to `nats/` below it. */
@@ -33,6 +35,8 @@ const POLL_MS = 25;
 export class EmbeddedServer {
   readonly #dir: string;
   readonly #logger: Logger;
+  /** The server that was started or adopted last. */
+  #pid: number | undefined;
 
   constructor({ stateDir, logger }: EmbeddedServerOptions) {
     this.#dir = join(stateDir, 'nats');
@@ -42,8 +46,8 @@ export class EmbeddedServer {
   /**
    * Adopts the server that runs for this state directory, or starts one, and waits until it takes connections.
    *
-   * @throws AgentError CONFIG_INVALID when nats-server is not installed; BROKER_UNREACHABLE when it does not come up, with its last
-   *   words as detail
+   * @throws AgentError CONFIG_INVALID when nats-server is not installed; STATE_DIR_LOCKED when one runs for this state directory where
+   *   it cannot be reached; BROKER_UNREACHABLE when it does not come up, with its last words as detail
    */
   async start(): Promise<{ url: string }> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
@@ -51,7 +55,8 @@ export class EmbeddedServer {
     if (running !== undefined) {
       const url = await this.#accepting(running);
       if (url !== undefined) {
-        this.#logger.info({ pid: running, url }, 'Adopted the embedded nats-server');
+        if (running !== this.#pid) this.#logger.info({ pid: running, url }, 'Adopted the embedded nats-server');
+        this.#pid = running;
         return { url };
       }
       await this.#goneWithin(running, ENDING_MS);
@@ -63,15 +68,19 @@ export class EmbeddedServer {
       this.#logger.warn({ port }, 'The port of the embedded nats-server is taken by someone else; choosing another');
       return this.#launch(binary, RANDOM_PORT);
     });
+    this.#pid = pid;
     await writeFile(this.#path('port'), `${new URL(url).port}\n`);
     this.#logger.info({ pid, url }, 'Started the embedded nats-server');
     return { url };
   }
 
-  /** Ends the server of this state directory, if one runs; by force after a deadline. */
+  /**
+   * Ends the server of this state directory, if one runs; by force after a deadline. One that somebody else has started since, in a
+   * directory that was replaced, is left alone.
+   */
   async stop(): Promise<void> {
-    const pid = await this.#runningPid();
-    if (pid === undefined) return;
+    const pid = this.#pid ?? (await this.#recordedPid());
+    if (pid === undefined || !(await this.#isOurs(pid))) return;
     process.kill(pid, 'SIGTERM');
     if (!(await this.#goneWithin(pid, STOP_DEADLINE_MS))) {
       this.#logger.warn({ pid }, 'The embedded nats-server does not stop; killing it');
@@ -141,18 +150,38 @@ export class EmbeddedServer {
     );
   }
 
-  /** Waits for one that is ending to be gone: until then it holds its port. */
+  /**
+   * Waits for one that is ending to be gone: until then it holds its port.
+   *
+   * @throws AgentError STATE_DIR_LOCKED
+   */
   async #runningPid(): Promise<number | undefined> {
-    const pid = Number(await readFile(this.#path('pid'), 'utf8').catch(() => ''));
-    if (!Number.isInteger(pid) || pid <= 1) return undefined;
-    if (await this.#isOurs(pid)) return pid;
+    const pid = await this.#recordedPid();
+    if (pid === undefined) return undefined;
+    const process = await this.#lookAt(pid);
+    if (process === 'ours') return pid;
+    if (process === 'out of reach') {
+      throw new AgentError(
+        'STATE_DIR_LOCKED',
+        `The embedded nats-server of ${this.#dir} runs in another network namespace, as process ${pid}, and cannot be reached from ` +
+          'here; end it, and the agent that it serves, or give this agent a state directory of its own',
+      );
+    }
     if (await isEnding(pid)) await this.#goneWithin(pid, ENDING_MS);
     return undefined;
   }
 
-  /** Process ids are used again: only the command line tells whether it is this server. */
+  async #recordedPid(): Promise<number | undefined> {
+    const pid = Number(await readFile(this.#path('pid'), 'utf8').catch(() => ''));
+    return Number.isInteger(pid) && pid > 1 ? pid : undefined;
+  }
+
   async #isOurs(pid: number): Promise<boolean> {
-    return (await commandLineOf(pid)).includes(this.#path('conf'));
+    return (await this.#lookAt(pid)) === 'ours';
+  }
+
+  #lookAt(pid: number): Promise<ServerProcess> {
+    return serverProcess(pid, BINARY, this.#path('conf'));
   }
 
   async #goneWithin(pid: number, deadlineMs: number): Promise<boolean> {

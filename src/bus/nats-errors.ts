@@ -27,6 +27,13 @@ export function isNoResponders(error: unknown): boolean {
   return error instanceof NatsError && error.code === ErrorCode.NoResponders;
 }
 
+/** An error of an exchange with a stream, in words where nats.js has but a number. */
+export function inWords(error: unknown, stream: string): unknown {
+  if (!isNoResponders(error)) return error;
+  const message = `Nobody answers for ${stream}: the server has no such stream, or JetStream is not up there`;
+  return new AgentError('BROKER_UNREACHABLE', message, { cause: error, transient: true });
+}
+
 /** Larger than the server takes at all, or than the stream's `max_msg_size`. */
 export function isTooLarge(error: unknown): boolean {
   const refused = error instanceof NatsError && error.code === ErrorCode.MaxPayloadExceeded;

@@ -7,7 +7,7 @@ import { pause, retryDelay } from './backoff.js';
 import type { Bus } from './connect.js';
 import type { Unsubscribe } from './connection.js';
 import type { Logger } from './logger.js';
-import { isTooLarge } from './nats-errors.js';
+import { inWords, isNoResponders, isTooLarge } from './nats-errors.js';
 
 /** One acknowledgement that must reach its stream, exactly once. */
 export interface OutboxEntry {
@@ -32,6 +32,8 @@ export interface OutboxOptions {
   readonly subjects: Subjects;
   readonly store: OutboxStore;
   readonly logger: Logger;
+  /** Called, and not waited for, when nobody takes what is published: another server may have come to this address. */
+  readonly onStreamMissing?: () => void;
   /** Told of an answer that could not be stored as it was made, since it would hold up all that follow. */
   readonly onAltered?: (what: string, data: Record<string, unknown>) => void;
 }
@@ -123,7 +125,7 @@ export class Outbox {
   }
 
   async #deliver(entry: OutboxEntry, attempt: number): Promise<'done' | 'shortened' | 'failed'> {
-    const { bus, subjects, store, logger } = this.#options;
+    const { bus, subjects, store, logger, onStreamMissing } = this.#options;
     const { id, headers } = entry;
     const messageHeaders = makeHeaders();
     for (const [name, value] of Object.entries(headers)) messageHeaders.set(name, value);
@@ -142,8 +144,11 @@ export class Outbox {
       if (entry.subject !== subjects.ack) this.#alter('The answer was made for another subject', entry);
       return 'done';
     } catch (error) {
-      if (attempt === 0)
-        logger.warn({ id, subject: subjects.ack, err: error }, 'Not confirmed by its stream; trying on');
+      if (attempt === 0) {
+        const err = inWords(error, STREAMS.acks);
+        logger.warn({ id, subject: subjects.ack, err }, 'Not confirmed by its stream; trying on');
+      }
+      if (isNoResponders(error)) onStreamMissing?.();
       return 'failed';
     }
   }

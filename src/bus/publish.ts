@@ -6,7 +6,7 @@ import type { Bus } from './connect.js';
 import type { Delivery } from './delivery.js';
 import { insist } from './insist.js';
 import type { Logger } from './logger.js';
-import { isTransient } from './nats-errors.js';
+import { inWords, isNoResponders, isTransient } from './nats-errors.js';
 
 export interface PublisherOptions {
   readonly bus: Bus;
@@ -14,6 +14,8 @@ export interface PublisherOptions {
   /** The host's token: the key of its snapshot. */
   readonly host: string;
   readonly logger: Logger;
+  /** Called, and not waited for, when nobody takes what is published: another server may have come to this address. */
+  readonly onStreamMissing?: () => void;
   /** Called for each event that is dropped. */
   readonly onDropped?: () => void;
 }
@@ -75,7 +77,7 @@ export class Publisher {
    * @throws errors of nats.js that do not pass; AgentError BROKER_UNREACHABLE when stopped meanwhile
    */
   async deadLetter(delivery: Delivery): Promise<void> {
-    const { bus, subjects, logger } = this.#options;
+    const { bus, subjects, logger, onStreamMissing } = this.#options;
     const publish = () =>
       bus.js.publish(subjects.deadLetter, delivery.body, {
         msgID: `dead-letter:${delivery.id}`,
@@ -84,7 +86,11 @@ export class Publisher {
       });
     await insist(bus, () => bus.connection.guard(publish()), {
       signal: this.#stopping.signal,
-      onRetry: (error) => logger.warn({ id: delivery.id, err: error }, 'Dead letter not stored; trying again'),
+      onRetry: (error) => {
+        const err = inWords(error, STREAMS.events);
+        logger.warn({ id: delivery.id, err }, 'Dead letter not stored; trying again');
+        if (isNoResponders(error)) onStreamMissing?.();
+      },
     });
   }
 
@@ -99,7 +105,7 @@ export class Publisher {
   }
 
   async #send(): Promise<void> {
-    const { bus, logger } = this.#options;
+    const { bus, logger, onStreamMissing } = this.#options;
     let attempt = 0;
     for (let event = this.#events[0]; event !== undefined; event = this.#events[0]) {
       try {
@@ -112,6 +118,7 @@ export class Publisher {
           logger.warn({ subject: event.subject, err: error }, 'Event refused; dropping it');
           this.#forget(event);
         }
+        if (isNoResponders(error)) onStreamMissing?.();
         if (this.#ended) break;
         await pause(retryDelay(attempt++), this.#stopping.signal);
         await bus.connection.untilConnected(this.#stopping.signal);

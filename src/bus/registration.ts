@@ -8,7 +8,7 @@ import type { Bus } from './connect.js';
 import type { Unsubscribe } from './connection.js';
 import { insist } from './insist.js';
 import type { Logger } from './logger.js';
-import { API_ERROR, apiErrorOf, isTransient } from './nats-errors.js';
+import { API_ERROR, apiErrorOf, inWords, isNoResponders, isTransient } from './nats-errors.js';
 
 export interface RegistrationOptions {
   readonly bus: Bus;
@@ -24,6 +24,8 @@ export interface RegistrationOptions {
   readonly describe: () => Omit<HostEntry, 'instance_id' | 'started_at' | 'seen_at'>;
   /** Called once, when another agent has taken this host's entry; heartbeats have ended then. */
   readonly onConflict: (error: AgentError) => void;
+  /** Called, and not waited for, when the bucket is gone: another server may have come to this address. */
+  readonly onStreamMissing?: () => void;
   readonly logger: Logger;
 }
 
@@ -77,6 +79,11 @@ export class Registration {
   start(): void {
     this.#unsubscribe = this.#options.bus.connection.onReconnect(() => this.#wake.abort());
     this.#running = this.#beat();
+  }
+
+  /** Has the next heartbeat come now. */
+  hasten(): void {
+    this.#wake.abort();
   }
 
   /** Ends the heartbeats and gives the entry up, so that a successor need not wait. */
@@ -136,8 +143,9 @@ export class Registration {
         this.#held = false;
         return this.#options.onConflict(conflict);
       } catch (error) {
-        if (!told) logger.warn({ err: error }, 'Heartbeat not stored; trying on');
+        if (!told) logger.warn({ err: inWords(error, STREAMS.hosts) }, 'Heartbeat not stored; trying on');
         told = true;
+        if (isNoResponders(error)) this.#options.onStreamMissing?.();
       }
     }
   }

@@ -1,9 +1,10 @@
 import type { ServiceMsg } from 'nats';
 import { AgentError, type ErrorCode, faultsOf } from '../errors.js';
-import type { Refusal } from '../messages/refusal.js';
+import { everShorter, type Refusal } from '../messages/refusal.js';
 import type { Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
 import { type Logger, messageOf } from './logger.js';
+import { isTooLarge } from './nats-errors.js';
 
 /** Answers one request. `request` is the parsed body, undefined for an empty one; `raw` its bytes. */
 export type RequestHandler = (request: unknown, raw: Uint8Array) => Promise<unknown>;
@@ -26,6 +27,8 @@ export interface Service {
 }
 
 const encoder = new TextEncoder();
+/** Characters of the reason that go into the header; whoever wants more reads the body. */
+const HEADER_TEXT_MAX = 1_000;
 const SERVICE_NAME = 'l3af-agent';
 /** Codes for which the one who asked is to blame; all others are ours. */
 const BAD_REQUEST: ReadonlySet<ErrorCode> = new Set(['INVALID_JSON', 'INVALID_FIELD', 'UNKNOWN_FIELD', 'UNKNOWN_VERB']);
@@ -76,8 +79,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 }
 
 async function answer(message: ServiceMsg, handler: RequestHandler): Promise<void> {
-  const reply = await handler(parse(message), message.data);
-  message.respond(JSON.stringify(reply ?? null));
+  const reply = JSON.stringify((await handler(parse(message), message.data)) ?? null);
+  try {
+    message.respond(reply);
+  } catch (cause) {
+    if (!isTooLarge(cause)) throw cause;
+    const what = `The answer is larger than the NATS server takes (${Buffer.byteLength(reply)} bytes)`;
+    throw new AgentError('INTERNAL', `${what}; raise its max_payload`, { cause });
+  }
 }
 
 function parse(message: ServiceMsg): unknown {
@@ -89,20 +98,37 @@ function parse(message: ServiceMsg): unknown {
   }
 }
 
-/** The reason goes into the headers that every micro service client reads, and whole into the body. */
+/**
+ * The reason goes into the headers that every micro service client reads, and whole into the body: as far as the server takes it, since
+ * who gets no answer waits for it.
+ */
 function refuse(message: ServiceMsg, failure: unknown, logger: Logger): void {
   const code = failure instanceof AgentError ? failure.code : 'INTERNAL';
   const text = messageOf(failure);
   if (code === 'INTERNAL') logger.error({ subject: message.subject, err: failure }, 'A request could not be answered');
-  const body: Refusal = {
+  const whole: Refusal = {
     code,
     message: text,
     ...(failure instanceof AgentError && { errors: [...faultsOf(failure)] }),
   };
+  const status = BAD_REQUEST.has(code) ? 400 : 500;
   try {
-    const status = BAD_REQUEST.has(code) ? 400 : 500;
-    message.respondError(status, text.replaceAll(/\s+/g, ' '), encoder.encode(JSON.stringify(body)));
+    for (const body of everShorter(whole)) {
+      if (responded(message, status, body)) return;
+    }
+    logger.warn({ subject: message.subject, code }, 'The failure of a request is larger than the server takes');
   } catch (error) {
     logger.debug({ subject: message.subject, err: error }, 'The failure of a request could not be told');
+  }
+}
+
+/** @returns whether it is small enough for the server, headers and all */
+function responded(message: ServiceMsg, status: number, body: Refusal): boolean {
+  const line = body.message.replaceAll(/\s+/g, ' ').slice(0, HEADER_TEXT_MAX);
+  try {
+    return message.respondError(status, line, encoder.encode(JSON.stringify(body)));
+  } catch (error) {
+    if (isTooLarge(error)) return false;
+    throw error;
   }
 }

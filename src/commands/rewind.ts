@@ -16,22 +16,20 @@ export async function lookForRewind(options: RewindOptions): Promise<void> {
   const { lastSeq } = journal.stream;
   const now = await bus.position();
   const there = lastSeq === 0 ? undefined : await bus.at(lastSeq);
-  await noteRewind(continuityOfStream(now, journal.stream, there?.storedAt), now, options);
+  await noteRewind(continuityOfStream(now, journal.stream, there?.storedAt), options);
 }
 
 /** What follows a rewind cannot build on what was applied: deltas are refused until a deploy says it all. */
-export async function noteRewind(
-  continuity: Continuity,
-  now: { readonly created: string; readonly lastSeq: number },
-  { bus, journal, log }: RewindOptions,
-): Promise<void> {
+export async function noteRewind(continuity: Continuity, { bus, journal, log }: RewindOptions): Promise<void> {
   if (continuity !== 'put-back' && continuity !== 'made-anew') return;
+  const now = await bus.position();
   const what = continuity === 'put-back' ? 'was put back to an earlier state' : 'was made anew';
   const [reason, data] = [`The command stream ${what}`, { known: journal.stream, now }];
   log.error(data, 'the command stream does not continue where it was');
   // In this order: an agent that dies between the two notices the rewind again.
   await journal.awaitDeploy(reason);
-  await journal.moveStream({ created: now.created, lastSeq: 0, storedAt: journal.stream?.storedAt ?? '' });
+  const storedAt = journal.stream?.storedAt ?? '';
+  await journal.moveStream({ created: now.created, lastSeq: 0, storedAt, newAfter: now.lastSeq });
   bus.publishEvent('rewind', reason, data);
   bus.publishEvent('resync-required', `${reason}; add and delete are refused until the next deploy`);
 }

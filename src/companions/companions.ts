@@ -9,7 +9,7 @@ import {
   wantsConfig,
   wantsUpdate,
 } from '../domain/companion.js';
-import { AgentError } from '../errors.js';
+import { AgentError, blamingDisk } from '../errors.js';
 import { stopArguments } from './arguments.js';
 import { CgroupTree, removeGroup } from './cgroup.js';
 import { Commands } from './commands.js';
@@ -104,7 +104,7 @@ export class Companions {
    * @param maps kernel ids of its program's maps
    * @param restarts how often it was started again because it had ended
    * @param loading where it is to load its program itself: then it has done so when this returns, and others of its kind run on
-   * @throws AgentError COMPANION_FAILED or COMPANION_NOT_FOUND; then nothing of it is left
+   * @throws AgentError COMPANION_FAILED, COMPANION_NOT_FOUND, or INTERNAL for a full disk; then nothing of it is left
    */
   async start(launch: CompanionLaunch, maps: readonly number[], restarts: number, loading?: Loading): Promise<void> {
     const programs = await locateCommands(launch, this.#options.packages);
@@ -121,7 +121,7 @@ export class Companions {
       await instance.amend({ phase: cmdStart !== '' && daemon ? 'running' : 'done' });
     } catch (error) {
       await this.#discard(instance);
-      throw error;
+      throw this.#blamingDisk(launch, error);
     }
   }
 
@@ -159,7 +159,9 @@ export class Companions {
     const next = { ...instance.record, launch: to, programs: await locateCommands(to, this.#options.packages) };
     if (wantsUpdate(from, to)) await this.#commands.update(next);
     if (wantsConfig(from, to)) await this.#commands.config(next);
-    await instance.amend({ launch: to, programs: next.programs });
+    await instance.amend({ launch: to, programs: next.programs }).catch((error: unknown) => {
+      throw this.#blamingDisk(to, error);
+    });
   }
 
   /**
@@ -233,6 +235,10 @@ export class Companions {
       cgroup,
     };
     return new Instance(resolve(dir, id), record, log);
+  }
+
+  #blamingDisk({ package: { name } }: CompanionLaunch, error: unknown): unknown {
+    return blamingDisk(`The files of the companion of ${name} in ${this.#options.dir}`, error);
   }
 
   get #surroundings(): Surroundings {

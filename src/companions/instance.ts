@@ -63,9 +63,11 @@ export class Instance {
     await writeRecord(this.folder, this.#record);
   }
 
+  /** What cannot be written is not so. */
   async amend(changes: Partial<CompanionRecord>): Promise<void> {
-    this.#record = { ...this.#record, ...changes };
-    await writeRecord(this.folder, this.#record);
+    const record = { ...this.#record, ...changes };
+    await writeRecord(this.folder, record);
+    this.#record = record;
   }
 
   /** Has what the companion says in the log from now on. */
@@ -94,7 +96,10 @@ export class Instance {
       // An agent that stops does not wait for its companions.
       child.unref();
       const { startTime } = (await statOf(child.pid)) ?? { startTime: '' };
-      await this.amend({ process: { pid: child.pid, startTime } });
+      const process = { pid: child.pid, startTime };
+      // Known before it is written: if that fails, it is to be ended.
+      this.#record = { ...this.#record, process };
+      await this.amend({ process });
     } finally {
       for (const file of files) await file.close();
     }

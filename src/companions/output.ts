@@ -107,9 +107,10 @@ export class Output {
     return size > this.#position;
   }
 
+  /** On a full disk it is not noted: a successor then tells some lines twice. */
   async #note(): Promise<void> {
     this.#noted = this.#position;
-    await writeFile(`${this.#options.path}.read`, String(this.#position));
+    await writeFile(`${this.#options.path}.read`, String(this.#position)).catch(() => undefined);
   }
 
   /** Gives the space of what was read back, while the companion writes on. Cutting the file could cut off what it writes meanwhile. */

@@ -4,7 +4,7 @@ import { VERBS, type Verb } from '../domain/command.js';
 import { AgentError } from '../errors.js';
 import { EXIT, type ExitCode, exitCodeOfStatus } from './exit.js';
 import type { CommonOptions } from './options.js';
-import { readPayload } from './payload.js';
+import { readPayload, verbHint } from './payload.js';
 import { renderAcknowledgement, renderPlan, renderRefusal } from './render.js';
 import { capital, durationOption, type Exit, print, type Terminal, withClient } from './session.js';
 import { parseGeneration, parseMoment } from './values.js';
@@ -72,6 +72,8 @@ export function addCommands(program: Command, terminal: Terminal, exit: Exit): v
         return exit(EXIT.done);
       }
       print({ host, verb: options.verb, ...reply.refusal }, options, terminal, renderRefusal);
+      const hint = verbHint(payload, options.verb);
+      if (hint !== undefined) terminal.error(`${hint}\n`);
       exit(EXIT.refused);
     });
 }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { buffer } from 'node:stream/consumers';
+import type { Verb } from '../domain/command.js';
 import { AgentError } from '../errors.js';
 
 /** A command's payload as it will be sent, and the host that it names. */
@@ -48,4 +49,22 @@ function hostNames(payload: unknown): string[] {
       ? [entry.host_name]
       : [],
   );
+}
+
+/** What to say of a plan that was refused because its payload is another verb's: `delete` takes names, the others programs. */
+export function verbHint(payload: unknown, verb: Verb): string | undefined {
+  const kinds = new Set(entriesOf(payload).map((entry) => typeof entry));
+  if (kinds.size !== 1) return undefined;
+  if (kinds.has('string') && verb !== 'delete') return 'The payload lists names, as a delete does: say --verb delete';
+  if (kinds.has('object') && verb === 'delete') return 'The payload lists programs, and a delete takes their names';
+  return undefined;
+}
+
+/** What the payload lists below its interfaces, as far as it has the form of one. */
+function entriesOf(payload: unknown): unknown[] {
+  if (!Array.isArray(payload)) return [];
+  return payload.flatMap((entry: unknown) => {
+    if (typeof entry !== 'object' || entry === null || !('bpf_programs' in entry)) return [];
+    return Object.values(entry.bpf_programs ?? {}).flatMap((list: unknown) => (Array.isArray(list) ? list : []));
+  });
 }

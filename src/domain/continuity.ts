@@ -6,6 +6,11 @@ export interface Mark {
   readonly lastSeq: number;
   /** When the server stored that message, ISO 8601 in UTC with milliseconds; '' where that is not known. */
   readonly storedAt: string;
+  /**
+   * From a rewind to the next deploy: what lies behind this sequence was stored since that was noticed, whatever its time says. The
+   * clock of another server may be behind.
+   */
+  readonly newAfter?: number;
 }
 
 /**
@@ -21,7 +26,10 @@ export function continuityOfMessage(
 ): Continuity {
   if (known === undefined) return 'follows';
   if (message.streamCreated !== known.created) return 'made-anew';
-  if (known.lastSeq === 0) return message.storedAt < known.storedAt ? 'lies-before' : 'follows';
+  if (known.lastSeq === 0) {
+    const isNew = known.newAfter !== undefined && message.seq > known.newAfter;
+    return isNew || message.storedAt >= known.storedAt ? 'follows' : 'lies-before';
+  }
   if (message.seq > known.lastSeq) return 'follows';
   return message.storedAt > known.storedAt ? 'put-back' : 'lies-before';
 }

@@ -139,13 +139,18 @@ export class Host {
    *
    * @param before what the maps were given; null if a command may have died while it wrote them
    * @returns what was found and what was done, in words; empty if all was as desired
+   * @throws Interrupted instead of starting a further companion once the signal is aborted: that can take long
    */
-  async repair(desired: DesiredState, log: Logger, before: DesiredState | null = desired): Promise<Repair> {
+  async repair(
+    desired: DesiredState,
+    log: Logger,
+    { before = desired, signal }: { before?: DesiredState | null; signal?: AbortSignal } = {},
+  ): Promise<Repair> {
     const { metrics } = this.#options;
     if (this.#pauses.resting) return { found: [], done: [] };
     const given = this.#halfDone.with(before);
     const impossible = this.#impossibleHooks(desired);
-    const pass = this.#passes(log, true);
+    const pass = this.#repairPasses(log, signal);
     const chains = await repairChains({ before: given, desired, except: new Set(impossible.keys()) }, pass);
     const request = { before: given, desired, except: chains.leftAlone };
     const restored = await repairCompanions(request, chains.observed, { watch: this.#watch, metrics, log, pass });
@@ -200,14 +205,26 @@ export class Host {
   }
 
   /** One pass over the host after the other, with every step logged. */
-  #passes(log: Logger, repairing = false): (request: ReconcileRequest) => Promise<Report> {
-    const { tools, context, metrics, observer } = this.#options;
+  #passes(log: Logger, onStep: Observer = () => {}): (request: ReconcileRequest) => Promise<Report> {
+    const { tools, context, observer } = this.#options;
     return (request) =>
       reconcile(request, tools, context, async (step, phase) => {
-        if (repairing) metrics.repairing(step.op);
+        await onStep(step, phase);
         log.debug({ phase, step: describeStep(step) }, 'step');
         await observer?.(step, phase);
       });
+  }
+
+  #repairPasses(log: Logger, signal: AbortSignal | undefined): (request: ReconcileRequest) => Promise<Report> {
+    const pass = this.#passes(log, ({ op }, phase) => {
+      if (signal?.aborted && op === 'start-companion' && phase !== 'undo') throw new Interrupted();
+      this.#options.metrics.repairing(op);
+    });
+    return async (request) => {
+      const report = await pass(request);
+      if (report.cause instanceof Interrupted) throw report.cause;
+      return report;
+    };
   }
 
   #conclude(report: Report, desired: DesiredState, log: Logger): void {

@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CommandStream } from '../bus/commands.js';
 import { type Bus, type BusOptions, connectBus } from '../bus/connect.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from '../bus/delivery.js';
-import { EmbeddedServer } from '../bus/embedded.js';
 import { insist } from '../bus/insist.js';
 import { type OpenedObject, openStoredObject } from '../bus/objects.js';
 import { Outbox } from '../bus/outbox.js';
@@ -20,6 +19,7 @@ import { hostToken, type Subjects, subjectsFor } from '../messages/subjects.js';
 import type { Journal } from '../store/journal.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import { OwnBroker } from './own-broker.js';
 
 export interface BusLinkOptions {
   readonly config: Config;
@@ -36,20 +36,22 @@ export interface BusLinkOptions {
   readonly snapshot: () => Promise<L3AFALLHOSTDATA>;
   /** Asked when commands are about to be consumed again after a loss: the sequence after which to go on. */
   readonly onResume: (position: StreamPosition) => Promise<number | undefined>;
-  /** Called when another agent has taken this host's registration. */
-  readonly onConflict: (error: Error) => void;
+  /** Called when the agent has to end: another has taken this host's registration, or its own broker is elsewhere now. */
+  readonly onFatal: (error: Error) => void;
 }
 
 /** How long a stopping agent waits for its last answer to be stored. */
 const ANSWER_PATIENCE_MS = 5_000;
-const REVIVAL_PAUSE_MS = 2_000;
+/** nats-server 2.9 is not done with a stream when it says that it is deleted: one made anew at once has files taken from under it. */
+const STREAM_SETTLE_MS = 2_000;
 
 /** Everything that ties the agent to the bus, put together from the parts in `bus/`. */
 export class BusLink implements CommandBus {
   readonly #options: BusLinkOptions;
   readonly #subjects: Subjects;
   readonly #host: string;
-  #embedded: EmbeddedServer | undefined;
+  #ownBroker: OwnBroker | undefined;
+  #restoring: Promise<void> | undefined;
   #bus: Bus | undefined;
   #registration!: Registration;
   #publisher: Publisher | undefined;
@@ -83,7 +85,7 @@ export class BusLink implements CommandBus {
    * @throws AgentError DUPLICATE_HOST, STREAM_INCOMPATIBLE, CONFIG_INVALID, or BROKER_UNREACHABLE when the wait was ended
    */
   async open(): Promise<void> {
-    const { config, version, log, journal, metrics, signal, startedAt, onConflict, onResume } = this.#options;
+    const { config, version, log, journal, metrics, signal, startedAt, onFatal, onResume } = this.#options;
     this.#bus = await connectBus(busOptions(config, await this.#servers(), signal), log);
     // Stopped meanwhile; what follows fails for want of a connection.
     if (signal.aborted) await this.#bus.close();
@@ -92,10 +94,15 @@ export class BusLink implements CommandBus {
     connection.onReconnect(() => metrics.setBrokerConnected(true));
     connection.onDisconnect(() => {
       metrics.setBrokerConnected(false);
-      void this.#reviveEmbedded();
+      this.#ownBroker?.revive();
     });
     const [bus, subjects, host, logger] = [this.#bus, this.#subjects, this.#host, log];
     const { hostsTtlMs } = await ensureStreams(bus, subjects, log);
+    const onStreamMissing = () => {
+      this.#restoreStreams().catch((error: unknown) => {
+        if (!signal.aborted) log.warn({ err: error }, 'missing streams cannot be made anew');
+      });
+    };
     this.#registration = new Registration({
       bus,
       host,
@@ -103,17 +110,19 @@ export class BusLink implements CommandBus {
       startedAt: startedAt.toISOString(),
       ttlMs: hostsTtlMs,
       describe: () => this.#describe(config, version),
-      onConflict,
+      onConflict: onFatal,
+      onStreamMissing,
       logger,
     });
     await this.#registration.claim();
     this.#registration.start();
-    this.#publisher = new Publisher({ bus, subjects, host, logger, onDropped: () => metrics.eventDropped() });
+    const onDropped = () => metrics.eventDropped();
+    this.#publisher = new Publisher({ bus, subjects, host, logger, onDropped, onStreamMissing });
     const onAltered = (what: string, data: Record<string, unknown>) => this.publishEvent('answer-altered', what, data);
-    this.#outbox = new Outbox({ bus, subjects, store: journal, logger, onAltered });
+    this.#outbox = new Outbox({ bus, subjects, store: journal, logger, onAltered, onStreamMissing });
     this.#outbox.start();
-    const onStreamMissing = async () => void (await ensureStreams(bus, subjects, log));
-    this.#commands = new CommandStream({ bus, subjects, host, logger, onResume, onStreamMissing });
+    const restore = () => this.#restoreStreams();
+    this.#commands = new CommandStream({ bus, subjects, host, logger, onResume, onStreamMissing: restore });
   }
 
   /** Answers the read-only requests. */
@@ -139,7 +148,7 @@ export class BusLink implements CommandBus {
     await this.#publisher?.stop();
     await this.#registration?.stop();
     await this.#bus?.close();
-    await this.#embedded?.stop();
+    await this.#ownBroker?.stop();
   }
 
   /** An object of the bus's object stores; see {@link openStoredObject}. Before the bus was joined, it is away. */
@@ -209,22 +218,24 @@ export class BusLink implements CommandBus {
     return Date.now() + this.#registration.serverClockOffsetMs();
   }
 
-  /** The embedded server comes back on the same port, where the connection finds it. */
-  async #reviveEmbedded(): Promise<void> {
+  /** Makes what is missing of the streams, for everyone who misses one at that time, and registers this host again. */
+  #restoreStreams(): Promise<void> {
     const { log, signal } = this.#options;
-    while (this.#embedded !== undefined && !signal.aborted && !this.connected) {
-      await this.#embedded
-        .start()
-        .catch((error: unknown) => log.error({ err: error }, 'embedded broker does not start'));
-      await sleep(REVIVAL_PAUSE_MS, undefined, { ref: false });
-    }
+    this.#restoring ??= sleep(STREAM_SETTLE_MS, undefined, { signal })
+      .then(() => ensureStreams(this.#bus!, this.#subjects, log))
+      .then(() => this.#registration.hasten())
+      .finally(() => {
+        this.#restoring = undefined;
+      });
+    return this.#restoring;
   }
 
   async #servers(): Promise<readonly string[]> {
-    const { config, log } = this.#options;
-    if (config.natsUrl !== undefined) return config.natsUrl;
-    this.#embedded = new EmbeddedServer({ stateDir: config.stateDir, logger: log });
-    return [(await this.#embedded.start()).url];
+    const { config, log, signal, onFatal } = this.#options;
+    const { natsUrl, stateDir } = config;
+    if (natsUrl !== undefined) return natsUrl;
+    this.#ownBroker = new OwnBroker({ stateDir, log, signal, connected: () => this.connected, onMoved: onFatal });
+    return [await this.#ownBroker.start()];
   }
 
   #describe(config: Config, version: string) {

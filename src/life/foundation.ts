@@ -71,8 +71,10 @@ export class Foundation {
 
   /** @throws AgentError INTERNAL when the agent has to be started again, since what it stands on is gone */
   async assertThere(): Promise<void> {
+    const [journal] = await Promise.allSettled([this.journal.assertThere()]);
+    // A journal that has gone with its directory is not what is to be told of.
     await this.#ground.assertThere();
-    await this.journal.assertThere();
+    if (journal.status === 'rejected') throw journal.reason;
   }
 
   /** Leaves what runs as it is. */

@@ -4,7 +4,7 @@ import { LinkEvents } from '../datapath/link-events.js';
 import { type DesiredState, desiredPlaces } from '../domain/desired.js';
 import type { Observed } from '../domain/observed.js';
 import type { PackageRef } from '../domain/program.js';
-import { type Repair, repairInWords } from '../host/host.js';
+import { Interrupted, type Repair, repairInWords } from '../host/host.js';
 import type { EventKind } from '../messages/events.js';
 import type { PlanContext } from '../plan/context.js';
 import type { Logger } from '../telemetry/log.js';
@@ -35,7 +35,7 @@ export class Upkeep {
   readonly #options: UpkeepOptions;
   #linkEvents: LinkEvents | undefined;
   #repairPending = false;
-  #stopped = false;
+  readonly #stopping = new AbortController();
   /** What the first repair had to do, until the bus can be told. */
   #repairedAtStart: Repair = { found: [], done: [] };
   /** The newest observation, for the health page; a request on the bus makes one of its own. */
@@ -58,7 +58,7 @@ export class Upkeep {
   async start(): Promise<void> {
     const { config, log, background, watchesLinks } = this.#options;
     await this.#repair();
-    if (this.#stopped) return;
+    if (this.#stopping.signal.aborted) return;
     background.every(config.reconcileInterval, () => this.#repair());
     background.every(COLLECT_INTERVAL_MS, () => this.#collectPackages());
     if (!watchesLinks) return;
@@ -66,9 +66,9 @@ export class Upkeep {
     this.#linkEvents.start();
   }
 
-  /** Begins no further repair. */
+  /** Begins no further repair, and has the one in hand start no further companion. */
   stop(): void {
-    this.#stopped = true;
+    this.#stopping.abort();
     this.#linkEvents?.stop();
   }
 
@@ -84,11 +84,16 @@ export class Upkeep {
 
   /** Compares what is with what is desired, and mends what differs. With no record of what is desired, nothing is touched. */
   async #repair(): Promise<void> {
-    const { base, lane, stands } = this.#options;
+    const { base, lane, log, stands } = this.#options;
     await lane.run(async () => {
-      if (this.#stopped || !(await stands())) return;
+      if (this.#stopping.signal.aborted || !(await stands())) return;
       const first = this.#observed === undefined;
-      await this.#mend(first);
+      try {
+        await this.#mend(first);
+      } catch (error) {
+        if (!(error instanceof Interrupted)) throw error;
+        return log.info('the agent stops before the repair is over; the next one goes on');
+      }
       this.#observed = await base.host.observe();
       if (first) this.#logAdoption(this.#observed);
     });
@@ -100,7 +105,8 @@ export class Upkeep {
     const { desired } = journal;
     if (desired === null) return;
     const before = first && journal.unfinished ? null : desired;
-    const repaired = await host.repair(desired, log.child({ op: 'reconcile' }), before);
+    const { signal } = this.#stopping;
+    const repaired = await host.repair(desired, log.child({ op: 'reconcile' }), { before, signal });
     const { found, done: repairs, news = [] } = repaired;
     if (repairs.length > 0) {
       log.warn({ found, repairs }, 'repaired what had drifted');

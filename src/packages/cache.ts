@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, rename, rm, utimes } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { PackageRef } from '../domain/program.js';
+import { blamingDisk } from '../errors.js';
 import { collectUnused } from './collect.js';
-import { blamingDisk } from './disk.js';
 import { replaceFile, syncFolder } from './durable.js';
 import {
   FETCH_LIMITS,
@@ -145,7 +145,7 @@ export class PackageCache {
     try {
       return await this.#fetch(ref, recordPath);
     } catch (error) {
-      throw blamingDisk(this.#options.dir, error);
+      throw blamingDisk(`The package cache ${this.#options.dir}`, error);
     }
   }
 

@@ -170,8 +170,8 @@ export class Journal {
   }
 
   /** After a rewind: the stream goes on here, though it was further on before. */
-  moveStream({ created, lastSeq, storedAt = '' }: Omit<StreamMark, 'storedAt'> & Partial<StreamMark>): Promise<void> {
-    return this.#inTurn(() => this.#write({ op: 'move-stream', stream: { created, lastSeq, storedAt } }));
+  moveStream(mark: Omit<StreamMark, 'storedAt'> & Partial<StreamMark>): Promise<void> {
+    return this.#inTurn(() => this.#write({ op: 'move-stream', stream: { storedAt: '', ...mark } }));
   }
 
   /**

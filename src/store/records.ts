@@ -56,6 +56,8 @@ export interface StreamMark {
   readonly lastSeq: number;
   /** When the server stored that message, RFC 3339; '' where that is not known. */
   readonly storedAt: string;
+  /** From a rewind to the next deploy: the end of the stream when that was noticed. */
+  readonly newAfter?: number;
 }
 
 /** One change of the journal's state. A line of the file holds one or more, which happen together or not at all. */

@@ -111,7 +111,12 @@ const finish: z.ZodType<Finish> = z.looseObject({
   outbox: outboxEntry.exactOptional(),
 });
 
-const stream: z.ZodType<StreamMark> = z.looseObject({ created: z.string(), lastSeq: z.int(), storedAt: z.string() });
+const stream: z.ZodType<StreamMark> = z.looseObject({
+  created: z.string(),
+  lastSeq: z.int(),
+  storedAt: z.string(),
+  newAfter: z.int().exactOptional(),
+});
 
 const records: z.ZodType<readonly JournalRecord[]> = z.array(
   z.discriminatedUnion('op', [

@@ -203,6 +203,18 @@ describe('l3afctl', () => {
     assert.equal((await l3afctl(['acks', '--host', 'nobody', '-o', 'json'])).out, '[]\n');
   });
 
+  it('says whose payload it is when a plan is refused that was made for another verb', async () => {
+    refusal = { code: 'INVALID_FIELD', message: 'Expected this, got that' };
+    const payloadOf = (entry: unknown) =>
+      JSON.stringify([{ host_name: 'web1', iface: 'eth1', bpf_programs: { xdp_ingress: [entry], probes: null } }]);
+    const plan = (entry: unknown, ...words: string[]) => l3afctl(['plan', '-f', '-', ...words], payloadOf(entry));
+
+    assert.match((await plan('ratelimiting')).error, /lists names, as a delete does: say --verb delete\n$/);
+    assert.match((await plan({}, '--verb', 'delete')).error, /lists programs, and a delete takes their names\n$/);
+    assert.equal((await plan({})).error, '');
+    assert.equal((await plan('ratelimiting', '--verb', 'delete')).error, '');
+  });
+
   it('tells of a plan that is refused what it would tell of the command, and exits with 1', async () => {
     const message = 'load broken 1.0 for eth1/xdpingress: The verifier refused broken';
     const fault = { path: '0.bpf_programs.xdp_ingress.0', code: 'VERIFIER_REJECTED', message, detail: 'R2 offset' };

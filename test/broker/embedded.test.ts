@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -68,16 +69,85 @@ test('after a crash the server comes back on the same port with the same message
 
 test('a pid file that names somebody else’s process is not believed', async (t) => {
   const stateDir = await givenStateDir(t);
-  const server = new EmbeddedServer({ stateDir, logger: collectLog() });
-  await server.start();
+  await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
   const file = join(stateDir, 'nats', 'nats-server.pid');
   const ours = await pidOf(stateDir);
   await writeFile(file, String(process.pid));
 
-  await server.stop();
+  await new EmbeddedServer({ stateDir, logger: collectLog() }).stop();
 
   assert.equal(await isGone(ours), false);
   await writeFile(file, String(ours));
+});
+
+test('a pid file that names a program which only reads the configuration is not believed', async (t) => {
+  const stateDir = await givenStateDir(t);
+  const server = new EmbeddedServer({ stateDir, logger: collectLog() });
+  await server.start();
+  await server.stop();
+  const config = join(stateDir, 'nats', 'nats-server.conf');
+  const reader = spawn('tail', ['-f', config], { stdio: 'ignore' });
+  atEnd(t, () => reader.kill('SIGKILL'));
+  await once(reader, 'spawn');
+  await writeFile(join(stateDir, 'nats', 'nats-server.pid'), String(reader.pid));
+
+  const again = await server.start();
+
+  assert.notEqual(await pidOf(stateDir), reader.pid);
+  await openBus(t, again, collectLog());
+  assert.equal(reader.exitCode, null);
+});
+
+test('the server of the state directory that this one is a copy of is not adopted', async (t) => {
+  const original = await givenStateDir(t);
+  const { url } = await new EmbeddedServer({ stateDir: original, logger: collectLog() }).start();
+  const copy = await givenStateDir(t);
+  await cp(original, copy, { recursive: true });
+
+  const own = await new EmbeddedServer({ stateDir: copy, logger: collectLog() }).start();
+
+  assert.notEqual(own.url, url);
+  assert.notEqual(await pidOf(copy), await pidOf(original));
+});
+
+test('a server is known when its state directory is called otherwise', async (t) => {
+  const stateDir = await givenStateDir(t);
+  const { url } = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+  const pid = await pidOf(stateDir);
+  const otherName = `${stateDir}-link`;
+  await symlink(stateDir, otherName);
+  atEnd(t, () => rm(otherName));
+
+  const adopting = new EmbeddedServer({ stateDir: otherName, logger: collectLog() });
+
+  assert.equal((await adopting.start()).url, url);
+  assert.equal(await pidOf(stateDir), pid);
+});
+
+test('a server that somebody has started in a directory of the same name is not stopped', async (t) => {
+  const stateDir = await givenStateDir(t);
+  const before = new EmbeddedServer({ stateDir, logger: collectLog() });
+  await before.start();
+  const moved = `${stateDir}-moved`;
+  await rename(stateDir, moved);
+  atEnd(t, async () => {
+    await new EmbeddedServer({ stateDir: moved, logger: collectLog() }).stop();
+    await rm(moved, { recursive: true });
+  });
+  const pidBefore = await pidOf(moved);
+  atEnd(t, () => {
+    try {
+      process.kill(pidBefore, 'SIGKILL');
+    } catch {
+      // Ended, as it should be.
+    }
+  });
+  await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+  const successor = await pidOf(stateDir);
+
+  await before.stop();
+
+  assert.equal(await isGone(successor), false);
 });
 
 test('when somebody else has taken the port meanwhile, another one is chosen', async (t) => {

@@ -2,15 +2,18 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { type Msg, RequestStrategy, type ServiceStats } from 'nats';
 import { type RequestHandler, startService } from '../../src/bus/service.js';
-import { AgentError } from '../../src/errors.js';
+import { AgentError, type Fault, RefusedError } from '../../src/errors.js';
+import { readRefusal } from '../../src/messages/refusal.js';
 import { subjectsFor } from '../../src/messages/subjects.js';
+import type { TestServerOptions } from '../support/nats.js';
 import { atEnd, collectLog, type Given, givenBus, HOST, openBus, text } from './fixture.js';
 
 async function givenService(
   t: TestContext,
   handlers: Record<string, RequestHandler>,
+  options: TestServerOptions = {},
 ): Promise<Given & { ask: (verb: string, body?: string) => Promise<Msg> }> {
-  const given = await givenBus(t);
+  const given = await givenBus(t, options);
   const { bus, subjects, log } = given;
   const service = await startService({ bus, subjects, host: HOST, version: '1.2.3', handlers, logger: log });
   atEnd(t, () => service.stop());
@@ -62,7 +65,37 @@ test('an answer larger than the server takes is answered as a failure', async (t
   const answer = await ask('state');
 
   assert.equal(answer.json<{ code: string }>().code, 'INTERNAL');
-  assert.match(answer.headers?.get('Nats-Service-Error') ?? '', /PAYLOAD/i);
+  assert.match(answer.headers?.get('Nats-Service-Error') ?? '', /^The answer is larger .* raise its max_payload$/);
+});
+
+test('a refusal larger than the server takes is told as far as it takes it', async (t) => {
+  const faults = Array.from({ length: 100 }, (_, index) => {
+    const detail = 'the verifier had much to say '.repeat(50);
+    return { path: `0.bpf_programs.xdp_ingress.${index}`, code: 'VERIFIER_REJECTED' as const, message: 'No', detail };
+  });
+  const refuse = async () => {
+    throw new RefusedError(faults as [Fault, ...Fault[]]);
+  };
+  const given = await givenService(t, { plan: refuse }, { config: 'max_payload: 8192' });
+
+  const { code, message, errors } = readRefusal((await given.ask('plan')).data, '');
+
+  assert.equal(code, 'VERIFIER_REJECTED');
+  assert.match(message, /^No \(and 99 more\) \(shortened to what the server takes: (\d+) of 100 errors\)$/);
+  assert.equal(String(errors?.length), /(\d+) of 100/.exec(message)?.[1]);
+  assert.deepEqual(errors?.[0]?.path, faults[0]?.path);
+});
+
+test('a refusal in one sentence that is longer than the server takes is told with its beginning', async (t) => {
+  const refuse = async () => {
+    throw new AgentError('OBJECT_INVALID', 'much to say\n'.repeat(1_000));
+  };
+  const { ask } = await givenService(t, { plan: refuse }, { config: 'max_payload: 2048' });
+
+  const answer = await ask('plan');
+
+  assert.equal(answer.json<{ code: string }>().code, 'OBJECT_INVALID');
+  assert.match(answer.headers?.get('Nats-Service-Error') ?? '', /^much to say much to say /);
 });
 
 test('a request to all is answered by every host, once by each', async (t) => {

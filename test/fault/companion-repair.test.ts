@@ -42,7 +42,7 @@ test('after a reboot, a companion that cannot be started keeps neither its chain
     (await from.observe()).map(({ launch }) => companionKey(launch)).toSorted();
 
   // when it is repaired
-  const { done } = await new Host({ tools, context, metrics, restartPolicy }).repair(desired, log, null);
+  const { done } = await new Host({ tools, context, metrics, restartPolicy }).repair(desired, log, { before: null });
 
   // then all else is there
   assert.deepEqual(pathAt(await datapath.observe(), hook), ['a@1_0', 'b@1_0', 'c@1_0']);

@@ -65,7 +65,12 @@ export function publish(pinned: string, path: string): void {
     const temporary = `${path}%new`;
     rmSync(temporary, { force: true });
     linkSync(pinned, temporary);
-    renameSync(temporary, path);
+    try {
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
   });
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { statSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { existsSync, statSync } from 'node:fs';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { LineSplitter } from '../../../src/companions/lines.js';
@@ -32,6 +32,29 @@ test('a companion that floods its output fills neither the disk nor the log', as
   assert.ok(dropped.reduce((sum, { bytes }) => sum + Number(bytes), 0) > 50_000_000);
   const [id] = await readdir(join(bed.dir, 'state'));
   const onDisk = () => statSync(join(bed.dir, 'state', id!, 'stdout')).blocks * 512;
+  await until('the space is given back', () => onDisk() < 4_000_000);
+});
+
+test('what a companion has written while there was no agent is passed over, and its space given back', async (t) => {
+  const bed = await CompanionBed.create(t);
+  const before = await bed.open();
+  const wait = 'while [ ! -e go ]; do sleep 0.05; done';
+  await bed.script(
+    'run',
+    `#!/bin/sh\n${wait}\nyes "much to say" | head -c 50000000\ntouch written\nwhile [ ! -e end ]; do sleep 0.05; done\necho\necho done\nexec sleep 1000\n`,
+  );
+  await before.start(launchOf(), [], 0);
+  await before.close();
+  await writeFile(bed.path('go'), '');
+  await until('it has written', () => existsSync(bed.path('written')));
+  const [id] = await readdir(join(bed.dir, 'state'));
+  const onDisk = () => statSync(join(bed.dir, 'state', id!, 'stdout')).blocks * 512;
+  assert.ok(onDisk() >= 50_000_000);
+
+  await bed.open();
+  await writeFile(bed.path('end'), '');
+
+  await bed.hears(/^done$/);
   await until('the space is given back', () => onDisk() < 4_000_000);
 });
 

@@ -1,0 +1,39 @@
+import { readlink, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { commandLineOf } from './process-state.js';
+
+/**
+ * What a process is to a state directory: the nats-server that runs for it, such a server where its loopback address is not ours, or
+ * somebody else.
+ */
+export type ServerProcess = 'ours' | 'out of reach' | 'foreign';
+
+/**
+ * Finds out what a process id in a state directory stands for. Ids are used again, and the directory may have come from another machine,
+ * container or namespace, so what counts is which file the process was started with: not its path, since the same path may be another
+ * file in a container, and the same file may have another path there.
+ *
+ * @param config the server's configuration as this process sees it
+ */
+export async function serverProcess(pid: number, binary: string, config: string): Promise<ServerProcess> {
+  const [program = '', flag, path, ...others] = await commandLineOf(pid);
+  if (basename(program) !== binary || flag !== '-c' || path === undefined || others.length > 0) return 'foreign';
+  const [its, ours] = [await fileAt(join(`/proc/${pid}/root`, path)), await fileAt(config)];
+  // Where that may not be looked at, the words have to do.
+  if (its === 'hidden' ? path !== config : its === undefined || its !== ours) return 'foreign';
+  const [itsNetwork, ourNetwork] = [await networkOf(pid), await networkOf('self')];
+  return itsNetwork === undefined || itsNetwork === ourNetwork ? 'ours' : 'out of reach';
+}
+
+async function fileAt(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await stat(path, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EACCES' ? 'hidden' : undefined;
+  }
+}
+
+function networkOf(pid: number | 'self'): Promise<string | undefined> {
+  return readlink(`/proc/${pid}/ns/net`).catch(() => undefined);
+}
