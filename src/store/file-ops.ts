@@ -1,4 +1,4 @@
-import { type FileHandle, link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
 
 /** What the journal asks of the file system: few enough that a test can stop the world before, in or after each. */
@@ -7,6 +7,8 @@ export interface FileOps {
   makeDir(path: string): Promise<void>;
   /** The whole file, or undefined if there is none. */
   read(path: string): Promise<Buffer | undefined>;
+  /** Whether there is a file; nothing of it is read. */
+  exists(path: string): Promise<boolean>;
   /** `update`: an existing file; `create`: an empty one, in place of any that is there. Both for the owner's eyes only. */
   open(path: string, mode: 'update' | 'create'): Promise<OpenFile>;
   /** A second name for a file; both stay valid. */
@@ -45,6 +47,16 @@ export const nodeFileOps: FileOps = {
       return await readFile(path);
     } catch (error) {
       if (isMissing(error)) return undefined;
+      throw error;
+    }
+  },
+
+  async exists(path) {
+    try {
+      await stat(path);
+      return true;
+    } catch (error) {
+      if (isMissing(error)) return false;
       throw error;
     }
   },

@@ -81,7 +81,7 @@ export class Journal {
 
   /** @throws AgentError INTERNAL when its file is not to be found any more: what is written would be lost */
   async assertThere(): Promise<void> {
-    if ((await this.#files.read(this.#path)) !== undefined) return;
+    if (await this.#files.exists(this.#path)) return;
     throw new AgentError(
       'INTERNAL',
       `The journal ${this.#path} was removed under the agent, which ends; the next one begins anew`,

@@ -56,6 +56,8 @@ export class DyingDisk implements FileOps {
 
   makeDir = (_path: string) => this.#operate('makeDir', () => {});
 
+  exists = (path: string) => this.#operate('exists', () => this.#names.has(path));
+
   read = (path: string) =>
     this.#operate('read', () => {
       const file = this.#names.get(path);
