@@ -9,6 +9,19 @@ export const COMPANION_SETTINGS = {
     absent: 'none: what they print goes to the log',
     example: '/var/log/l3af',
   },
+  companion_settle_time: {
+    schema: value.duration,
+    placeholder: 'duration',
+    description: 'a daemon that ends sooner after its start has not started, and fails its command',
+    default: '1s',
+  },
+  companion_ready_time: {
+    schema: value.duration,
+    placeholder: 'duration',
+    description:
+      'how long a daemon may take until its cmd_status says RUNNING, and until it has loaded a program that it loads itself',
+    default: '10s',
+  },
   companion_max_restarts: {
     schema: value.count,
     placeholder: 'count',

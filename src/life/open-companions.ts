@@ -7,9 +7,11 @@ import type { Datapath } from '../datapath/datapath.js';
 import { MemoryDatapath } from '../datapath/memory.js';
 import type { Logger } from '../telemetry/log.js';
 
+type CompanionConfig = Pick<Config, 'stateDir' | 'companionLogDir' | 'companionSettleTime' | 'companionReadyTime'>;
+
 /** The companions of this host, those included that an earlier agent has left running. On an imitated kernel they are imitated, too. */
 export async function openCompanions(
-  { stateDir, companionLogDir: logDir }: Pick<Config, 'stateDir' | 'companionLogDir'>,
+  { stateDir, companionLogDir: logDir, companionSettleTime, companionReadyTime }: CompanionConfig,
   datapath: Datapath,
   packages: PackageFiles,
   log: Logger,
@@ -21,6 +23,7 @@ export async function openCompanions(
     dir: join(stateDir, 'companions'),
     packages,
     log,
+    times: { settleMs: companionSettleTime, readyMs: companionReadyTime },
     ...(logDir !== undefined && { logDir }),
   });
   await companions.open();

@@ -68,7 +68,11 @@ before(async () => {
     { script: `${PREAMBLE}${body}\nexec sleep 1000\n` },
   ]);
   const packages = [selfLoadingPackage('xdp', NAME, { platform: PLATFORM }, Object.fromEntries(scripts))];
-  stage = await Stage.open({ host: 'hostile-self-loading', packages, env: { L3AF_RECONCILE_INTERVAL: '200ms' } });
+  stage = await Stage.open({
+    host: 'hostile-self-loading',
+    packages,
+    env: { L3AF_RECONCILE_INTERVAL: '200ms', L3AF_COMPANION_READY_TIME: '3s' },
+  });
 });
 after(async () => {
   await stage.close();

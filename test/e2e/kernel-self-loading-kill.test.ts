@@ -33,7 +33,11 @@ let stage: Stage;
 
 before(async () => {
   const packages = ['1.0', '2.0'].map((version) => selfLoadingPackage('xdp', NAME, { version, platform: PLATFORM }));
-  stage = await Stage.open({ host: 'self-loading-kill', packages, env: { L3AF_LOG_LEVEL: 'debug' } });
+  stage = await Stage.open({
+    host: 'self-loading-kill',
+    packages,
+    env: { L3AF_LOG_LEVEL: 'debug', L3AF_COMPANION_SETTLE_TIME: '200ms' },
+  });
 });
 after(async () => {
   await stage.close();

@@ -34,7 +34,7 @@ before(async () => {
   stage = await Stage.open({
     host: 'self-loading',
     packages: [...packages, ...both],
-    env: { L3AF_RECONCILE_INTERVAL: '500ms' },
+    env: { L3AF_RECONCILE_INTERVAL: '500ms', L3AF_COMPANION_READY_TIME: '3s' },
   });
 });
 after(async () => {

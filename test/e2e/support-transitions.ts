@@ -47,14 +47,15 @@ export interface Transitions {
   readonly host: string;
   readonly title: string;
   readonly packages?: readonly PackageSpec[];
+  readonly env?: Readonly<Record<string, string>>;
   readonly all: (stage: Stage) => readonly Transition[] | Promise<readonly Transition[]>;
 }
 
 /** Defines a test that goes through transitions, each under traffic, and tells the counts as a table. */
-export function testTransitions({ host, title, packages = [], all }: Transitions): void {
+export function testTransitions({ host, title, packages = [], env = {}, all }: Transitions): void {
   let stage: Stage;
   before(async () => {
-    stage = await Stage.open({ host, packages });
+    stage = await Stage.open({ host, packages, env });
   });
   after(() => stage.close());
 

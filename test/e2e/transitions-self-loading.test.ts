@@ -18,6 +18,7 @@ testTransitions({
   packages: (['xdp', 'tc'] as const).flatMap((kind) =>
     ['1.0', '2.0'].map((version) => selfLoadingPackage(kind, `${kind}-mark-2`, { version, platform: PLATFORM })),
   ),
+  env: { L3AF_COMPANION_SETTLE_TIME: '200ms' },
   all: () => [
     everywhere('a companion loads what is inserted', (direction) => ({
       direction,

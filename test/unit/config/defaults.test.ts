@@ -30,6 +30,8 @@ describe('the defaults of settings', () => {
       platform: undefined,
       chaining: true,
       companionLogDir: undefined,
+      companionSettleTime: 1000,
+      companionReadyTime: 10_000,
       companionMaxRestarts: 5,
       companionRestartWindow: 600_000,
       datapath: 'libbpf',
