@@ -32,8 +32,9 @@ const EXECUTORS: { readonly [Op in Step['op']]: Executor<Extract<Step, { op: Op 
       const { hook } = step.generation;
       const { entryFunction, slotMap } = step.source;
       const objectPath = await objectPathOf(step, packages);
-      const { dir, share, fill, monitors = [], probes = 'attach' } = step;
-      await datapath.load({ hook, dir, objectPath, entryFunction, slotMap, share, fill, monitors, probes });
+      const { dir, share, fill, monitors = [], probes = 'attach', otherSide } = step;
+      const asked = { hook, dir, objectPath, entryFunction, slotMap, share, fill, monitors, probes };
+      await datapath.load({ ...asked, ...(otherSide !== undefined && { otherSide }) });
     },
   },
 

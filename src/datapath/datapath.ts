@@ -197,6 +197,11 @@ export interface LoadRequest {
   readonly slotMap: string;
   /** Maps to take from elsewhere instead of creating them: map name to pin. */
   readonly share: readonly { readonly map: string; readonly pin: string }[];
+  /**
+   * Another generation's directory. Maps that ask to be pinned by their name (LIBBPF_PIN_BY_NAME) are taken from there where it has one
+   * that is alike, unless they are in `share` or `fill`; a PROG_ARRAY never is.
+   */
+  readonly otherSide?: string;
   /** Entries to write before the program is pinned. */
   readonly fill: readonly Fill[];
   /** `attach` unless said. */

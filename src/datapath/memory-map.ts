@@ -1,11 +1,19 @@
 import { availableParallelism } from 'node:os';
-import { encodeMapArgs, isArrayKind, isPerCpuKind, type MapShape, perCpuValueSize } from '../domain/mapvalue.js';
+import {
+  encodeMapArgs,
+  isArrayKind,
+  isPerCpuKind,
+  type MapShape,
+  PROG_ARRAY,
+  perCpuValueSize,
+} from '../domain/mapvalue.js';
 import { checkMonitors } from '../domain/monitor.js';
 import type { MapInfo } from '../domain/observed.js';
-import { mapSegment } from '../domain/pins.js';
+import { mapPin, mapSegment } from '../domain/pins.js';
 import type { Fill } from '../domain/step.js';
 import { AgentError } from '../errors.js';
 import type { LoadRequest, MapChange, MapRead, MapReading } from './datapath.js';
+import type { ObjectFile } from './object.js';
 
 /** A map of the datapath without a kernel. */
 export interface MemoryMap {
@@ -57,6 +65,27 @@ export function makeMaps(
   });
   fillMaps(maps, filling);
   return maps;
+}
+
+/** What a load takes over from the other side of TC; see `LoadRequest.otherSide`. */
+export function sharedByName(
+  declared: readonly MapShape[],
+  { pinnedByName }: Pick<ObjectFile, 'pinnedByName'>,
+  { share, otherSide, fill }: Pick<LoadRequest, 'share' | 'otherSide' | 'fill'>,
+  pinned: (pin: string) => MemoryMap | undefined,
+): LoadRequest['share'] {
+  if (otherSide === undefined) return [];
+  const own = new Set([...share.map(({ map }) => mapSegment(map)), ...fill.map(({ name }) => mapSegment(name))]);
+  return declared
+    .filter(({ name, type }) => pinnedByName.has(name) && type !== PROG_ARRAY && !own.has(mapSegment(name)))
+    .map((shape) => ({ shape, pin: mapPin(otherSide, shape.name) }))
+    .filter(({ shape, pin }) => isAlike(shape, pinned(pin)?.declared))
+    .map(({ shape, pin }) => ({ map: shape.name, pin }));
+}
+
+function isAlike(wanted: MapShape, found: MapShape | undefined): boolean {
+  if (found === undefined) return false;
+  return (['type', 'keySize', 'valueSize', 'maxEntries'] as const).every((field) => wanted[field] === found[field]);
 }
 
 /** Writes to maps what a load is to write to them. @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID */

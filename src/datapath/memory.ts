@@ -17,7 +17,15 @@ import type {
   RunStats,
 } from './datapath.js';
 import { MemoryLinks, type MemoryLinksOptions } from './memory-links.js';
-import { changeMap, fillMaps, inverseOfChange, type MemoryMap, makeMaps, readingOf } from './memory-map.js';
+import {
+  changeMap,
+  fillMaps,
+  inverseOfChange,
+  type MemoryMap,
+  makeMaps,
+  readingOf,
+  sharedByName,
+} from './memory-map.js';
 import { heldPrograms, observeMemory } from './memory-observe.js';
 import { MemoryPins } from './memory-pins.js';
 import { chooseProbes, MemoryProbes, probeFunctions } from './memory-probes.js';
@@ -63,7 +71,10 @@ export class MemoryDatapath implements Datapath {
     const declared = object.maps.filter(
       ({ name, type }) => name !== slotMap && (type !== PROG_ARRAY || used?.has(name) === true),
     );
-    const maps = this.#makeMaps(declared, request);
+    const maps = this.#makeMaps(declared, {
+      ...request,
+      share: [...request.share, ...sharedByName(declared, object, request, (pin) => this.#pins.tryMap(pin))],
+    });
     const own = slot && { id: this.#nextId(), declared: slot, entries: new Map<string, string>() };
     this.#pins.pin(programPin(dir), { id: this.#nextId(), hook, maps, slot: own });
     if (own !== undefined) this.#pins.pin(slotPin(dir), own);

@@ -14,12 +14,16 @@ export interface ObjectFile {
   /** Of each of these, the names of the maps that its code refers to. */
   readonly uses: ReadonlyMap<string, ReadonlySet<string>>;
   readonly maps: readonly MapShape[];
+  /** Names of those that ask to be pinned by their name (LIBBPF_PIN_BY_NAME). */
+  readonly pinnedByName: ReadonlySet<string>;
 }
 
 const SHT_SYMTAB = 2;
 const SHT_REL = 9;
 const SHF_EXECINSTR = 4;
 const STT_FUNC = 2;
+/** enum libbpf_pin_type in bpf_helpers.h. */
+const LIBBPF_PIN_BY_NAME = 1;
 
 /** An object file on disk. @throws AgentError OBJECT_INVALID */
 export async function openObjectFile(path: string): Promise<ObjectFile> {
@@ -43,11 +47,13 @@ export function readObjectFile(bytes: Buffer): ObjectFile {
     const sections = readSections(bytes);
     checkSections(sections);
     const programs = readPrograms(sections);
+    const maps = readMaps(sections);
     return {
       programs: programs.map(({ name }) => name),
       sections: new Map(programs.map(({ name, section }) => [name, section.name])),
       uses: readUses(sections, programs),
-      maps: readMaps(sections),
+      maps: maps.map(({ shape }) => shape),
+      pinnedByName: new Set(maps.flatMap(({ shape, isPinned }) => (isPinned ? [shape.name] : []))),
     };
   } catch (cause) {
     if (cause instanceof AgentError) throw cause;
@@ -135,7 +141,12 @@ function readUses(sections: readonly Section[], programs: readonly ProgramCode[]
   );
 }
 
-function readMaps(sections: readonly Section[]): MapShape[] {
+interface DeclaredMap {
+  readonly shape: MapShape;
+  readonly isPinned: boolean;
+}
+
+function readMaps(sections: readonly Section[]): DeclaredMap[] {
   const btf = sections.find(({ name }) => name === '.BTF');
   if (btf === undefined) return [];
   const types = readBtf(btf.data);
@@ -147,7 +158,7 @@ function readMaps(sections: readonly Section[]): MapShape[] {
 }
 
 /** A map definition is a struct whose members are pointers: `type (*key)` gives a type, `int (*type)[N]` a number. */
-function declaredMap(name: string, definition: BtfType, types: readonly BtfType[]): MapShape {
+function declaredMap(name: string, definition: BtfType, types: readonly BtfType[]): DeclaredMap {
   const pointee = (member: string) => {
     const found = definition.members.find((other) => other.name === member);
     return found === undefined ? undefined : typeAt(types, unwrap(types, found.type).id).size;
@@ -157,7 +168,7 @@ function declaredMap(name: string, definition: BtfType, types: readonly BtfType[
     return target === undefined ? undefined : typeAt(types, target).array?.length;
   };
   const [keyType, valueType] = [pointee('key') ?? 0, pointee('value') ?? 0];
-  return {
+  const shape = {
     name,
     type: number('type') ?? 0,
     keySize: number('key_size') ?? sizeOf(types, keyType),
@@ -165,4 +176,5 @@ function declaredMap(name: string, definition: BtfType, types: readonly BtfType[
     maxEntries: number('max_entries') ?? 0,
     ...layoutsIn(types, keyType, valueType),
   };
+  return { shape, isPinned: number('pinning') === LIBBPF_PIN_BY_NAME };
 }

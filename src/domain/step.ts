@@ -45,6 +45,8 @@ export interface LoadStep {
   readonly source: LoadSource;
   /** Maps taken from another generation of the same code instead of being created: map name to pin. */
   readonly share: readonly { readonly map: string; readonly pin: string }[];
+  /** Directory of the generation at the other side of TC, with which maps that ask to be pinned by their name are shared. */
+  readonly otherSide?: string;
   /** Entries written before any packet can reach the program. */
   readonly fill: readonly Fill[];
   /** What the program's maps must have, since it will be read of them; absent for nothing. */

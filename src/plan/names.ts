@@ -9,8 +9,8 @@ import type { Step } from '../domain/step.js';
  * l3afd's path, and no name of ours points at anything else. Planned from a fresh observation, since only then the maps of newly
  * loaded programs are known. Each step is atomic for whoever opens a name.
  *
- * TC ingress and egress programs of one name and version share a directory. Where both have a map of one name, the ingress program's
- * has the public name.
+ * TC ingress and egress programs of one name and version share a directory. Where both have a map of one name, and not the same one
+ * (see other-side.ts), the ingress program's has the public name.
  *
  * @param doomed directories of the generations that are about to be discarded
  * @param slotNames the slot's map name for each generation

@@ -8,6 +8,7 @@ import type { Step } from '../domain/step.js';
 import { planCompanions } from './companions.js';
 import type { PlanContext, Revival } from './context.js';
 import { type HookPlan, planHook } from './hook.js';
+import { withOtherSides } from './other-side.js';
 import { type ProbesPlan, planProbes } from './probes.js';
 import { proofOf } from './proof.js';
 import { reasonOf } from './reason.js';
@@ -59,7 +60,8 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
   const discard = hookPlans.flatMap((hook) => hook.discard);
   const probes = probesPlan(input, context);
   const grace: Step[] = discard.length > 0 && commit.some(divertsPackets) ? [{ op: 'grace' }] : [];
-  const prepare = [...hookPlans.flatMap((hook) => hook.prepare), ...probes.prepare];
+  const loads = hookPlans.flatMap((hook) => hook.prepare);
+  const prepare = [...withOtherSides(loads, observed, dirsOf(discard)), ...probes.prepare];
   const outcomes = [...hookPlans.flatMap((hook) => hook.outcomes), ...probes.outcomes];
   const running = input.companions.filter(({ launch }) => concerned(launch.hook));
   const companions = planCompanions({
@@ -119,6 +121,10 @@ function pinsById({ hooks }: Observed): ReadonlyMap<number, string> {
 /** Whether packets take another way after a step, so that some may still be on the old one. */
 function divertsPackets(step: Step): boolean {
   return step.op === 'detach' || step.op === 'retarget' || (step.op === 'link' && step.live);
+}
+
+function dirsOf(discard: readonly Step[]): ReadonlySet<string> {
+  return new Set(discard.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
 }
 
 function hooksOf(observed: Observed, desired: DesiredState): Hook[] {

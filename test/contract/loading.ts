@@ -17,6 +17,7 @@ import {
   refused,
   requestFor,
   TC_COUNT,
+  TC_SWITCH,
   tcRoot,
   u16,
   u64,
@@ -106,6 +107,29 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       assert.deepEqual(value && Buffer.from(value).toString('hex'), u64(41));
 
       await discard(fixtureOf(), second);
+    });
+
+    test('shares with the other side of TC what asks to be pinned by its name, but neither the slot nor what is filled', async () => {
+      const ingress = await load(fixtureOf(), TC_SWITCH, 'ingress');
+      const otherSide = ingress.dir;
+      const egress = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSide });
+      const filled = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSide, fill: entry('switch_on', 0, 1) });
+      const alone = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSide: `${otherSide}9` });
+
+      const all = await Promise.all([ingress, egress, filled, alone].map((one) => observed(fixtureOf(), one)));
+      const kinds = (name: string) => new Set(all.map((one) => one?.maps.find((map) => map.name === name)?.id));
+      const [first, second, ...others] = all.map((one) => one?.maps.find(({ name }) => name === 'switch_on')?.id);
+      assert.equal(first, second);
+      assert.equal(new Set([first, ...others]).size, 3);
+      assert.equal(kinds('switch_packets').size, 4);
+      assert.equal(new Set(all.map((one) => one?.slot?.mapId)).size, 4);
+
+      const on = { set: [{ key: '00000000', value: u64(1) }], remove: [] };
+      await fixtureOf().datapath.writeMap(ingress.map('switch_on'), on);
+      await discard(fixtureOf(), ingress);
+      const value = await fixtureOf().datapath.readMap(egress.map('switch_on'), KEY_0);
+      assert.deepEqual(value && Buffer.from(value).toString('hex'), u64(1));
+      await discard(fixtureOf(), egress, filled, alone);
     });
 
     const entry = (name: string, key: number | string, value: number | string) => [

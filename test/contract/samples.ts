@@ -30,6 +30,7 @@ export const PORT_COUNT: Sample = { object: 'port_count', entryFunction: 'xdp_po
 export const PORT_DROP: Sample = { object: 'port_drop', entryFunction: 'xdp_port_drop', slotMap: 'port_drop_next' };
 export const POLICY: Sample = { object: 'policy', entryFunction: 'xdp_policy', slotMap: 'policy_next' };
 export const TC_COUNT: Sample = { object: 'tc_count', entryFunction: 'tc_count', slotMap: 'tc_count_next' };
+export const TC_SWITCH: Sample = { object: 'tc_switch', entryFunction: 'tc_switch', slotMap: 'tc_switch_next' };
 export const TC_TAIL: Sample = { object: 'tc_tail', entryFunction: 'tc_tail', slotMap: '' };
 export const BROKEN: Sample = { object: 'broken', entryFunction: 'xdp_broken', slotMap: 'broken_next' };
 

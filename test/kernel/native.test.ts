@@ -27,7 +27,10 @@ const MARKER_DATA_MAPS = {
 const MARKER_MAPS = { ...MARKER_DATA_MAPS, mark_next: SLOT } as const;
 const MARKER_PAIR_MAPS = { ...MARKER_MAPS, mark_next_too: SLOT } as const;
 
-/** Object to its programs and maps: type, key size, value size, entries. */
+/**
+ * Object to its programs and maps: type, key size, value size, entries. Without tc_switch, since bpftool would do as its maps ask, and pin
+ * them in the machine's own bpffs.
+ */
 const CONTENTS = {
   xdp_root: { type: 'xdp', programs: ['xdp_root'], maps: { xdp_root_array: SLOT } },
   tc_root: {

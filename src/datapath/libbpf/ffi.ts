@@ -48,6 +48,7 @@ export interface Libbpf {
   bpf_map__max_entries(map: BpfMap): number;
   bpf_map__fd(map: BpfMap): number;
   bpf_map__reuse_fd(map: BpfMap, fd: number): number;
+  bpf_map__pin_path(map: BpfMap): string | null;
   bpf_map__set_pin_path(map: BpfMap, path: string | null): number;
   bpf_map__btf_key_type_id(map: BpfMap): number;
   bpf_map__btf_value_type_id(map: BpfMap): number;
@@ -127,6 +128,7 @@ const LIBBPF = {
   bpf_map__max_entries: 'uint32_t bpf_map__max_entries(const void *map)',
   bpf_map__fd: 'int bpf_map__fd(const void *map)',
   bpf_map__reuse_fd: 'int bpf_map__reuse_fd(void *map, int fd)',
+  bpf_map__pin_path: 'const char *bpf_map__pin_path(const void *map)',
   bpf_map__set_pin_path: 'int bpf_map__set_pin_path(void *map, const char *path)',
   bpf_map__btf_key_type_id: 'uint32_t bpf_map__btf_key_type_id(const void *map)',
   bpf_map__btf_value_type_id: 'uint32_t bpf_map__btf_value_type_id(const void *map)',

@@ -71,7 +71,7 @@ function chooseProbes(object: OpenObject, entryFunction: string): Probe[] {
   throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has ${what}; it has ${there || 'nothing'}`);
 }
 
-type ObjectRequest = Pick<LoadRequest, 'dir' | 'slotMap' | 'share' | 'fill' | 'monitors'>;
+type ObjectRequest = Pick<LoadRequest, 'dir' | 'slotMap' | 'share' | 'otherSide' | 'fill' | 'monitors'>;
 
 /** @param pinAll pins what is loaded below the directory, which exists by then */
 async function loadAndPin(
@@ -81,9 +81,10 @@ async function loadAndPin(
   pinAll: (maps: ReadonlyMap<string, BpfMap>) => void,
 ): Promise<void> {
   const maps = object.maps();
-  for (const map of maps.values()) libbpf().bpf_map__set_pin_path(map, null);
   checkSlot(maps, request);
   shareMaps(maps, request);
+  shareByName(maps, request);
+  for (const map of maps.values()) libbpf().bpf_map__set_pin_path(map, null);
   const fill = encodeFill(object, maps, request);
   checkMonitors(
     [...maps.values()].map((map) => ({ ...declaredMap(map), ...object.layoutsOf(map) })),
@@ -154,16 +155,34 @@ function shareMaps(maps: ReadonlyMap<string, BpfMap>, { share, slotMap }: Object
   }
 }
 
+/** What is written in the payload for one side's map is for that side alone. */
+function shareByName(
+  maps: ReadonlyMap<string, BpfMap>,
+  { share, otherSide, fill }: Pick<ObjectRequest, 'share' | 'otherSide' | 'fill'>,
+): void {
+  if (otherSide === undefined) return;
+  const own = new Set([...share.map(({ map }) => mapSegment(map)), ...fill.map(({ name }) => mapSegment(name))]);
+  for (const [name, map] of maps) {
+    const isAsked = libbpf().bpf_map__pin_path(map) !== null && libbpf().bpf_map__type(map) !== PROG_ARRAY;
+    using existing = isAsked && !own.has(mapSegment(name)) ? tryOpenPin('map', mapPin(otherSide, name)) : undefined;
+    if (existing === undefined || differenceOf(declaredMap(map), mapInfo(existing.number)) !== undefined) continue;
+    check(libbpf().bpf_map__reuse_fd(map, existing.number), `Cannot share the map ${name} with the other side of TC`);
+  }
+}
+
 /** libbpf takes whatever it is given, and the program would then misread it. */
 function checkSameShape(map: BpfMap, found: Omit<MapInfo, 'name'>, path: string): void {
   const wanted = declaredMap(map);
-  const sized = wanted.maxEntries !== 0 && wanted.type !== BPF_MAP_TYPE_RINGBUF;
-  const differs = (['type', 'keySize', 'valueSize', ...(sized ? (['maxEntries'] as const) : [])] as const).find(
-    (field) => wanted[field] !== found[field],
-  );
+  const differs = differenceOf(wanted, found);
   if (differs === undefined) return;
   const message = `The map ${wanted.name} cannot be shared: its ${differs} is ${wanted[differs]} in the object`;
   throw new AgentError('MAP_INCOMPATIBLE', `${message} and ${found[differs]} in the map pinned at ${path}`);
+}
+
+function differenceOf(wanted: Omit<MapInfo, 'name'>, found: Omit<MapInfo, 'name'>) {
+  const sized = wanted.maxEntries !== 0 && wanted.type !== BPF_MAP_TYPE_RINGBUF;
+  const fields = ['type', 'keySize', 'valueSize', ...(sized ? (['maxEntries'] as const) : [])] as const;
+  return fields.find((field) => wanted[field] !== found[field]);
 }
 
 interface Fill {
