@@ -3,7 +3,7 @@ import { faultAt, type Path, shown, unexpected } from './faults.js';
 import { MAX_MAP_ENTRIES } from './payload.js';
 
 /*
- * The rules that span several fields, and what is not supported yet. They look at a payload that may be wrong anywhere,
+ * The rules that span several fields. They look at a payload that may be wrong anywhere,
  * so that everything that is wrong is reported at once: a value of the wrong type is passed over here and reported by
  * its schema.
  */
@@ -84,7 +84,6 @@ function checkChain(programs: readonly Entry[], type: 'xdp' | 'tc'): Fault[] {
     }),
     ...programs.flatMap((program) => [
       ...checkType(program, type),
-      ...checkSupport(program),
       ...checkCompanion(program),
       ...checkObject(program),
       ...checkMapArgs(program),
@@ -97,10 +96,6 @@ function checkType({ path, fields }: Entry, type: 'xdp' | 'tc'): Fault[] {
   const other = type === 'xdp' ? 'tc' : 'xdp';
   if (fields.prog_type !== other) return [];
   return [unexpected([...path, 'prog_type'], `"${type}" in this list`, other)];
-}
-
-export function checkSupport({ path, fields }: Entry): Fault[] {
-  return fields.is_plugin === true ? unsupported([...path, 'is_plugin'], 'false', true) : [];
 }
 
 /** What is given for a command that is not there. l3afd passes over it, or fails when it comes to it. */
@@ -167,11 +162,6 @@ export function checkMonitorMaps({ path, fields }: Entry): Fault[] {
   return repeated(numbers, ({ path }) =>
     faultAt(path, 'INVALID_FIELD', 'Expected every name, key, aggregator and field once together, got them twice'),
   );
-}
-
-function unsupported(path: Path, expected: string, value: unknown): Fault[] {
-  const { message } = unexpected(path, expected, value);
-  return [faultAt(path, 'UNSUPPORTED', `${message}; anything else is later work and not supported yet`)];
 }
 
 export function duplicateName(path: Path, name: unknown): Fault {

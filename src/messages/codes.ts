@@ -8,7 +8,7 @@ const MEANING: Readonly<Record<ErrorCode, string>> = {
   UNKNOWN_FIELD: 'The payload has a field that does not exist',
   UNKNOWN_VERB: 'The last token of the subject is no verb',
   FOREIGN_HOST: 'host_name is not the host that the command was sent to',
-  UNSUPPORTED: 'The payload asks for something that this version of the agent cannot do yet',
+  UNSUPPORTED: 'The payload asks for a package from a kind of place that the agent does not know',
   DUPLICATE_NAME: 'The same name twice where it must be unique',
   DUPLICATE_SEQ_ID: 'The same position twice in one chain',
   NAME_CONFLICT: 'A program of that name is desired already, with other content',

@@ -28,7 +28,7 @@ import {
 
 /*
  * The payloads of the three commands: l3afd's, with every unknown field refused. Absent, null and Go's zero value mean
- * the same. What no schema language can say (uniqueness, the right host, what is not supported yet) is in checks.ts.
+ * the same. What no schema language can say (uniqueness, the right host) is in checks.ts.
  */
 
 const MAX_INTERFACES = 64;
@@ -108,7 +108,7 @@ export const programSchema = z
       user_program_daemon: optionalBoolean.describe(
         'True: cmd_start keeps running. False: it ends, and its exit status counts',
       ),
-      is_plugin: optionalBoolean.describe('Not supported unless false'),
+      is_plugin: optionalBoolean.describe('Accepted and not used, as l3afd does'),
       cpu: integer(0, MAX_CPU_SECONDS)
         .nullish()
         .describe('CPU time in seconds that each process of the companion may use up, 0 for any'),
@@ -154,7 +154,12 @@ export const programSchema = z
 
 /** The same without an order: nothing passes a probe. */
 const probeSchema = programSchema
-  .extend({ seq_id: integer(0, MAX_SEQ_ID).nullish().describe('Without meaning, since probes have no order') })
+  .extend({
+    seq_id: integer(0, MAX_SEQ_ID).nullish().describe('Without meaning, since probes have no order'),
+    prog_type: optionalText('[A-Za-z0-9_.-]{1,32}', 'a kind of probe, such as "kprobe"').describe(
+      'Without meaning, since the sections of its object file say what a probe is; not "xdp" or "tc"',
+    ),
+  })
   .meta({ id: 'Probe', description: 'The probes of one package' });
 
 const ENTRY_EXPECTED = 'an object {host_name, iface, bpf_programs}';

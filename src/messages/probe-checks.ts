@@ -3,7 +3,6 @@ import {
   checkCompanion,
   checkMapArgs,
   checkMonitorMaps,
-  checkSupport,
   duplicateName,
   type Entry,
   entries,
@@ -28,7 +27,6 @@ export function checkProbes(payload: unknown): Fault[] {
   return [
     ...repeated(keyed(probes, 'name'), ({ path, key }) => duplicateName(path, key)),
     ...probes.flatMap((probe) => [
-      ...checkSupport(probe),
       ...checkForm(probe),
       ...checkCompanion(probe),
       ...checkMapArgs(probe),
@@ -50,7 +48,7 @@ export function checkProbeNames(payload: unknown): Fault[] {
   );
 }
 
-/** What a probe needs, and what it cannot have. Its sections say what it hangs at, so that it needs no type. */
+/** What a probe needs, and what it cannot have. Its sections say what it hangs at, so that its type is not looked at, as l3afd does not. */
 function checkForm({ path, fields }: Entry): Fault[] {
   const absent = (field: string, why: string) => {
     return isEmpty(fields[field]) ? [] : [unexpected([...path, field], why, fields[field])];
@@ -58,9 +56,14 @@ function checkForm({ path, fields }: Entry): Fault[] {
   const object = isEmpty(fields.object_file)
     ? [unexpected([...path, 'object_file'], 'the object file with the probes', fields.object_file)]
     : [];
-  return [
-    ...object,
-    ...absent('prog_type', 'absent, since the sections of its object file say what a probe is'),
-    ...absent('map_name', 'absent, since a probe has no successor'),
-  ];
+  const type = ['xdp', 'tc'].includes(fields.prog_type as string)
+    ? [
+        unexpected(
+          [...path, 'prog_type'],
+          'a kind of probe, or absent, since no chain runs what is in this list',
+          fields.prog_type,
+        ),
+      ]
+    : [];
+  return [...object, ...type, ...absent('map_name', 'absent, since a probe has no successor')];
 }

@@ -39,7 +39,6 @@ const REFUSED: readonly [what: string, verb: string, payload: unknown, code: str
     'INVALID_FIELD',
     '0.bpf_programs.probes.0.map_name',
   ],
-  ['a plug-in', 'add', onXdp({ ...portCount, is_plugin: true }), 'UNSUPPORTED', `${XDP}.0.is_plugin`],
 ];
 
 test('each kind of bad command is rejected with its code and its place, and the next command is served', async (t) => {

@@ -150,6 +150,7 @@ describe('a deploy', () => {
     ['map_args', [{ name: 'm', args: null }]],
     ['monitor_maps', []],
     ['rules', null],
+    ['is_plugin', true],
   ] as const) {
     it(`takes ${field}: ${JSON.stringify(value).slice(0, 60)}`, () => {
       assert.equal(deploy(onXdp(program({ [field]: value }))).chains.length, 1);

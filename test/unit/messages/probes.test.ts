@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { NOTHING_DESIRED, probesOf } from '../../../src/domain/desired.js';
 import { fold } from '../../../src/domain/fold.js';
+import { contentDigest } from '../../../src/domain/program.js';
 import { parseCommand } from '../../../src/messages/parse.js';
 import { bytes, type Fields, HOST, program } from './payloads.js';
 import { places, refused } from './refused.js';
@@ -45,14 +46,14 @@ describe('probes in a payload', () => {
 
   for (const [what, fields, place] of [
     ['an object file is missing', { object_file: '' }, 'INVALID_FIELD 0.bpf_programs.probes.0.object_file'],
-    ['a type is given', { prog_type: 'xdp' }, 'INVALID_FIELD 0.bpf_programs.probes.0.prog_type'],
+    ['the type is that of a chain', { prog_type: 'xdp' }, 'INVALID_FIELD 0.bpf_programs.probes.0.prog_type'],
+    ['the type is no word', { prog_type: 'a kprobe' }, 'INVALID_FIELD 0.bpf_programs.probes.0.prog_type'],
     ['a slot is given', { map_name: 'next' }, 'INVALID_FIELD 0.bpf_programs.probes.0.map_name'],
     [
       'a companion keeps running that is not there',
       { user_program_daemon: true },
       'INVALID_FIELD 0.bpf_programs.probes.0.cmd_start',
     ],
-    ['it is a plug-in', { is_plugin: true }, 'UNSUPPORTED 0.bpf_programs.probes.0.is_plugin'],
     [
       'a number is asked for twice',
       { monitor_maps: [0, 0].map((key) => ({ name: 'm', key, aggregator: 'avg' })) },
@@ -63,6 +64,19 @@ describe('probes in a payload', () => {
   ] as const) {
     it(`are refused where ${what}`, () => assert.deepEqual(places(refused('deploy', on(probe(fields)))), [place]));
   }
+
+  it('may say of which kind they are, which has no effect', () => {
+    const kinds = ['kprobe', 'tracepoint', 'uretprobe', '', null];
+    const command = parseCommand(
+      'deploy',
+      on(...kinds.map((kind, i) => probe({ name: `p${i}`, prog_type: kind }))),
+      HOST,
+    );
+    const plain = parseCommand('deploy', on(...kinds.map((_, i) => probe({ name: `p${i}` }))), HOST);
+
+    assert.ok(command.verb === 'deploy' && plain.verb === 'deploy');
+    assert.deepEqual(probesOf(command).map(contentDigest), probesOf(plain).map(contentDigest));
+  });
 
   it('need no place in an order, and may share one', () => {
     const { seq_id: _, ...without } = probe({ name: 'c' });

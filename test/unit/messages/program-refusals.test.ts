@@ -157,15 +157,6 @@ describe('a companion', () => {
   }
 });
 
-describe('what is not supported yet', () => {
-  it('is refused with its place: is_plugin', () => {
-    const faults = refused('deploy', bytes(onXdp(program({ is_plugin: true }))));
-
-    assert.deepEqual(places(faults), [`UNSUPPORTED ${P0}.is_plugin`]);
-    assert.match(faults[0]!.message, /not supported yet/);
-  });
-});
-
 describe('a program without object file', () => {
   for (const object_file of ['', null, undefined]) {
     it(`is for its companion to load, so that it needs one: ${JSON.stringify(object_file)}`, () => {

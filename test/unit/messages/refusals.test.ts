@@ -189,17 +189,17 @@ describe('an unknown field', () => {
 describe('faults', () => {
   it('are all reported, in one refusal', () => {
     const payload = onXdp(
-      program({ seq_id: 'x', is_plugin: true, nonsense: 1 }),
+      program({ seq_id: 'x', is_plugin: 1, nonsense: 1 }),
       program({ prog_type: 'tc', version: '..' }),
     );
 
     assert.deepEqual(places(refused('deploy', bytes(payload))).toSorted(), [
       `DUPLICATE_NAME ${P1}.name`,
+      `INVALID_FIELD ${P0}.is_plugin`,
       `INVALID_FIELD ${P0}.seq_id`,
       `INVALID_FIELD ${P1}.prog_type`,
       `INVALID_FIELD ${P1}.version`,
       `UNKNOWN_FIELD ${P0}.nonsense`,
-      `UNSUPPORTED ${P0}.is_plugin`,
     ]);
   });
 
