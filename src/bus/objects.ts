@@ -25,11 +25,12 @@ export interface OpenedObject {
 }
 
 /** What the store keeps of an object (ADR-20 of NATS). */
-interface ObjectInfo {
+export interface ObjectInfo {
   readonly nuid: string;
+  /** In bytes. */
   readonly size: number;
+  /** `SHA-256=<base64url>` */
   readonly digest: string;
-  readonly deleted?: boolean;
 }
 
 /** Of the answer to `STREAM.INFO` (ADR-2 of NATS) what matters here. */
@@ -56,9 +57,35 @@ export async function openStoredObject(
   const reading = { ...reader, bucket, givenUp: aborted(signal) };
   if (!(await isThere(reading))) return undefined;
   const answer = await get(reading, `.$O.${bucket}.M.${base64Url(Buffer.from(name))}`, '');
-  const info = answer === undefined ? undefined : (answer.json() as ObjectInfo);
-  if (info === undefined || info.deleted === true) return undefined;
-  return { size: info.size, content: chunksOf(reading, info) };
+  const info = answer === undefined ? undefined : readObjectInfo(answer.string());
+  if (info === undefined) return undefined;
+  if (typeof info !== 'string') return { size: info.size, content: chunksOf(reading, info) };
+  throw new AgentError('ARTIFACT_INVALID', `${name} in the object store ${bucket} is ${info}, and no object`);
+}
+
+/**
+ * What a message in an object store says of an object. Whoever may write to the store may write anything.
+ *
+ * @returns undefined for one that was deleted; what it is instead, for what is none
+ */
+export function readObjectInfo(text: string): ObjectInfo | 'a link' | 'something else' | undefined {
+  const value = parsed(text);
+  if (typeof value !== 'object' || value === null) return 'something else';
+  const { deleted, options, nuid, size, digest } = value as Readonly<Record<string, unknown>>;
+  if (deleted === true) return undefined;
+  if (typeof options === 'object' && options !== null && 'link' in options) return 'a link';
+  const named = typeof nuid === 'string' && /^\w+$/.test(nuid);
+  const known = typeof digest === 'string' && /^SHA-256=[\w-]{43}=$/.test(digest);
+  const sized = typeof size === 'number' && Number.isSafeInteger(size) && size >= 0;
+  return named && known && sized ? { nuid, size, digest } : 'something else';
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Asked first, since a direct get of a stream that does not exist is not answered at all. */

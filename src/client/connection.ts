@@ -65,6 +65,11 @@ export function isNobodyThere(error: unknown): boolean {
   return error instanceof NatsError && (error.code === NatsCode.NoResponders || error.api_error?.code === 404);
 }
 
+/** Whether a stream refused a message since another one on its subject came first (JSStreamWrongLastSequenceErrF of nats-server). */
+export function isTooLate(error: unknown): boolean {
+  return error instanceof NatsError && error.api_error?.err_code === 10071;
+}
+
 export function isTimeout(error: unknown): boolean {
   return error instanceof NatsError && (error.code === NatsCode.Timeout || error.code === NatsCode.RequestError);
 }

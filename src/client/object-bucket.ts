@@ -1,21 +1,34 @@
-import { createReadStream } from 'node:fs';
-import { Readable } from 'node:stream';
-import { type JetStreamManager, type NatsConnection, type ObjectStore, StorageType } from 'nats';
+import {
+  ErrorCode,
+  type JetStreamManager,
+  type JetStreamManagerOptions,
+  type NatsConnection,
+  NatsError,
+  StorageType,
+  type StoredMsg,
+} from 'nats';
 import { ConnectionWatch } from '../bus/connection.js';
-import { type OpenedObject, openStoredObject } from '../bus/objects.js';
+import { type OpenedObject, openStoredObject, readObjectInfo } from '../bus/objects.js';
 import { AgentError } from '../errors.js';
-import { type ConnectOptions, DEFAULT_TIMEOUT_MS, isNobodyThere, openConnection, reasonOf } from './connection.js';
+import { type ConnectOptions, DEFAULT_TIMEOUT_MS, isTooLate, openConnection, reasonOf } from './connection.js';
+import { base64Url, type Upload, uploadObject } from './object-upload.js';
 
 export interface StoredEntry {
   readonly name: string;
   /** In bytes. */
   readonly size: number;
-  /** SHA-256 in lower-case hexadecimal. */
-  readonly digest: string;
+  /** SHA-256 in lower-case hexadecimal; undefined for a link and for what is no object, which agents refuse. */
+  readonly digest: string | undefined;
 }
 
 /** A library does not log. */
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** What every server takes as a message, in bytes. */
+const MIN_PAYLOAD = 1024;
+
+/** How many requests are under way at a time. */
+const AT_ONCE = 100;
 
 /** An object store on the bus, for those who fill it. All methods reject with AgentError, BROKER_UNREACHABLE unless they say otherwise. */
 export class ObjectBucket {
@@ -23,14 +36,14 @@ export class ObjectBucket {
   readonly #jsm: JetStreamManager;
   readonly #watch: ConnectionWatch;
   readonly #bucket: string;
-  readonly #apiPrefix: string | undefined;
+  readonly #options: JetStreamManagerOptions;
 
-  private constructor(nc: NatsConnection, jsm: JetStreamManager, bucket: string, apiPrefix: string | undefined) {
+  private constructor(nc: NatsConnection, jsm: JetStreamManager, bucket: string, options: JetStreamManagerOptions) {
     this.#nc = nc;
     this.#jsm = jsm;
     this.#watch = new ConnectionWatch(nc, SILENT);
     this.#bucket = bucket;
-    this.#apiPrefix = apiPrefix;
+    this.#options = options;
   }
 
   static async connect(options: ConnectOptions, bucket: string): Promise<ObjectBucket> {
@@ -41,7 +54,7 @@ export class ObjectBucket {
       checkAPI: false,
       ...(jsApiPrefix !== undefined && { apiPrefix: jsApiPrefix }),
     };
-    const client = new ObjectBucket(nc, await nc.jetstreamManager(jetstream), bucket, jsApiPrefix);
+    const client = new ObjectBucket(nc, await nc.jetstreamManager(jetstream), bucket, jetstream);
     client.#watch.start();
     return client;
   }
@@ -53,38 +66,97 @@ export class ObjectBucket {
   /** What the bucket holds; undefined where there is no such bucket. */
   async list(): Promise<StoredEntry[] | undefined> {
     return this.#exchange(async () => {
-      try {
-        await this.#jsm.streams.info(`OBJ_${this.#bucket}`);
-      } catch (error) {
-        if (isNobodyThere(error)) return undefined;
-        throw error;
+      const names = await this.#names();
+      if (names === undefined) return undefined;
+      const entries: (StoredEntry | undefined)[] = [];
+      for (let next = 0; next < names.length; next += AT_ONCE) {
+        const some = names.slice(next, next + AT_ONCE);
+        entries.push(...(await Promise.all(some.map(async (name) => entryOf(name, await this.#message(name))))));
       }
-      const objects = await (await this.#store()).list();
-      return objects.map(({ name, size, digest }) => ({ name, size, digest: hexOf(digest) }));
+      return entries.filter((entry) => entry !== undefined);
     });
   }
 
+  /** @returns undefined where there is no such object, or no such bucket */
+  async find(name: string): Promise<StoredEntry | undefined> {
+    return this.#exchange(async () => entryOf(name, await this.#message(name)));
+  }
+
   /**
-   * Stores a file, in place of an older object of that name. The bucket is made if it is absent.
+   * Stores an object. The bucket is made if it is absent; if reading the content fails, nothing of it stays.
    *
-   * @param onProgress told how many bytes more have been read
+   * @param replace whether it is to take the place of an object of that name
+   * @returns false if it was not to replace one, and there was one already or came meanwhile
    */
-  async put(name: string, path: string, onProgress: (bytes: number) => void): Promise<void> {
-    await this.#exchange(async () => {
-      const store = await this.#store();
-      await store.put({ name }, webStream(createReadStream(path), onProgress));
+  async put(name: string, upload: Upload, replace: boolean): Promise<boolean> {
+    return this.#exchange(async () => {
+      await this.#make();
+      const before = await this.#message(name);
+      if (!replace && entryOf(name, before) !== undefined) return false;
+      try {
+        await uploadObject(
+          {
+            js: this.#nc.jetstream(this.#options),
+            jsm: this.#jsm,
+            bucket: this.#bucket,
+            name,
+            maxPayload: this.#nc.info?.max_payload ?? MIN_PAYLOAD,
+            after: replace ? undefined : (before?.seq ?? 0),
+          },
+          upload,
+        );
+      } catch (error) {
+        if (isTooLate(error)) return false;
+        throw error;
+      }
+      await this.#removeChunks(before);
+      return true;
     });
   }
 
   /** As the agents read it; see {@link openStoredObject}. */
   open(name: string, signal: AbortSignal): Promise<OpenedObject | undefined> {
-    const jsApiPrefix = this.#apiPrefix ?? '$JS.API';
+    const jsApiPrefix = this.#options.apiPrefix ?? '$JS.API';
     return openStoredObject({ nc: this.#nc, connection: this.#watch, jsApiPrefix }, this.#bucket, name, signal);
   }
 
-  #store(): Promise<ObjectStore> {
-    const options = this.#apiPrefix === undefined ? {} : { apiPrefix: this.#apiPrefix };
-    return this.#nc.jetstream(options).views.os(this.#bucket, { storage: StorageType.File });
+  /** By their subjects, since that is how agents find them, whatever is in the messages. */
+  async #names(): Promise<string[] | undefined> {
+    const below = `$O.${this.#bucket}.M.`;
+    try {
+      const { state } = await this.#jsm.streams.info(this.#stream, { subjects_filter: `${below}*` });
+      const subjects = Object.keys(state.subjects ?? {});
+      return subjects.map((subject) => Buffer.from(subject.slice(below.length), 'base64url').toString());
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async #message(name: string): Promise<StoredMsg | undefined> {
+    const subject = `$O.${this.#bucket}.M.${base64Url(name)}`;
+    try {
+      return await this.#jsm.streams.getMessage(this.#stream, { last_by_subj: subject });
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+  }
+
+  get #stream(): string {
+    return `OBJ_${this.#bucket}`;
+  }
+
+  async #make(): Promise<void> {
+    await this.#nc.jetstream(this.#options).views.os(this.#bucket, { storage: StorageType.File });
+  }
+
+  /** Of an object that another one has taken the place of. If it fails, they only take room. */
+  async #removeChunks(before: StoredMsg | undefined): Promise<void> {
+    const info = before === undefined ? undefined : readObjectInfo(before.string());
+    if (info === undefined || typeof info === 'string') return;
+    const filter = `$O.${this.#bucket}.C.${info.nuid}`;
+    await this.#jsm.streams.purge(this.#stream, { filter }).catch(() => {});
   }
 
   async #exchange<T>(exchange: () => Promise<T>): Promise<T> {
@@ -92,16 +164,28 @@ export class ObjectBucket {
       return await this.#watch.guard(exchange());
     } catch (error) {
       if (error instanceof AgentError) throw error;
-      const message = `The object store ${this.#bucket} cannot be used: ${reasonOf(error)}`;
+      const message = `The object store ${this.#bucket} cannot be used: ${wordsFor(error)}`;
       throw new AgentError('BROKER_UNREACHABLE', message, { cause: error, transient: true });
     }
   }
 }
 
-function webStream(source: Readable, onProgress: (bytes: number) => void): ReadableStream<Uint8Array> {
-  source.on('data', (chunk: Buffer) => onProgress(chunk.length));
-  source.pause();
-  return Readable.toWeb(source) as ReadableStream<Uint8Array>;
+function isNotFound(error: unknown): boolean {
+  return error instanceof NatsError && error.api_error?.code === 404;
+}
+
+function wordsFor(error: unknown): string {
+  const nobody = error instanceof NatsError && error.code === ErrorCode.NoResponders && error.api_error === undefined;
+  return nobody
+    ? 'nobody answers: JetStream is not enabled, or the stream of that name is no object store'
+    : reasonOf(error);
+}
+
+function entryOf(name: string, message: StoredMsg | undefined): StoredEntry | undefined {
+  const info = message === undefined ? undefined : readObjectInfo(message.string());
+  if (info === undefined) return undefined;
+  if (typeof info === 'string') return { name, size: 0, digest: undefined };
+  return { name, size: info.size, digest: hexOf(info.digest) };
 }
 
 /** From `SHA-256=<base64url>` (ADR-20 of NATS). */

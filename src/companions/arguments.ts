@@ -57,7 +57,7 @@ export function hookArguments({ hook }: Pick<CompanionLaunch, 'hook'>): string[]
 }
 
 /** With underscores for dots, as in the paths of the maps. */
-function versionArgument(launch: CompanionLaunch): string {
+export function versionArgument(launch: CompanionLaunch): string {
   return `--version=${versionSegment(launch.package.version)}`;
 }
 

@@ -1,8 +1,8 @@
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { ObjectBucket, type StoredEntry } from '../client/object-bucket.js';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { ObjectBucket } from '../client/object-bucket.js';
 import { AgentError } from '../errors.js';
 import { buildArchive } from '../packages/build.js';
 import { PackageCache } from '../packages/cache.js';
@@ -10,7 +10,6 @@ import { generateKeys, readPrivateKey, readTrustedKeys } from '../packages/keys.
 import { bucketOf } from '../packages/object-store.js';
 import {
   BESIDE,
-  digestOf,
   type PackageId,
   packageAt,
   packagesIn,
@@ -19,12 +18,8 @@ import {
   storeArchive,
 } from '../packages/repository.js';
 import type { PackageFile } from '../packages/unpack.js';
-import { type CommonOptions, connectOptions } from './options.js';
-import { progressLine } from './progress.js';
-
-export interface PackageOptions extends CommonOptions {
-  readonly repo: string;
-}
+import type { CommonOptions } from './options.js';
+import { choose, folderOf, type PackageOptions, urlOf, withBucket, wrong } from './package-places.js';
 
 export interface BuildOptions extends PackageOptions {
   readonly platform: string;
@@ -72,8 +67,7 @@ export async function buildPackage(
     const archive = join(scratch, id.artifact);
     await buildArchive(folder, name, archive);
     const { files } = await looked(id, pathToFileURL(await staged(id, archive, scratch)).href, scratch, {});
-    const digest = await storeArchive(archive, id, repository);
-    if (key !== undefined) await signStored(id, repository, key);
+    const digest = await storeArchive(archive, id, repository, key);
     const { size: bytes } = await stat(archive);
     return { path: join(repository, path), files: files.length, bytes, digest, signed: key !== undefined };
   });
@@ -103,7 +97,8 @@ export async function listPackages(repo: string, options: CommonOptions): Promis
       const message = `There is no object store ${bucketOf(new URL(repo))} on this server; l3afctl package push makes one`;
       throw new AgentError('ARTIFACT_NOT_FOUND', message);
     }
-    return listedOf(new Map(entries.map(({ name, size }) => [name, size])));
+    const objects = entries.filter(({ digest }) => digest !== undefined);
+    return listedOf(new Map(objects.map(({ name, size }) => [name, size])));
   }
   const repository = folderOf(repo, 'a folder or an object store as nats://<bucket>');
   const sizes = new Map<string, number>();
@@ -116,37 +111,20 @@ export async function listPackages(repo: string, options: CommonOptions): Promis
   return listedOf(sizes);
 }
 
-/** The artifact goes last: an agent that finds it finds what lies beside it. One that is there already stays, its signatures do not. */
-export async function pushPackages(
-  selectors: readonly string[],
-  repo: string,
-  to: string,
-  options: CommonOptions,
-): Promise<{ path: string; result: 'stored' | 'unchanged' }[]> {
-  const repository = folderOf(repo);
-  const chosen = await choose(selectors, repository);
-  return withBucket(to, options, async (bucket) => {
-    const there = new Map((await bucket.list())?.map((entry) => [entry.name, entry]));
-    const pushed: { path: string; result: 'stored' | 'unchanged' }[] = [];
-    for (const path of chosen.map(pathOf)) {
-      await requireSame(path, repository, there.get(path));
-      let stored = false;
-      for (const file of [`${path}${BESIDE.digest}`, `${path}${BESIDE.signatures}`, path]) {
-        stored = (await pushFile(file, repository, there.get(file), bucket)) || stored;
-      }
-      pushed.push({ path, result: stored ? 'stored' : 'unchanged' });
-    }
-    return pushed;
-  });
-}
-
 export async function makeKeys(file: string) {
   const { privateKey, publicKey } = generateKeys();
   const publicKeyFile = `${file}.pub`;
+  const written: string[] = [];
+  const write = async (path: string, text: string, mode: number) => {
+    const made = await open(path, 'wx', mode);
+    written.push(path);
+    await made.writeFile(text).finally(() => made.close());
+  };
   try {
-    await writeFile(file, privateKey, { flag: 'wx', mode: 0o600 });
-    await writeFile(publicKeyFile, `${publicKey}\n`, { flag: 'wx' });
+    await write(file, privateKey, 0o600);
+    await write(publicKeyFile, `${publicKey}\n`, 0o644);
   } catch (cause) {
+    for (const path of written) await rm(path, { force: true });
     throw wrong(`The keys cannot be written: ${(cause as Error).message}`, cause);
   }
   return { privateKey: file, publicKeyFile, publicKey };
@@ -171,7 +149,11 @@ async function looked(id: PackageId, repoUrl: string, scratch: string, options: 
     objects: bucket && { open: (_bucket, name, signal) => bucket.open(name, signal) },
   });
   await cache.open();
-  const { digest, files } = await cache.inspect({ ...id, repoUrl: '' });
+  const { digest, files, platform, url } = await cache.inspect({ ...id, repoUrl: '' });
+  if (platform !== id.platform) {
+    const message = `There is no ${pathOf(id)} there; agents of ${id.platform} would take ${url}`;
+    throw new AgentError('ARTIFACT_NOT_FOUND', message);
+  }
   const signature = trusted === undefined ? 'signature not looked at' : 'signed by a trusted key';
   return { digest, signature, files };
 }
@@ -181,44 +163,6 @@ async function staged(id: PackageId, archive: string, scratch: string): Promise<
   const repository = join(scratch, 'staged');
   await storeArchive(archive, id, repository);
   return repository;
-}
-
-async function choose(selectors: readonly string[], repository: string): Promise<PackageId[]> {
-  const all = await packagesIn(repository);
-  for (const selector of selectors) {
-    if (all.some((id) => isChosen(id, selector))) continue;
-    throw new AgentError('ARTIFACT_NOT_FOUND', `There is no package ${selector} in ${repository}`);
-  }
-  return all.filter((id) => selectors.some((selector) => isChosen(id, selector)));
-}
-
-function isChosen(id: PackageId, selector: string): boolean {
-  return `${pathOf(id)}/`.startsWith(`${selector.replace(/\/+$/, '')}/`);
-}
-
-async function requireSame(path: string, repository: string, there: StoredEntry | undefined): Promise<void> {
-  if (there === undefined || there.digest === (await digestOf(join(repository, path)))) return;
-  const message = `${path} is in the object store already, with other content; agents keep what they have of a version, so choose a new one`;
-  throw new AgentError('ARTIFACT_INVALID', message);
-}
-
-/** @returns whether it had to be stored */
-async function pushFile(
-  file: string,
-  repository: string,
-  there: StoredEntry | undefined,
-  bucket: ObjectBucket,
-): Promise<boolean> {
-  const place = join(repository, file);
-  const found = await stat(place).catch(() => undefined);
-  if (found === undefined || there?.digest === (await digestOf(place))) return false;
-  const progress = progressLine(file, found.size, process.stderr);
-  try {
-    await bucket.put(file, place, (bytes) => progress.advance(bytes));
-    return true;
-  } finally {
-    progress.end();
-  }
 }
 
 function listedOf(sizes: ReadonlyMap<string, number>): Listed[] {
@@ -236,31 +180,6 @@ function requirePackage(path: string): PackageId {
   throw wrong(`Expected <name>/<version>/<platform>/<artifact>, an archive that agents take, got ${path}`);
 }
 
-/** A repository that can be written to: a folder, or its file:// URL. */
-function folderOf(repo: string, expected = 'a folder'): string {
-  if (repo.startsWith('file://') && URL.canParse(repo)) return fileURLToPath(repo);
-  if (!repo.includes('://')) return resolve(repo);
-  throw wrong(`Expected --repo to be ${expected}, got ${repo}`);
-}
-
-function urlOf(repo: string): string {
-  return repo.includes('://') ? repo : pathToFileURL(resolve(repo)).href;
-}
-
-async function withBucket<T>(
-  url: string,
-  options: CommonOptions,
-  work: (bucket: ObjectBucket) => Promise<T>,
-): Promise<T> {
-  if (!/^nats:\/\/[\w-]*$/.test(url)) throw wrong(`Expected an object store as nats://<bucket>, got ${url}`);
-  const bucket = await ObjectBucket.connect(connectOptions(options), bucketOf(new URL(url)));
-  try {
-    return await work(bucket);
-  } finally {
-    await bucket.close();
-  }
-}
-
 async function withScratch<T>(work: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'l3afctl-package-'));
   try {
@@ -268,8 +187,4 @@ async function withScratch<T>(work: (folder: string) => Promise<T>): Promise<T> 
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-function wrong(message: string, cause?: unknown): AgentError {
-  return new AgentError('CONFIG_INVALID', message, { cause });
 }

@@ -2,13 +2,13 @@ import { type Command, Option } from 'commander';
 import { STREAMS } from '../messages/subjects.js';
 import { EXIT } from './exit.js';
 import type { CommonOptions } from './options.js';
+import type { PackageOptions } from './package-places.js';
+import { pushPackages } from './package-push.js';
 import {
   type BuildOptions,
   buildPackage,
   listPackages,
   makeKeys,
-  type PackageOptions,
-  pushPackages,
   signPackages,
   type VerifyOptions,
   verifyPackage,

@@ -47,9 +47,9 @@ export class LinkEvents {
   }
 
   #listen(): void {
-    const monitor = spawn(this.#options.command, ['-oneline', 'monitor', 'link'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    // It would notice that nobody listens any more only at the next change, so it is to go with an agent that is killed.
+    const args = ['--pdeathsig', 'KILL', this.#options.command, '-oneline', 'monitor', 'link'];
+    const monitor = spawn('setpriv', args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#monitor = monitor;
     // Where there are too many open files, there is no pipe either; the error is told below.
     const { stdout, stderr } = monitor as Partial<typeof monitor>;

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { PackageRef } from '../domain/program.js';
 import { blamingDisk } from '../errors.js';
 import { collectUnused } from './collect.js';
-import { replaceFile, syncFolder } from './durable.js';
+import { replaceFile, sync } from './durable.js';
 import {
   FETCH_LIMITS,
   type FetchLimits,
@@ -15,7 +15,7 @@ import {
 } from './limits.js';
 import { locate } from './locate.js';
 import { obtainPackage } from './obtain.js';
-import { holdsFiles, type PackageRecord, readRecord } from './record.js';
+import { hasContent, holdsFiles, type PackageRecord, readRecord } from './record.js';
 import { requireSignature, type SignatureRules } from './signature.js';
 import type { Transport } from './transport.js';
 
@@ -72,6 +72,11 @@ export class PackageCache {
   /** Makes the folders and removes what a crash left half-made. */
   async open(): Promise<void> {
     await rm(this.#path('tmp'), { recursive: true, force: true });
+    await this.#makeFolders();
+  }
+
+  /** Also while it is open: it is only a cache, and who removes it must not stop the agent. */
+  async #makeFolders(): Promise<void> {
     for (const folder of ['tmp', 'refs', 'sha256']) {
       await mkdir(this.#path(folder), { recursive: true, mode: 0o700 });
     }
@@ -108,7 +113,13 @@ export class PackageCache {
    */
   async objectPath(ref: PackageRef, objectFile: string): Promise<string> {
     const record = await this.#obtain(ref);
-    return join(this.#folder(record), locate(ref, objectFile, record.files));
+    const file = locate(ref, objectFile, record.files);
+    const path = join(this.#folder(record), file.path);
+    if (await hasContent(this.#folder(record), file)) return path;
+    // Its name did not tell that it is to be loaded. Where it is missing, the package is fetched again.
+    await rm(path, { force: true });
+    await this.#obtain(ref);
+    return path;
   }
 
   /**
@@ -116,9 +127,10 @@ export class PackageCache {
    * all of them together are too large.
    */
   async collect(asked: readonly PackageRef[]): Promise<void> {
-    await this.#exclusively(() => {
+    await this.#exclusively(async () => {
+      await this.#makeFolders();
       const inUse = new Set([...asked.map((ref) => this.#key(ref)), ...this.#pending.keys()]);
-      return collectUnused(this.#options.dir, inUse, this.#keepLimits);
+      await collectUnused(this.#options.dir, inUse, this.#keepLimits);
     });
   }
 
@@ -139,7 +151,8 @@ export class PackageCache {
       (await holdsFiles(this.#folder(record), record.files))
     ) {
       const now = new Date();
-      await utimes(recordPath, now, now);
+      // Only collect() looks at it; on a disk that has become read-only what is cached can still be used.
+      await utimes(recordPath, now, now).catch(() => {});
       return record;
     }
     try {
@@ -150,6 +163,7 @@ export class PackageCache {
   }
 
   async #fetch(ref: PackageRef, recordPath: string): Promise<PackageRecord> {
+    await this.#makeFolders();
     const work = await mkdtemp(this.#path('tmp', 'fetch-'));
     try {
       const fetched = await obtainPackage(ref, work, {
@@ -187,7 +201,7 @@ export class PackageCache {
         if (error.code !== 'ENOENT') throw error;
       });
       await rename(join(work, 'content'), folder);
-      await syncFolder(dirname(folder));
+      await sync(dirname(folder));
     }
     await replaceFile(recordPath, JSON.stringify(record), join(work, 'record'));
   }

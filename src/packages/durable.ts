@@ -1,13 +1,13 @@
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Makes the names in a folder survive a loss of power: fsync(2) of a file alone does not cover its directory entry. */
-export async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
+/** Makes a file's content, or the names in a folder, survive a loss of power: fsync(2) of a file does not cover its name. */
+export async function sync(path: string): Promise<void> {
+  const opened = await open(path, 'r');
   try {
-    await folder.sync();
+    await opened.sync();
   } finally {
-    await folder.close();
+    await opened.close();
   }
 }
 
@@ -25,5 +25,5 @@ export async function replaceFile(path: string, text: string, draft: string): Pr
     await file.close();
   }
   await rename(draft, path);
-  await syncFolder(dirname(path));
+  await sync(dirname(path));
 }

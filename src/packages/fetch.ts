@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { constants, createWriteStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,6 +10,7 @@ import { openHttp } from './http.js';
 import type { FetchLimits } from './limits.js';
 import { shownUrl } from './location.js';
 import { openObject } from './object-store.js';
+import { openRegular } from './regular-file.js';
 import type { Transport } from './transport.js';
 
 export interface FetchedFile {
@@ -19,6 +20,9 @@ export interface FetchedFile {
   /** In bytes. */
   readonly size: number;
 }
+
+/** What is given to a copy to end in. */
+const LATE_MS = 1000;
 
 /** Faults of the network that may pass (errno(3), getaddrinfo(3)). Anything else, an invalid certificate say, will not. */
 const PASSING = new Set([
@@ -46,7 +50,7 @@ export async function fetchFile(url: URL, path: string, transport: Transport): P
   const signal = AbortSignal.any([stop, timeout]);
   for (let attempt = 1; ; attempt++) {
     try {
-      return await copy(url, path, transport, signal);
+      return await heeding(signal, copy(url, path, transport, signal));
     } catch (error) {
       if (stop.aborted) throw stopped(url, error);
       if (timeout.aborted) throw tooSlow(url, limits, error);
@@ -55,6 +59,21 @@ export async function fetchFile(url: URL, path: string, transport: Transport): P
     }
     // When the time runs out in the pause, the next try ends at once and says so.
     await sleep(limits.backoffMs * 2 ** (attempt - 1), undefined, { signal }).catch(() => {});
+  }
+}
+
+/** Waits for what heeds a signal by itself. What does not is left behind some time after it: nothing may hold up the agent for ever. */
+async function heeding<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  const done = new AbortController();
+  const overdue = async () => {
+    if (!signal.aborted) await once(signal, 'abort', { signal: done.signal });
+    await sleep(LATE_MS, undefined, { signal: done.signal });
+    throw signal.reason;
+  };
+  try {
+    return await Promise.race([work, overdue()]);
+  } finally {
+    done.abort();
   }
 }
 
@@ -86,10 +105,8 @@ function openSource(url: URL, transport: Transport, signal: AbortSignal): Promis
 }
 
 async function openFile(url: URL): Promise<Readable> {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer.
-  const file = await open(localPath(url), constants.O_RDONLY | constants.O_NONBLOCK);
-  if ((await file.stat()).isFile()) return file.createReadStream();
-  await file.close();
+  const file = await openRegular(localPath(url));
+  if (file !== undefined) return file.createReadStream();
   throw new AgentError('ARTIFACT_INVALID', `${shownUrl(url)} is not a regular file`);
 }
 

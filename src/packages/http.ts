@@ -5,7 +5,7 @@ import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import { AgentError } from '../errors.js';
-import { requireKnownScheme, shownUrl } from './location.js';
+import { credentialsOf, requireKnownScheme, shownUrl } from './location.js';
 import { proxyFor, proxyHeaders, tunnel } from './proxy.js';
 import type { Transport } from './transport.js';
 
@@ -50,22 +50,24 @@ async function get(url: URL, transport: Transport, signal: AbortSignal): Promise
       (answer ?? request).destroy(new AgentError('ARTIFACT_UNREACHABLE', message, { transient: true }));
     });
     request.on('error', reject);
+    // An answer that switches protocols (101) ends the request with neither a response nor an error.
+    request.on('close', () => reject(unanswered(url)));
     request.end();
   });
 }
 
 /** Whom to ask for a URL, and how: its own host, or a proxy; https through a proxy goes end to end. */
 async function route(url: URL, transport: Transport, signal: AbortSignal): Promise<https.RequestOptions> {
-  const { hostname, host, port, protocol, pathname, search, username, password } = url;
+  const { hostname, host, port, protocol, pathname, search } = url;
   const headers = { 'accept-encoding': 'identity', 'user-agent': 'l3af-agent', host };
-  const auth = username === '' ? {} : { auth: `${decodeURIComponent(username)}:${decodeURIComponent(password)}` };
+  const auth = credentialsOf(url);
   const own = {
     protocol,
     hostname: hostname.replace(/^\[|\]$/g, ''),
     port,
     path: `${pathname}${search}`,
     headers,
-    ...auth,
+    ...(auth !== undefined && { auth }),
   };
   const proxy = proxyFor(url, transport.env ?? process.env);
   if (protocol === 'http:') {
@@ -92,6 +94,11 @@ async function authorities(caFile: string): Promise<Buffer> {
   }
 }
 
+function unanswered(url: URL): AgentError {
+  const message = `${shownUrl(url)} cannot be fetched: the connection ended without an answer`;
+  return new AgentError('ARTIFACT_UNREACHABLE', message, { transient: true });
+}
+
 function refuseTooLong(response: http.IncomingMessage, url: URL, maxBytes: number): void {
   const announced = Number(response.headers['content-length'] ?? 0);
   if (announced <= maxBytes) return;
@@ -108,8 +115,9 @@ function redirectTarget(from: URL, location: string | undefined): URL {
   }
   const target = new URL(location, from);
   requireKnownScheme(target);
-  const weaker = target.protocol === 'file:' || (from.protocol === 'https:' && target.protocol === 'http:');
-  if (weaker) {
+  // Not to a folder of this host, nor to the bus, where a server of the web has no business; and never to what is not encrypted.
+  const web = ['http:', 'https:'].includes(target.protocol);
+  if (!web || (from.protocol === 'https:' && target.protocol === 'http:')) {
     const message = `${shownUrl(from)} redirects from ${from.protocol}// to ${target.protocol}//, which is refused`;
     throw new AgentError('ARTIFACT_UNREACHABLE', message);
   }

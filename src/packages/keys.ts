@@ -42,6 +42,10 @@ export async function readTrustedKeys(given: readonly string[]): Promise<readonl
 /** @throws AgentError CONFIG_INVALID for a file that cannot be read or holds no ed25519 private key */
 export async function readPrivateKey(path: string): Promise<KeyObject> {
   const pem = await readKeyFile(path);
+  if (pem.includes('BEGIN ENCRYPTED PRIVATE KEY')) {
+    const message = `${path} is encrypted; openssl pkey -in ${path} writes it out for the time that it is needed`;
+    throw new AgentError('CONFIG_INVALID', message);
+  }
   try {
     const key = createPrivateKey(pem);
     if (key.asymmetricKeyType === 'ed25519') return key;

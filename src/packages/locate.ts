@@ -7,15 +7,14 @@ const LISTED = 10;
 /**
  * Finds a file of a package by what the package is known to hold: at its top, else in its single top-level folder.
  *
- * @returns the path below the package's folder
  * @throws AgentError OBJECT_FILE_NOT_FOUND naming what is there
  */
-export function locate(ref: PackageRef, name: string, files: readonly PackageFile[]): string {
+export function locate(ref: PackageRef, name: string, files: readonly PackageFile[]): PackageFile {
   const tops = new Set(files.flatMap(({ path }) => (path.includes('/') ? [path.slice(0, path.indexOf('/'))] : [])));
   const [top] = tops;
   const places = tops.size === 1 ? [name, `${top}/${name}`] : [name];
-  const place = places.find((candidate) => files.some(({ path }) => path === candidate));
-  if (place !== undefined) return place;
+  const file = places.map((place) => files.find(({ path }) => path === place)).find((found) => found !== undefined);
+  if (file !== undefined) return file;
 
   const listed = files.slice(0, LISTED).map(({ path }) => path);
   const more = files.length > LISTED ? ` and ${files.length - LISTED} more` : '';

@@ -57,6 +57,12 @@ export function shownUrl(url: URL): string {
   return shown.href;
 }
 
+/** `user:password` of a URL, undefined where it has neither; some servers take a token as a password without user. */
+export function credentialsOf({ username, password }: URL): string | undefined {
+  if (username === '' && password === '') return undefined;
+  return `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+}
+
 function repositoryUrl(ref: PackageRef, repoUrl: string | undefined): URL {
   if (!repoUrl) {
     const message =

@@ -3,7 +3,7 @@ import http from 'node:http';
 import https from 'node:https';
 import { isIP, type Socket } from 'node:net';
 import { AgentError } from '../errors.js';
-import { shownUrl } from './location.js';
+import { credentialsOf, shownUrl } from './location.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -23,10 +23,10 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
   throw new AgentError('ARTIFACT_UNREACHABLE', `${name} is no http:// or https:// address of a proxy`);
 }
 
-/** `proxy-authorization`, where the proxy's address has a user. */
-export function proxyHeaders({ username, password }: URL): Record<string, string> {
-  if (username === '') return {};
-  const user = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+/** `proxy-authorization`, where the proxy's address has a user or a password. */
+export function proxyHeaders(proxy: URL): Record<string, string> {
+  const user = credentialsOf(proxy);
+  if (user === undefined) return {};
   return { 'proxy-authorization': `Basic ${Buffer.from(user).toString('base64')}` };
 }
 

@@ -50,8 +50,16 @@ async function isUnaltered(folder: string, file: PackageFile): Promise<boolean> 
   });
   if (stat === undefined || !stat.isFile() || stat.size !== file.size) return false;
   if ((stat.mode & 0o7777) !== (file.executable ? 0o755 : 0o644)) return false;
-  const matters = file.executable || file.path.endsWith('.o');
-  return !matters || (await sha256Of(path)) === file.sha256;
+  return !isLoadedOrRun(file) || (await sha256Of(path)) === file.sha256;
+}
+
+/** Whether a file that holdsFiles() has found in place also has its content, whatever it is called. */
+export async function hasContent(folder: string, file: PackageFile): Promise<boolean> {
+  return isLoadedOrRun(file) || (await sha256Of(join(folder, file.path))) === file.sha256;
+}
+
+function isLoadedOrRun({ executable, path }: PackageFile): boolean {
+  return executable || path.endsWith('.o');
 }
 
 async function sha256Of(path: string): Promise<string> {

@@ -22,7 +22,8 @@ const GZIP_MAGIC = 0x1f;
 export async function* readTar(path: string, meter: Meter): AsyncGenerator<ArchivePart> {
   const tar = startParser();
   // Node's gunzip works in its thread pool; the parser's own would block the event loop.
-  const blocks = pipeline(createReadStream(path), createGunzip(), () => {});
+  const gunzip = createGunzip();
+  const blocks = pipeline(createReadStream(path), gunzip, () => {});
   let first = true;
   for await (const chunk of blocks as AsyncIterable<Buffer>) {
     // The parser undoes a second compression by itself, and out of the meter's sight.
@@ -32,6 +33,10 @@ export async function* readTar(path: string, meter: Meter): AsyncGenerator<Archi
     yield* tar.feed(chunk);
   }
   yield* tar.finish();
+  // What follows a zero byte is passed over, and could be an archive for another reader.
+  for await (const rest of createReadStream(path, { start: gunzip.bytesWritten }) as AsyncIterable<Buffer>) {
+    if (rest.some((byte) => byte !== 0)) throw invalid('something lies behind its end');
+  }
 }
 
 interface TarParser {
@@ -44,20 +49,27 @@ function startParser(): TarParser {
   const parser = new Parser({ strict: true, zstd: false });
   const faults: unknown[] = [];
   const parts: ArchivePart[] = [];
+  let ended = false;
   let complete = false;
 
   parser.on('error', (error: unknown) => faults.push(error));
+  parser.on('nullBlock', () => {
+    ended = true;
+  });
   parser.on('eof', () => {
     complete = true;
   });
   parser.on('meta', (text: string) => {
-    // The parser cuts a name at its first NUL, where another reader may not.
-    if (/(^|\n)\d+ (link)?path=[^\n]*\0/.test(text)) faults.push(invalid('a name holds a NUL'));
+    const fault = faultOfMeta(text);
+    if (fault !== undefined) faults.push(invalid(fault));
   });
   parser.on('ignoredEntry', (entry: ReadEntry) => {
     parts.push({ path: entry.path, type: 'sparse file or another special entry', mode: 0 });
   });
   parser.on('entry', (entry: ReadEntry) => {
+    // Other readers end at the first empty block, and take the path of a global header.
+    if (ended) faults.push(invalid('it goes on behind its end'));
+    if (entry.globalExtended?.path !== undefined) faults.push(invalid('it names all files at once'));
     parts.push({
       path: entry.path,
       type: TYPES[entry.type] ?? 'sparse file or another special entry',
@@ -82,4 +94,16 @@ function startParser(): TarParser {
       return rest;
     },
   };
+}
+
+/**
+ * What of an extended header (pax) the parser passes over or cuts off, where another reader may not: who lists an archive before it is
+ * published must see what agents will unpack.
+ */
+function faultOfMeta(text: string): string | undefined {
+  if (/(^|\n)\d+ (link)?path=[^\n]*\0/.test(text)) return 'a name holds a NUL';
+  if (/(^|\n)\d+ GNU\.sparse\./.test(text)) return 'it holds a sparse file';
+  const names = text.matchAll(/^(\d+) (?:link)?path=[^\n]*$/gm);
+  const whole = [...names].every(([line, length]) => Buffer.byteLength(line) + 1 === Number(length));
+  return whole ? undefined : 'a name holds a line break, or its header is damaged';
 }

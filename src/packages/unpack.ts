@@ -3,7 +3,7 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentError } from '../errors.js';
 import { type ArchiveEntry, type ArchivePart, createMeter, invalid, type Meter } from './archive.js';
-import { syncFolder } from './durable.js';
+import { sync } from './durable.js';
 import { entryPath, foldersAbove } from './entry-path.js';
 import type { FetchedFile } from './fetch.js';
 import type { UnpackLimits } from './limits.js';
@@ -88,6 +88,7 @@ class FolderWriter {
   readonly #maxEntries: number;
   readonly #folders = new Set<string>();
   readonly #files = new Map<string, PackageFile>();
+  #entries = 0;
   #current: OpenFile | undefined;
 
   constructor(root: string, maxEntries: number) {
@@ -101,6 +102,8 @@ class FolderWriter {
 
   async begin(entry: ArchiveEntry): Promise<void> {
     await this.#finishFile();
+    // One for the folder itself (`./`). A million entries for the same folder would make no second folder, but take their time.
+    if (++this.#entries > this.#maxEntries + 1) throw this.#tooMany();
     const path = entryPath(entry.path);
     const { type, mode } = entry;
     if (type !== 'file' && type !== 'directory') throw invalid(`${JSON.stringify(path)} is a ${type}`);
@@ -121,8 +124,8 @@ class FolderWriter {
   async finish(): Promise<readonly PackageFile[]> {
     await this.#finishFile();
     if (this.#files.size === 0) throw invalid('it holds no files');
-    for (const folder of this.#folders) await syncFolder(join(this.#root, folder));
-    await syncFolder(this.#root);
+    for (const folder of this.#folders) await sync(join(this.#root, folder));
+    await sync(this.#root);
     return [...this.#files.values()];
   }
 
@@ -150,9 +153,11 @@ class FolderWriter {
 
   #claim(path: string): void {
     if (this.#files.has(path)) throw invalid(`${JSON.stringify(path)} is in it twice`);
-    if (this.#files.size + this.#folders.size >= this.#maxEntries) {
-      throw new AgentError('ARTIFACT_TOO_LARGE', `it holds more than ${this.#maxEntries} files and folders`);
-    }
+    if (this.#files.size + this.#folders.size >= this.#maxEntries) throw this.#tooMany();
+  }
+
+  #tooMany(): AgentError {
+    return new AgentError('ARTIFACT_TOO_LARGE', `it holds more than ${this.#maxEntries} files and folders`);
   }
 
   async #finishFile(): Promise<void> {

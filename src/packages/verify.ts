@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { AgentError } from '../errors.js';
+import { digestsFor } from './checksums.js';
 import { type FetchedFile, fetchFile } from './fetch.js';
 import { checksumUrl, shownUrl, signatureUrl } from './location.js';
 import { readSignatures } from './signature.js';
@@ -67,25 +68,8 @@ async function announcedDigest(place: URL, url: URL, path: string, transport: Tr
   const checksums = await fetchBeside(place, path, transport);
   if (checksums === undefined) return undefined;
   const name = decodeURIComponent(basename(url.pathname));
-  const digest = digestFor(name, checksums.toString('utf8'));
-  if (digest === undefined) {
-    throw new AgentError('ARTIFACT_INVALID', `${shownUrl(place)} holds no SHA-256 digest for ${name}`);
-  }
-  return digest;
-}
-
-/**
- * The digest that a checksum file gives for an artifact: its line in the format of sha256sum(1), `<hex>  <name>` or
- * `<hex> *<name>`, or a file that is one bare digest.
- *
- * @returns lower-case hexadecimal, or undefined if there is none
- */
-function digestFor(name: string, checksums: string): string | undefined {
-  const lines = checksums.split('\n').map((line) => line.trim());
-  const listed = lines.flatMap((line) => {
-    const match = /^([0-9a-f]{64}) [ *](.+)$/i.exec(line);
-    return match?.[1] !== undefined && match[2] !== undefined && basename(match[2]) === name ? [match[1]] : [];
-  });
-  const bare = /^[0-9a-f]{64}$/i.exec(checksums.trim());
-  return (listed[0] ?? bare?.[0])?.toLowerCase();
+  const [digest, ...others] = digestsFor(name, checksums.toString('utf8'));
+  if (digest !== undefined && others.length === 0) return digest;
+  const what = digest === undefined ? 'no SHA-256 digest' : 'more than one SHA-256 digest';
+  throw new AgentError('ARTIFACT_INVALID', `${shownUrl(place)} holds ${what} for ${name}`);
 }

@@ -40,8 +40,11 @@ function describe(entry: Entry): ArchiveEntry {
 }
 
 function typeOf(format: number, name: string): ArchiveEntry['type'] {
-  if (format === 0) return name.endsWith('/') ? 'directory' : 'file';
-  return TYPES.get(format) ?? 'sparse file or another special entry';
+  const byName = name.endsWith('/') ? 'directory' : 'file';
+  const type = format === 0 ? byName : (TYPES.get(format) ?? 'sparse file or another special entry');
+  // Some readers go by the name and some by the mode.
+  if (type === 'file' && byName === 'directory') throw invalid(`${JSON.stringify(name)} is both a file and a folder`);
+  return type;
 }
 
 async function* contentOf(zip: ZipFile, entry: Entry, meter: Meter): AsyncGenerator<Uint8Array> {

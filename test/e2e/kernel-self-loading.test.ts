@@ -184,8 +184,17 @@ const FAILURES: readonly {
   { what: 'does not load anything', fields: { cmd_start: 'idle' }, says: /idle has not put its program into the slot/ },
   { what: 'ends', fields: { cmd_start: 'refuse' }, says: /refuse is to keep running and ended at once: exit status 3/ },
   { what: 'cannot load it', fields: {}, args: { function: 'nothing' }, says: /ended at once: exit status 1/ },
-  { what: 'loads one for another hook', fields: {}, args: OTHER_KIND, says: /ended at once: exit status 1/ },
-  { what: 'has another slot', fields: { map_name: 'other_next' }, says: /uses no map other_next.*it uses .*mark_seen/ },
+  {
+    what: 'loads one for another hook',
+    fields: {},
+    args: OTHER_KIND,
+    says: /ended at once: exit status 1\. .* takes only XDP programs with the expected attach type BPF_XDP/,
+  },
+  {
+    what: 'has another slot',
+    fields: { map_name: 'other_next' },
+    says: /uses no map other_next.*it uses .*mark_seen.*without map_name/,
+  },
   {
     what: 'has no such map',
     fields: { map_args: [{ name: 'limits', args: [{ key: 0, value: 1 }] }] },

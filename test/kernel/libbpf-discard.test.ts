@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
+import { openPin } from '../../src/datapath/libbpf/fd.js';
 import { graceByMapInMap } from '../../src/datapath/libbpf/grace.js';
 import { holdersOf } from '../../src/datapath/libbpf/holders.js';
 import { hookAt } from '../../src/domain/observed.js';
@@ -133,6 +134,29 @@ test('a chain is let go of together', async () => {
     maps: ids.flatMap(({ maps }) => maps),
     links: [],
   });
+});
+
+test('a slot that somebody has open holds nothing but itself', async () => {
+  const { datapath } = kernel;
+  const [count, drop] = [await load(kernel, PORT_COUNT, 'xdpingress'), await load(kernel, PORT_DROP, 'xdpingress')];
+  await datapath.setSlot(count.slot, drop.program);
+  const [ids, idsOfDrop] = [await idsOf(count), await idsOf(drop)];
+  const [slotId, ...data] = ids.maps as [number, ...number[]];
+  {
+    using held = openPin('map', count.slot);
+    assert.ok(held.number > 0);
+    for (const { dir } of [count, drop]) await datapath.discard(dir);
+
+    await datapath.proveGone({ programs: [...ids.programs, ...idsOfDrop.programs], maps: data, links: [] });
+    await datapath.proveGone(idsOfDrop);
+    await refused(
+      datapath.proveGone(ids),
+      'LEFTOVER',
+      `Map ${slotId} is still in the kernel`,
+      `process ${process.pid}`,
+    );
+  }
+  await datapath.proveGone(ids);
 });
 
 test('nothing but a generation is discarded', async () => {

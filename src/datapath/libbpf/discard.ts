@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { furtherLinkPin, parseGenerationName, parseProbesName } from '../../domain/pins.js';
+import { furtherLinkPin, parseGenerationName, parseProbesName, slotPin, stagePin } from '../../domain/pins.js';
 import { AgentError } from '../../errors.js';
 import type { KernelIds } from '../datapath.js';
 import { holdersOf } from './holders.js';
 import { exists } from './ids.js';
 import { removeEmptyParents, removeTree } from './pins.js';
+import { emptySlot, tryOpenSlot } from './slot.js';
 
 /**
  * How long the kernel may take: it lets go of links, slots and maps by work queues and after RCU grace periods, within tens of
@@ -20,9 +21,24 @@ export function discard(dir: string, bpffs: string): void {
   const isOurs =
     dir.startsWith(`${bpffs}/progs/`) && (parseGenerationName(name) ?? parseProbesName(name)) !== undefined;
   if (!isOurs) throw new AgentError('INTERNAL', `${dir} is no generation's directory, so it is not removed`);
+  for (const path of [slotPin(dir), stagePin(dir)]) letGo(path);
   removeTree(dir, bpffs);
   // The folders of a link that somebody else has unpinned.
   removeEmptyParents(furtherLinkPin(bpffs, dir), bpffs);
+}
+
+/**
+ * Empties a slot that is about to go. The kernel does so with its last user, but one that somebody else has open would hold the program in
+ * it, and that one's slot, and so on to the end of the chain. Companions of L3AF's first packages have: all of one kind open the same pin.
+ */
+function letGo(path: string): void {
+  using slot = tryOpenSlot(path);
+  if (slot === undefined) return;
+  try {
+    emptySlot(slot.number, `Cannot empty ${path}`);
+  } catch {
+    // Somebody has frozen it. What it holds is then reported as left over.
+  }
 }
 
 type Kind = 'link' | 'prog' | 'map';

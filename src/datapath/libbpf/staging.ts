@@ -203,7 +203,8 @@ function slotOf({ dir, slotMap }: CaptureRequest, maps: readonly UsedMap[], bpff
   const slot = maps.find(({ info, isUsed }) => isUsed && info.name === mapSegment(slotMap));
   if (slot === undefined) {
     const there = maps.map(({ info }) => info.name).join(', ') || 'none';
-    throw new AgentError('SLOT_INVALID', `The program uses no map ${slotMap} that could be its slot; it uses ${there}`);
+    const message = `The program uses no map ${slotMap} that could be its slot; it uses ${there}`;
+    throw new AgentError('SLOT_INVALID', `${message}. One that goes on to no other program is to be without map_name`);
   }
   const { type, maxEntries, id } = slot.info;
   if (!isSlot(slot.info)) {

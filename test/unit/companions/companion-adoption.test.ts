@@ -230,7 +230,8 @@ for (const [where, options] of [
 
     await companions.stop(launchOf({}, 'one'));
     assert.deepEqual(first.map(runs), [false, false]);
-    assert.equal((await workers()).length, 2);
+    // A shell that is about to run `sleep` is there twice, with the same words.
+    await until('two workers go on', async () => (await workers()).length === 2);
     await companions.stop(launchOf({}, 'two'));
     assert.deepEqual(processesWith(bed.dir), []);
   });

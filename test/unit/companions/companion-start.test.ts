@@ -56,6 +56,44 @@ test('a daemon that ends while it settles has failed to start, and its last word
   assert.deepEqual(await companions.observe(), []);
 });
 
+/** Ends at an option that it does not know, as getopt_long(3) and usage texts do. */
+const strict = (known: string, then: string, status = 1) =>
+  `#!/bin/sh
+for arg in "$@"; do
+  case $arg in
+    ${known}) ;;
+    *) echo "Usage: $0 (options-see-below)"; echo "$0: unrecognized option '$arg'" >&2; exit ${status} ;;
+  esac
+done
+${then}`;
+
+for (const status of [0, 1]) {
+  test(`a companion from before l3afd gave --version is started without it (its usage ends with ${status})`, async (t) => {
+    const bed = await CompanionBed.create(t, { times: { settleMs: 2_000 } });
+    const companions = await bed.open();
+    await bed.script('run', strict('--iface=*|--direction=*|--ports=*', DAEMON.replace('#!/bin/sh', ''), status));
+    await companions.start(launchOf({ startArgs: { ports: '80' } }), [], 0);
+
+    assert.equal(await bed.hears(/^args/), 'args: --iface=veth0 --direction=xdpingress --ports=80');
+    const [found] = await companions.observe();
+    assert.equal(found?.state, 'running');
+    await companions.stop(found.launch);
+    assert.equal(stateOf(found.pid!), undefined);
+  });
+}
+
+test('a companion that does not know another option has failed', async (t) => {
+  const bed = await CompanionBed.create(t, { times: { settleMs: 2_000 } });
+  const companions = await bed.open();
+  await bed.script('run', strict('--iface=*|--direction=*', 'exec sleep 1000'));
+  const error = await failsWith(
+    companions.start(launchOf({ startArgs: { ports: '80' } }), [], 0),
+    'COMPANION_FAILED',
+    /ended at once: exit status 1$/,
+  );
+  assert.match(error.detail ?? '', /unrecognized option '--ports=80'/);
+});
+
 test('what is not in the package or cannot be executed is found before anything is started', async (t) => {
   const bed = await CompanionBed.create(t);
   const companions = await bed.open();

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { LinkEvents } from '../../../src/datapath/link-events.js';
+import { until, untilGiven } from '../../support/until.js';
 
 /* An `ip` of our own, that does what the real one does on a bad day. */
 
@@ -69,7 +72,8 @@ describe('link events', () => {
   it('are asked for again where there is no `ip`, and come once there is one', async () => {
     listen(join(dir, 'ip'));
     await warned(2);
-    assert.equal((warnings[0]!.fields.err as NodeJS.ErrnoException).code, 'ENOENT');
+    assert.equal(warnings[0]!.fields.code, 127);
+    assert.match(String(warnings[0]!.fields.said), /No such file/);
 
     const changed = once(happened, 'changed');
     await fakeIp('echo "7: eth7: <UP>"; exec cat /dev/zero >/dev/null');
@@ -94,5 +98,18 @@ describe('link events', () => {
     await once(happened, 'changed', { signal: AbortSignal.timeout(50) }).catch(() => undefined);
 
     assert.deepEqual(warnings, []);
+  });
+
+  it('end with a process that is killed', async () => {
+    const command = await fakeIp(`echo $$ >${dir}/pid; exec sleep 1000`);
+    const module = new URL('../../../src/datapath/link-events.js', import.meta.url).href;
+    const options = `{ command: ${JSON.stringify(command)}, onChange() {}, log: console }`;
+    const script = `const { LinkEvents } = await import('${module}'); new LinkEvents(${options}).start();`;
+    const agent = spawn(process.execPath, ['--input-type=module', '--eval', script], { stdio: 'inherit' });
+    const pid = await untilGiven('it listens', () => readFile(join(dir, 'pid'), 'utf8').catch(() => undefined));
+    assert.ok(existsSync(`/proc/${pid.trim()}`));
+
+    agent.kill('SIGKILL');
+    await until('nobody listens', () => !existsSync(`/proc/${pid.trim()}`));
   });
 });

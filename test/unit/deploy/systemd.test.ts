@@ -23,3 +23,7 @@ test('the unit calls the agent with options that it has, and does not restart it
   assert.equal(statusOf('--no-such-option'), 64);
   assert.deepEqual(final, [64, 78]);
 });
+
+test('the unit gives companions the folder that L3AF’s own write their logs to', () => {
+  assert.match(unit, /^LogsDirectory=l3af$/m);
+});

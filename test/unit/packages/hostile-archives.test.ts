@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { UNPACK_LIMITS } from '../../../src/packages/limits.js';
 import { unpack } from '../../../src/packages/unpack.js';
-import { paxHeader, tar, tarGz, type ZipEntry, zip } from '../../support/archives.js';
+import { paxHeader, type TarEntry, tar, tarGz, type ZipEntry, zip } from '../../support/archives.js';
 import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
 
 type Hostile = readonly [what: string, archive: Buffer, message: RegExp];
@@ -52,6 +52,16 @@ const TARS: readonly Hostile[] = [
   ['a name as a folder and a file', tarGz([{ path: 'a/', type: '5' }, { path: 'a' }]), /both a file and a folder/],
   ['a path of 2000 bytes', tarGz([{ path: 'L', type: 'L', content: `${'d/'.repeat(1000)}x\0` }, GOOD]), /is too long/],
   ['an escape sequence in a name', tarGz([{ path: 'a\u001b[2J' }]), /control characters/],
+  [
+    'an entry behind an empty block',
+    gzipSync(Buffer.concat([firstOf(GOOD), Buffer.alloc(512), tar([{ path: 'b' }])])),
+    /goes on behind/,
+  ],
+  ['a pax name with a line break', tarGz([paxHeader('path', 'a\n9 path=b'), GOOD]), /holds a line break/],
+  ['a pax name for all files', tarGz([{ ...paxHeader('path', '../xx'), type: 'g' }, GOOD]), /names all files at once/],
+  ['another archive behind zeros', Buffer.concat([tarGz([GOOD]), Buffer.alloc(9), zip([GOOD])]), /lies behind/],
+  ['a sparse file of type file', tarGz([paxHeader('GNU.sparse.major', '1'), GOOD]), /sparse file/],
+  ['another name of a sparse file', tarGz([paxHeader('GNU.sparse.name', 'xx'), GOOD]), /sparse file/],
   ['a web page, compressed', gzipSync(`<html>${'not a package '.repeat(100)}</html>`), /checksum failure/],
 ];
 
@@ -82,6 +92,7 @@ const ZIPS: readonly Hostile[] = [
   ['a file through a link', zip([{ path: 'a', content: '/tmp', mode: 0o120777 }, { path: 'a/x' }]), /symbolic link/],
   ['a set-group-id bit', zip([{ path: 'a', mode: 0o102755 }]), /set-group-id/],
   ['a file that was a folder', zip([{ path: 'a/b' }, { path: 'a' }]), /both a file and a folder/],
+  ['a file with the name of a folder', zip([{ path: 'a/', mode: 0o100644 }, GOOD]), /both a file and a folder/],
   ['a name of 256 bytes', zip([{ path: LONG_NAME }]), /is too long/],
   ['a tar archive inside', tarGz([GOOD]), /not a zip file/],
 ];
@@ -98,6 +109,11 @@ for (const [artifact, archives] of [['p.tar.gz', TARS] as const, ['p.zip', ZIPS]
       if (!error.message.startsWith(`Artifact ${artifact} is refused: `)) throw error;
     });
   }
+}
+
+/** An archive of one entry without its end. */
+function firstOf(entry: TarEntry): Buffer {
+  return tar([entry]).subarray(0, -1024);
 }
 
 /** One entry whose name is the byte 0xff; its checksum is made right again. */

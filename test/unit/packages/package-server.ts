@@ -1,7 +1,12 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { scratchFolder } from './scratch.js';
 
 export interface PackageServer {
   /** Without a slash at the end. */
@@ -32,4 +37,22 @@ export async function startPackageServer(t: TestContext): Promise<PackageServer>
   });
   const { port } = server.address() as AddressInfo;
   return { url: `http://127.0.0.1:${port}`, requests, answer: (path, answer) => answers.set(path, answer) };
+}
+
+/** A web server for `localhost` with a certificate of an authority of its own. */
+export async function startTlsServer(t: TestContext, answer: RequestListener) {
+  const dir = await scratchFolder(t);
+  const [keyFile, caFile] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile];
+  execFileSync('openssl', ['req', '-x509', ...key, '-out', caFile, '-days', '2', ...subject], { stdio: 'pipe' });
+  const server = createTlsServer({ key: await readFile(keyFile), cert: await readFile(caFile) }, answer);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { url: `https://localhost:${port}/a`, caFile, port };
 }

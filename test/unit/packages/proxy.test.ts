@@ -1,16 +1,13 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, request, type Server } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type FetchedFile, fetchFile } from '../../../src/packages/fetch.js';
 import { FETCH_LIMITS } from '../../../src/packages/limits.js';
 import { proxyFor } from '../../../src/packages/proxy.js';
-import { startPackageServer } from './package-server.js';
+import { startPackageServer, startTlsServer } from './package-server.js';
 import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
 
 interface Way {
@@ -61,21 +58,6 @@ function joined(socket: Socket, port: number): void {
   for (const end of [target, socket]) end.on('error', () => {});
 }
 
-/** A web server for `localhost` with a certificate of an authority of its own. */
-async function startTlsServer(t: TestContext, content: string) {
-  const dir = await scratchFolder(t);
-  const [keyFile, caFile] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile];
-  execFileSync('openssl', ['req', '-x509', ...key, '-out', caFile, '-days', '2', ...subject], { stdio: 'pipe' });
-  const options = { key: await readFile(keyFile), cert: await readFile(caFile) };
-  const port = await listen(
-    t,
-    createTlsServer(options, (_request, response) => response.end(content)),
-  );
-  return { url: `https://localhost:${port}/a`, caFile, port };
-}
-
 test('http goes through the proxy that the environment names, with its user', async (t) => {
   const server = await startPackageServer(t);
   server.answer('/a?b=c', 'content');
@@ -93,7 +75,7 @@ test('what NO_PROXY lists is fetched without', async (t) => {
 });
 
 test('https is verified with the own authority, end to end through a proxy too', async (t) => {
-  const server = await startTlsServer(t, 'secure');
+  const server = await startTlsServer(t, (_request, response) => response.end('secure'));
   const proxy = await startProxy(t);
   const { caFile } = server;
   assert.equal((await fetchBy(t, server.url, { caFile })).digest, sha256('secure'));
@@ -103,7 +85,7 @@ test('https is verified with the own authority, end to end through a proxy too',
 });
 
 test('a certificate of an unknown authority or for another name is refused for good, by a proxy too', async (t) => {
-  const server = await startTlsServer(t, 'secure');
+  const server = await startTlsServer(t, (_request, response) => response.end('secure'));
   const env = { HTTPS_PROXY: (await startProxy(t)).address };
   const { caFile } = server;
   const elsewhere = server.url.replace('localhost', '127.0.0.1');
@@ -115,7 +97,7 @@ test('a certificate of an unknown authority or for another name is refused for g
 });
 
 test('an authority that cannot be read is a fault of the configuration', async (t) => {
-  const server = await startTlsServer(t, 'secure');
+  const server = await startTlsServer(t, (_request, response) => response.end('secure'));
   const refused = fetchBy(t, server.url, { caFile: `${server.caFile}-absent` });
   await rejectsWith(refused, 'CONFIG_INVALID', /authorities .* cannot be read/);
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createPrivateKey } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import { PackageCache } from '../../../src/packages/cache.js';
 import { generateKeys, publicKeyText, readPrivateKey, readTrustedKeys } from '../../../src/packages/keys.js';
 import { type SignaturePolicy, type Statement, signPackage } from '../../../src/packages/signature.js';
 import { tarGz } from '../../support/archives.js';
+import { PROJECT_ROOT } from '../../support/project.js';
 import { type PackageServer, startPackageServer } from './package-server.js';
 import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
 
@@ -49,6 +51,20 @@ test('a package with the signature of a trusted key is taken, under every policy
       await (await cacheFor(t, await repository(t, form), policy)).ensure(REF);
     }
   }
+});
+
+test('what openssl signs as the documents say is taken', async (t) => {
+  const dir = await scratchFolder(t);
+  await writeFile(join(dir, 'release.key'), OURS.privateKey);
+  await writeFile(join(dir, REF.artifact), ARCHIVE);
+  const documents = await readFile(join(PROJECT_ROOT, 'deploy', 'README.md'), 'utf8');
+  const [, commands = ''] = /^```sh\n(\{ printf .*?)^```/ms.exec(documents) ?? [];
+  const { name, version, artifact } = REF;
+  const env = { ...process.env, name, version, platform: 'bookworm', artifact };
+  execFileSync('sh', ['-eu', '-c', commands], { cwd: dir, env });
+
+  const signature = await readFile(join(dir, `${artifact}.sig`));
+  await (await cacheFor(t, await repository(t, signature), 'required')).ensure(REF);
 });
 
 test('a package without signature is refused only where one is required', async (t) => {

@@ -91,6 +91,13 @@ test('a deflated zip entry is inflated', async (t) => {
   assert.equal(await readFile(join(folder, 'a.o'), 'utf8'), CONTENT);
 });
 
+test('an archive in several gzip members, filled up with zeros, is unpacked as one', async (t) => {
+  const bytes = tar([{ path: 'a', content: CONTENT }]);
+  const parts = [gzipSync(bytes.subarray(0, 700)), gzipSync(bytes.subarray(700)), Buffer.alloc(70_000)];
+  const { folder } = await unpackBytes(t, 'p.tar.gz', Buffer.concat(parts));
+  assert.equal(await readFile(join(folder, 'a'), 'utf8'), CONTENT);
+});
+
 test('an artifact that is no archive is refused with the endings that are allowed', async (t) => {
   for (const artifact of ['prog.bpf.o', 'p.tar', 'p.tar.xz', '.zip', 'p.tar.gz.exe']) {
     const message = /expected a name that ends in \.tar\.gz, \.tgz, \.zip/;
