@@ -10,7 +10,7 @@ import { AgentError, type Fault, faultsOf } from './errors.js';
 import type { PlanContext, Revival } from './plan/context.js';
 import { describeStep } from './plan/describe.js';
 import { findingsOf, nameFindings } from './plan/findings.js';
-import { planNames } from './plan/names.js';
+import { type Naming, planNames } from './plan/names.js';
 import { planPins } from './plan/pins.js';
 import { isEmpty, plan } from './plan/plan.js';
 import { waitingOutcomes } from './plan/waiting.js';
@@ -79,21 +79,21 @@ export async function reconcile(
     return refusal(error, observed);
   }
 
-  const slotName = slotNames([request.desired, ...(request.before === null ? [] : [request.before])], context);
+  const naming = namings([request.desired, ...(request.before === null ? [] : [request.before])], context);
   const old = new Set(planned.cleanup.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
   const fresh = new Set(planned.prepare.flatMap((step) => ('dir' in step ? [step.dir] : [])));
   let renamed: readonly Step[] = [];
   const result = await apply(planned, tools, observer, async (undoing) => {
     // Where nothing is done, names go by what was looked at: somebody may have cut the chain since, which is for the next pass.
     const now = isEmpty(planned) ? observed : await tools.datapath.observe();
-    renamed = planNames(now, context.bpffs, undoing ? fresh : old, slotName);
+    renamed = planNames(now, context.bpffs, undoing ? fresh : old, naming);
     return runAll(renamed, tools, observer, 'cleanup');
   });
 
   // Names that had to wait until nothing uses what they named: the maps of a program whose directory somebody has removed.
   const cleaned = await tools.datapath.observe();
   const isClean = result.ok && result.leftovers.length === 0 && !isEmpty(planned);
-  const late = isClean ? planNames(cleaned, context.bpffs, new Set(), slotName) : [];
+  const late = isClean ? planNames(cleaned, context.bpffs, new Set(), naming) : [];
   const misnamed = await runAll(late, tools, observer, 'cleanup');
   renamed = [...renamed, ...late];
   const after = late.length === 0 ? cleaned : await tools.datapath.observe();
@@ -257,15 +257,16 @@ function programIdOf(outcome: ProgramOutcome, observed: Observed): number | unde
 }
 
 /** The name of a generation's slot map: it is part of what was asked for, while the kernel keeps 15 characters only. */
-function slotNames(
+function namings(
   states: readonly DesiredState[],
   context: PlanContext,
-): (generation: Generation) => string | undefined {
+): (generation: Generation) => Naming | undefined {
   return ({ hook, digest }) => {
-    const root = context.roots[hook.direction];
-    if (root.digest === digest) return root.slotMap;
+    const { digest: rootDigest, slotMap } = context.roots[hook.direction];
+    if (rootDigest === digest) return { slotMap, hasCompanion: false };
     const programs = states.flatMap((state) => programsAt(state, hook));
-    return programs.find((program) => contentDigest(program) === digest)?.mapName;
+    const program = programs.find((other) => contentDigest(other) === digest);
+    return program && { slotMap: program.mapName, hasCompanion: (program.companion?.cmdStart ?? '') !== '' };
   };
 }
 

@@ -13,6 +13,8 @@ import { type Direction, type Hook, programKind } from './hook.js';
  *   <bpffs>/progs/probes/<program>/<version>/probe-<digest>-<serial>/           one load of the probes of a package:
  *       maps/<map>, probes/<function>/prog and link
  *   <bpffs>/probes/<program>/<version>/<map>                   maps of probes
+ *   <bpffs>/<iface>/<map>, <bpffs>/tc/globals/<iface>/<map>    further names, where l3afd had the maps before 2.1: for the companions
+ *                                                              of that time
  *
  * A generation owns everything below its directory. The map paths outside are further names (hard links) of the live
  * generation's maps. bpffs refuses dots in names (kernel/bpf/inode.c, bpf_lookup), hence the two encodings.
@@ -110,6 +112,12 @@ export function publicMapPath(
   const base = programKind(program.hook.direction) === 'xdp' ? bpffs : `${bpffs}/tc/globals`;
   const owner = `${ifaceSegment(program.hook.iface)}/${program.name}/${versionSegment(program.version)}`;
   return `${base}/${owner}/${mapSegment(map)}`;
+}
+
+/** Where companions find a live program's map that know no other program of their interface, and no versions. */
+export function formerMapPath(bpffs: string, hook: Hook, map: string): string {
+  const base = programKind(hook.direction) === 'xdp' ? bpffs : `${bpffs}/tc/globals`;
+  return `${base}/${ifaceSegment(hook.iface)}/${mapSegment(map)}`;
 }
 
 /** Where the link that holds `entry` (the root, or the only program with chaining off) at its hook is pinned. */

@@ -59,6 +59,12 @@ const COMMAND_DEADLINE_MS = 60_000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
 
+/** What was desired before a command, and by it. After one that has failed the former stays. */
+interface ConcludedFor {
+  readonly before: DesiredState | null;
+  readonly desired: DesiredState;
+}
+
 /** What a repair has come upon, and what it has done about it, each in sentences. */
 export interface Repair {
   readonly found: readonly string[];
@@ -122,7 +128,7 @@ export class Host {
       if (report.status !== 'failed') this.#pauses.over();
       const mayTryAgain = report.status === 'failed' && report.transient && report.undone === true;
       if (!mayTryAgain || Date.now() + wait > end) {
-        this.#conclude(report, desired, log);
+        this.#conclude(report, { before, desired }, log);
         return report;
       }
       if (signal?.aborted) throw new Interrupted({ cause: report.cause });
@@ -227,10 +233,11 @@ export class Host {
     };
   }
 
-  #conclude(report: Report, desired: DesiredState, log: Logger): void {
-    if (report.status === 'failed') log.error({ err: report.cause, undone: report.undone }, 'cannot apply');
+  #conclude(report: Report, { before, desired }: ConcludedFor, log: Logger): void {
+    const isFailed = report.status === 'failed';
+    if (isFailed) log.error({ err: report.cause, undone: report.undone }, 'cannot apply');
     countOutcomes(report, desired, this.#options.metrics);
-    this.#updateRunning(report.observed, desired);
+    this.#updateRunning(report.observed, isFailed && before !== null ? before : desired);
     for (const leftover of report.leftovers) log.warn({ leftover }, 'left over, to be cleaned up later');
   }
 

@@ -67,6 +67,21 @@ describe('a monitored map', () => {
     await eventually(monitored, (series) => Object.keys(series).length === 0, 'series outlive their program');
   });
 
+  test('goes on being shown, as do the programs that run, when a command has failed', async () => {
+    const running = async () =>
+      (await metricsPage()).split('\n').filter((line) => line.startsWith('l3afd_BPFRunning{'));
+    await stage.deploy(counting({ name: 'packet_count', key: 0, aggregator: 'scalar' }));
+    const before = await running();
+    const other = { name: 'policy', monitor_maps: [{ name: 'endpoints', key: '*', aggregator: 'scalar' }] } as const;
+    const failing = payloadProgram('policy', { ...other, map_args: [entry('no_such_map', 0, 1)] });
+
+    assert.equal((await stage.deploy({ xdp_ingress: [failing] })).code, 'MAP_NOT_FOUND');
+
+    assert.deepEqual(await running(), before);
+    await stage.receive(40, PROBE_PORT);
+    await eventually(monitored, (series) => (series.packet_count_0_scalar ?? 0) >= 40, 'it is not shown any more');
+  });
+
   test('of which all keys are wanted has a series for each that is there', async () => {
     await stage.deploy(counting({ name: 'port_packets', key: '*', aggregator: 'scalar', labels: { team: 'edge' } }));
 

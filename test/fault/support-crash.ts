@@ -6,7 +6,7 @@ import type { Datapath } from '../../src/datapath/datapath.js';
 import { type DesiredState, NOTHING_DESIRED, normalize, programsAt } from '../../src/domain/desired.js';
 import { DIRECTIONS, type Hook } from '../../src/domain/hook.js';
 import { type Generation, hookAt, type Observed, standingChain } from '../../src/domain/observed.js';
-import { mapPin, publicMapPath } from '../../src/domain/pins.js';
+import { formerMapPath, mapPin, publicMapPath } from '../../src/domain/pins.js';
 import { contentDigest } from '../../src/domain/program.js';
 import { Host } from '../../src/host/host.js';
 import type { Report } from '../../src/reconcile.js';
@@ -19,9 +19,7 @@ import { isBetween, linksOf, withoutSlot } from './support-slotless.js';
  * Agents that fail or die at any step of a change at two hooks, and the agents that come after them.
  */
 
-/**
- * A program of a chain: its name (see {@link withoutSlot}), version, whether it is enabled, and the number that its map_args give it.
- */
+/** A program of a chain: its name (see {@link withoutSlot}), version, whether it is enabled, and the number that its map_args give it. */
 export type Member = readonly [name: string, version: string, enabled: boolean, mark: number];
 
 /** What goes wrong, `at` the how-manieth step or call; nothing if there are not so many. */
@@ -223,23 +221,26 @@ export async function assertStands(bed: CrashBed, desired: DesiredState, { value
       assert.equal(Buffer.from(value!).readUInt32LE(), wanted.mapArgs[0]!.args[0]!.value, `map_args of ${wanted.name}`);
     }
   }
-  assert.deepEqual(new Map([...observed.publicMaps].toSorted()), namesOf(bed, observed));
+  assert.deepEqual(new Map([...observed.publicMaps].toSorted()), namesOf(bed, observed, desired));
 }
 
-/** Where two hooks share a directory, the first has the name. */
-function namesOf({ bpffs }: CrashBed, observed: Observed): Map<string, number> {
+/** Where two hooks share a directory, the first has the name. No two programs with a companion are at one interface. */
+function namesOf({ bpffs }: CrashBed, observed: Observed, desired: DesiredState): Map<string, number> {
   const names = new Map<string, number>();
+  const watched = desired.chains.flatMap(({ programs }) => programs.filter(({ companion }) => companion !== undefined));
   const claim = (generation: Generation, map: string, id: number) => {
     const path = publicMapPath(bpffs, { ...generation, version: generation.versionSegment }, map);
     if (!names.has(path)) names.set(path, id);
+    const isWatched = watched.some((program) => contentDigest(program) === generation.digest);
+    if (isWatched && generation.staged === undefined) names.set(formerMapPath(bpffs, generation.hook, map), id);
   };
-  const byDirection = (hook: Hook) => DIRECTIONS.indexOf(hook.direction);
-  for (const at of observed.hooks.toSorted((a, b) => byDirection(a.hook) - byDirection(b.hook))) {
+  const place = ({ hook }: { hook: Hook }) => DIRECTIONS.indexOf(hook.direction);
+  for (const at of observed.hooks.toSorted((a, b) => place(a) - place(b))) {
     for (const generation of standingChain(at)) {
       for (const { name, id } of generation.maps) claim(generation, name, id);
       const { slotMap } = planContext(bpffs).roots[at.hook.direction];
-      const isRoot = generation.digest === '0'.repeat(16);
-      if (generation.slot !== undefined) claim(generation, isRoot ? slotMap : 'mark_next', generation.slot.mapId);
+      const slot = generation.digest === '0'.repeat(16) ? slotMap : 'mark_next';
+      if (generation.slot !== undefined) claim(generation, slot, generation.slot.mapId);
     }
   }
   return new Map([...names].toSorted());

@@ -99,6 +99,12 @@ export function* publicPaths(bpffs: string): Generator<string> {
     if (RESERVED_IFACE_NAMES.includes(iface)) continue;
     for (const path of pinsBelow(`${bpffs}/${iface}`, 3)) yield `${bpffs}/${iface}/${path}`;
   }
+  // Elsewhere others may have maps at that depth, and looking at them costs.
+  for (const iface of foldersBelow(`${bpffs}/progs`, 1)) {
+    for (const folder of [`${bpffs}/${iface}`, `${bpffs}/tc/globals/${iface}`]) {
+      if (iface !== 'probes') for (const name of pinsBelow(folder, 1)) yield `${folder}/${name}`;
+    }
+  }
   for (const path of pinsBelow(`${bpffs}/probes`, 3)) yield `${bpffs}/probes/${path}`;
   for (const path of pinsBelow(`${bpffs}/tc/globals`, 4)) yield `${bpffs}/tc/globals/${path}`;
 }

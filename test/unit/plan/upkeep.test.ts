@@ -140,7 +140,7 @@ describe('a public name', () => {
       observed([generation({ slot: undefined })], { publicMaps: new Map([[path, holder]]), orphans }),
       BPFFS,
       new Set(),
-      () => '',
+      () => ({ slotMap: '', hasCompanion: false }),
     );
 
   test('that a map has which no program uses, and which is like ours, is given to ours', () => {
