@@ -110,7 +110,9 @@ function toProgram(payload: ProgramPayload, path: string): Program {
 
 function monitorsOf({ monitor_maps: maps }: ProgramPayload): Pick<Program, 'monitors'> {
   if (!maps || maps.length === 0) return {};
-  return { monitors: maps.map((map) => ({ ...map, field: map.field ?? '', labels: map.labels ?? {} })) };
+  return {
+    monitors: maps.map(({ key_type: _, ...map }) => ({ ...map, field: map.field ?? '', labels: map.labels ?? {} })),
+  };
 }
 
 /** What there is to run in user space, if there is anything. */

@@ -86,6 +86,7 @@ const monitorMap = z.strictObject(
     key: mapValue.describe('A key of the map, or "*" for all keys of a small one'),
     aggregator: z.enum(AGGREGATORS, { error: AGGREGATORS.map((name) => `"${name}"`).join(', ') }),
     field: fieldPath.describe('Which number of a value that is a struct or an array; not known to l3afd'),
+    key_type: freeText.describe('Accepted and not used: the map itself tells what its keys are'),
     labels: monitorLabels.describe('Further labels of the series; not known to l3afd'),
   },
   { error: MONITOR_EXPECTED },

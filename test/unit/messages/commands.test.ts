@@ -120,6 +120,13 @@ describe('a deploy', () => {
     );
   });
 
+  it('takes the type of a monitored key, and goes by the map', () => {
+    const monitor = { name: 'm', key: '0', aggregator: 'scalar' };
+    const [chain] = deploy(onXdp(program({ monitor_maps: [{ ...monitor, key_type: 'int' }] }))).chains;
+
+    assert.deepEqual(chain!.programs[0]!.monitors, [{ ...monitor, field: '', labels: {} }]);
+  });
+
   it('of a disabled program desires it without running it', () => {
     const [chain] = deploy(onXdp(program({ admin_status: 'disabled' }))).chains;
 
