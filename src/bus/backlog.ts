@@ -21,6 +21,7 @@ export type Usable = (deploy: Delivery) => boolean;
  *
  * @param after sequence of the last command answered; null when nothing is known
  * @param usable asked for the last deploy when nothing is known; when it says no, earlier ones are looked at
+ * @returns `upTo`: how far it was read; what comes after it is to be consumed
  * @throws AgentError BROKER_UNREACHABLE, transient, when the connection breaks meanwhile; errors of nats.js
  */
 export async function readBacklog(
@@ -38,13 +39,14 @@ export async function readBacklog(
   }
   const deliveries: DeliveryHead[] = [];
   for await (const delivery of read(source, subjects.commandFilter, start, 'heads')) deliveries.push(headOf(delivery));
-  return { deliveries, upTo: source.upTo };
+  // Not farther than what was given, whatever was announced: the rest is consumed.
+  return { deliveries, upTo: deliveries.at(-1)?.seq ?? start - 1 };
 }
 
 /**
  * Hands over the commands of a backlog with their bodies, in stream order, none longer in memory than it is looked at.
  *
- * @param range sequences, both included
+ * @param range sequences of the first and the last
  * @throws as {@link readBacklog}
  */
 export async function readBodies(
@@ -53,8 +55,12 @@ export async function readBodies(
   take: (delivery: Delivery) => void,
 ): Promise<void> {
   const { created } = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
-  for await (const delivery of read({ bus, host, created, upTo }, subjects.commandFilter, from, 'bodies'))
+  let reached = 0;
+  for await (const delivery of read({ bus, host, created, upTo }, subjects.commandFilter, from, 'bodies')) {
     take(delivery);
+    reached = delivery.seq;
+  }
+  if (reached !== upTo) throw gap();
 }
 
 interface Source {
@@ -73,7 +79,10 @@ async function lastUsable(source: Source, subject: string, usable: Usable): Prom
   return last;
 }
 
-/** The messages on a subject from sequence `start` on, through a consumer that lives only as long as this takes. */
+/**
+ * The messages on a subject from sequence `start` on, through a consumer that lives only as long as this takes. What is announced is an
+ * estimate: nats-server 2.9 has been seen to count one more than there are.
+ */
 async function* read(
   { bus, host, created, upTo }: Source,
   filter: string,
@@ -81,6 +90,7 @@ async function* read(
   what: keyof typeof BATCH,
 ): AsyncGenerator<Delivery> {
   const { connection, js, jsm } = bus;
+  const { session } = connection;
   if (start > upTo) return;
   const { name, num_pending: waiting } = await connection.guard(
     jsm.consumers.add(STREAMS.commands, {
@@ -111,8 +121,10 @@ async function* read(
         const origin = originOf((message as { readonly reply?: string }).reply);
         if (origin === undefined) throw gap();
         yield toDelivery(message, origin, created);
+        if (message.seq === upTo) return;
       }
-      if (received < end) throw gap();
+      if (session.aborted) throw gap();
+      if (received < end) return;
     }
   } finally {
     await jsm.consumers.delete(STREAMS.commands, name).catch(() => {});

@@ -167,3 +167,23 @@ test('a backlog larger than the memory it may take is gone through, body by body
 
 /** A fraction of what the backlog amounts to. */
 const LITTLE = 20_000_000;
+
+test('where the server has counted more than it gives, the backlog is what it gives, and the rest is left to the consumer', async (t) => {
+  const given = await givenBus(t);
+  for (const verb of ['deploy', 'add']) await given.controller.send(verb, verb);
+  const { consumers } = given.bus.jsm;
+  const add = consumers.add.bind(consumers);
+  t.mock.method(consumers, 'add', async (...args: Parameters<typeof add>) => {
+    const info = await add(...args);
+    return { ...info, num_pending: info.num_pending + 1 };
+  });
+  await given.controller.bus.js.publish('l3af.cmd.web2.deploy', 'of another host');
+
+  const { deliveries, upTo } = await commandsOf(given).backlog(null);
+
+  assert.deepEqual(
+    deliveries.map(({ seq }) => seq),
+    [1, 2],
+  );
+  assert.equal(upTo, 2);
+});
