@@ -25,4 +25,4 @@ for group in $groups; do
   files="$files $(find dist/test -path "dist/test/$group*" -name '*.test.js' | sort)"
 done
 # shellcheck disable=SC2086 # the names have no blanks
-exec node --enable-source-maps --expose-gc --test --test-concurrency=2 --test-timeout="$limit_ms" --test-reporter=spec $files
+exec node --enable-source-maps --expose-gc --test --test-concurrency=3 --test-timeout="$limit_ms" --test-reporter=spec $files
