@@ -13,7 +13,7 @@ import { openKernelWorld } from './kernel-world.js';
 
 /** Most of a command's time is waiting for the kernel, so that two agents side by side need little more than one. */
 const AGENTS = 2;
-const SEQUENCES = 20;
+const SEQUENCES = 12;
 const LENGTH = 30;
 
 describe(`${AGENTS} agents on the kernel`, { concurrency: AGENTS }, () => {

@@ -10,7 +10,7 @@ import { play } from './sequence.js';
  *   L3AF_TEST_SEED=<seed> plays one run's sequences again.
  */
 
-const SEQUENCES = 300;
+const SEQUENCES = 150;
 const LENGTH = 30;
 
 let scratch: Scratch;
