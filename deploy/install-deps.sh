@@ -1,27 +1,29 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs what the agent needs from outside npm, on Debian 12 and its relatives. Only what is missing: it looks for
+# Installs what the agent needs from outside npm, on Debian 12 and 13 and their relatives. Only what is missing: it looks for
 # each thing itself, not for a package, so that a tool that came another way (a newer nats-server in /usr/local/bin) is
 # left alone. With nothing to do it takes some 10 ms. On other systems it names what is missing.
 set -eu
 
 usage() {
 	cat <<'END'
-Usage: install-deps.sh [--runtime]
+Usage: install-deps.sh [--runtime | --test]
 
-  --runtime   only what the agent needs to run; without it, also what building, the demo and the tests need
+  --runtime   only what the agent needs to run
+  --test      what the tests need, beside what building and the demo need
   --help      this text
 
-Exits with 0 when everything is there in the end, else with 1.
+Without an option: what building and the demo need. Exits with 0 when everything is there in the end, else with 1.
 END
 }
 
 main() {
-	scope=all
+	scope=demo
 	for argument in "$@"; do
 		case $argument in
 		--runtime) scope=runtime ;;
+		--test) scope=test ;;
 		--help) usage && exit 0 ;;
 		*) usage >&2 && exit 1 ;;
 		esac
@@ -54,12 +56,13 @@ main() {
 
 # The Debian packages, each with the thing in it that we need.
 #
-# Kernel headers and the C library's come with libbpf-dev and clang; util-linux (nsenter) is part of every Debian.
+# Kernel headers and the C library's come with libbpf-dev and clang. What every Debian has is not named here: util-linux (nsenter,
+# unshare, mount), coreutils, tar, gzip.
 missing_packages() {
 	missing=
 	need libbpf1 library libbpf.so.1
 	need iproute2 command ip
-	if [ "$scope" = all ]; then
+	if [ "$scope" != runtime ]; then
 		need nats-server command nats-server
 		need clang command clang
 		need llvm command llvm-strip
@@ -67,7 +70,12 @@ missing_packages() {
 		need libbpf-dev header bpf/bpf_helpers.h
 		need linux-libc-dev header linux/bpf.h
 		need bpftool command bpftool
+		need ethtool command ethtool
+	fi
+	if [ "$scope" = test ]; then
+		need openssl command openssl
 		need prometheus command promtool
+		need python3-pip command pip3
 	fi
 	echo "$missing"
 }

@@ -8,19 +8,20 @@ export { type Config, SETTINGS, type Setting } from './config/settings.js';
 export type { ListenAddress } from './config/values.js';
 
 export interface ConfigInput {
-  /** Options as the option parser hands them over: `{natsUrl: '…'}`; further ones are ignored. */
+  /** Options from the option parser: `{natsUrl: '…'}`. Unknown ones are ignored. */
   readonly flags?: Readonly<Record<string, unknown>>;
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 export interface EffectiveConfig {
   readonly config: Config;
-  /** Where each setting has its value from, by name; no entry for a setting without a value. */
+  /** The origin of each setting's value, by name. A setting without a value has no entry. */
   readonly origins: ReadonlyMap<string, Given>;
 }
 
 /**
- * Puts the settings together: a flag wins over the environment, that over the file, that over the default.
+ * Combines the settings. A flag overrides the environment, the environment overrides the file, and the file overrides
+ * the default.
  *
  * @throws AgentError CONFIG_INVALID with a sentence for each thing that is wrong
  */
@@ -57,17 +58,27 @@ function wrongValue(name: string, { redact }: Definition, { text, where }: Given
   return `Expected ${name} to be ${expected}; got ${JSON.stringify(redact?.(text) ?? text)} from ${where}.`;
 }
 
-/** Settings that do not go together. */
+/** Ways to authenticate. A server takes one. */
+const AUTHENTICATION = ['nats_creds', 'nats_nkey', 'nats_user_file', 'nats_token_file'];
+const TLS = ['nats_tls_ca', 'nats_tls_cert', 'nats_tls_key', 'nats_tls_handshake_first'];
+
+/** Settings that contradict each other. */
 function contradictions(origins: ReadonlyMap<string, Given>): string[] {
   const problems: string[] = [];
-  const authentication = ['nats_creds', 'nats_nkey', 'nats_tls_ca', 'nats_tls_cert', 'nats_tls_key'];
+  const given = (names: readonly string[]) =>
+    names.filter((name) => (origins.get(name)?.source ?? 'default') !== 'default');
   if (!origins.has('nats_url')) {
-    for (const name of authentication.filter((other) => origins.has(other))) {
-      problems.push(`${name} is set but nats_url is not; the embedded server takes no credentials.`);
+    for (const name of given([...AUTHENTICATION, 'nats_password_file', ...TLS])) {
+      problems.push(`${name} is set but nats_url is not; the embedded server does not use credentials.`);
     }
   }
-  if (origins.has('nats_creds') && origins.has('nats_nkey')) {
-    problems.push('nats_creds and nats_nkey are both set; take one away.');
+  const ways = given(AUTHENTICATION);
+  if (ways.length > 1) {
+    const count = ways.length === 2 ? 'both set; remove one' : 'all set; keep one';
+    problems.push(`${ways.slice(0, -1).join(', ')} and ${ways.at(-1)} are ${count}.`);
+  }
+  if (origins.has('nats_user_file') !== origins.has('nats_password_file')) {
+    problems.push('nats_user_file and nats_password_file only work together; set both or neither.');
   }
   const policy = origins.get('signature_policy')?.text.trim();
   if ((policy === 'if-present' || policy === 'required') && !origins.has('trusted_keys')) {
@@ -89,12 +100,12 @@ function invalid(problems: readonly string[]): AgentError {
 
 export interface DescribedSetting {
   readonly setting: string;
-  /** As text, without secrets; null where none is set. */
+  /** As text, without secrets; null if none is set. */
   readonly value: string | null;
   readonly source: SourceKind;
 }
 
-/** Every setting with its value and where it comes from, fit to be shown to anyone. */
+/** Every setting with its value and origin, without secrets. */
 export function describeConfig({ config, origins }: EffectiveConfig): DescribedSetting[] {
   return DEFINITIONS.map(([name, { redact }]) => {
     const origin = origins.get(name);

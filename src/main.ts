@@ -6,38 +6,42 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Command, Option } from 'commander';
 import { type Config, describeConfig, loadConfig, SETTINGS } from './config.js';
-import { Daemon } from './daemon.js';
+import { type Finding, probeBroker, renderProbes } from './daemon/check.js';
+import { Daemon } from './daemon/daemon.js';
+import { PROJECT_ROOT } from './daemon/roots.js';
 import type { Datapath } from './datapath/datapath.js';
-import { ensureBpffs } from './datapath/libbpf/bpffs.js';
 import { LibbpfDatapath } from './datapath/libbpf/datapath.js';
-import { probeKernel, requireBpf } from './datapath/libbpf/probe.js';
+import { detectFeatures, requireBpf } from './datapath/libbpf/diagnostics/features.js';
+import { ObjectLoader } from './datapath/libbpf/objects/loader.js';
+import { ensureBpffs } from './datapath/libbpf/pins/bpffs.js';
 import { interfacesOfMachine } from './datapath/machine.js';
-import { MemoryDatapath } from './datapath/memory.js';
-import { AgentError, type ErrorCode } from './errors.js';
-import { type Finding, probeBroker, renderProbes } from './life/check.js';
-import { PROJECT_ROOT } from './life/roots.js';
+import { MemoryDatapath } from './datapath/memory/datapath.js';
+import { AgentError, type ErrorCode, machineError } from './errors.js';
 import { createLogger } from './telemetry/log.js';
 
-/** sysexits(3): on 64 and 78, wrong usage and wrong configuration, the systemd unit does not restart; 69 is something that is missing. */
+/**
+ * Exit statuses of sysexits(3). After 64 (wrong usage) and 78 (wrong configuration) the systemd unit does not restart.
+ * 69 means that something is missing.
+ */
 const USAGE_STATUS = 64;
 const EXIT_STATUS: Partial<Record<ErrorCode, number>> = { CONFIG_INVALID: 78, NO_PRIVILEGE: 77, DUPLICATE_HOST: 69 };
 
 const version = (JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string }).version;
 
 const program = new Command('l3af-agent')
-  .description('Takes commands for this host from NATS and keeps its chains of eBPF programs as they say.')
+  .description('Takes commands for this host from NATS and keeps its chains of eBPF programs in the desired state.')
   .version(version)
-  .showHelpAfterError('(l3af-agent --help says more)')
+  .showHelpAfterError('(see l3af-agent --help)')
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : USAGE_STATUS));
 
 withSettings(program.command('run'))
   .description('run the agent in the foreground')
   .addOption(new Option('--detach-on-exit', 'take the datapath down when the agent stops'))
-  .addHelpText('after', '\nWithout --nats-url the agent starts a nats-server of its own and prints its URL.')
+  .addHelpText('after', '\nWithout --nats-url the agent starts an embedded nats-server and prints its URL.')
   .action(run);
 
 withSettings(program.command('check'))
-  .description('tell what this machine can do, by trying')
+  .description('find out by trying what this machine supports')
   .option('--json', 'as JSON')
   .action(check);
 
@@ -52,7 +56,7 @@ for (const command of [program, ...program.commands]) {
 }
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // The reader has seen enough: `l3af-agent config | head`.
+  // The reader has closed the pipe: `l3af-agent config | head`.
   if (error.code === 'EPIPE') process.exit(0);
   throw error;
 });
@@ -60,9 +64,10 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 try {
   await program.parseAsync();
 } catch (error) {
-  if (!(error instanceof AgentError)) throw error;
-  process.stderr.write(`l3af-agent: ${error.code}: ${error.message}\n`);
-  process.exitCode = EXIT_STATUS[error.code] ?? 1;
+  const known = error instanceof AgentError ? error : machineError(error);
+  if (known === undefined) throw error;
+  process.stderr.write(`l3af-agent: ${known.code}: ${known.message}\n`);
+  process.exitCode = EXIT_STATUS[known.code] ?? 1;
 }
 
 function withSettings(command: Command): Command {
@@ -78,22 +83,29 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   const datapath = await openDatapath(config);
   // Until the process ends.
   if (config.runStats) await datapath.countRuns();
-  const probe = () => featuresOf(config);
-  const daemon = new Daemon({ config, version, log, datapath, probe, onFatal: (error) => void stop('failure', error) });
+  const detectFeatures = () => featuresOf(config);
+  const daemon = new Daemon({
+    config,
+    version,
+    log,
+    datapath,
+    detectFeatures,
+    onFatal: (error) => void stop('failure', error),
+  });
   let stopping = false;
   const stop = async (reason: string, error?: unknown) => {
     if (stopping) return;
     stopping = true;
     log.info({ reason }, 'stopping');
     await daemon.stop(flags.detachOnExit === true).catch((failure: unknown) => {
-      log.error({ err: failure }, 'could not stop in order');
+      log.error({ err: failure }, 'could not stop cleanly');
       error ??= failure;
     });
     const status = error instanceof AgentError ? EXIT_STATUS[error.code] : undefined;
-    // Whatever a library still holds open must not keep a stopped agent alive.
+    // A library that still holds something open must not keep a stopped agent alive.
     process.exit(error === undefined ? 0 : (status ?? 1));
   };
-  // For good, so that one more signal does not cut the stop off.
+  // With `on`, not `once`, so that another signal does not interrupt the stop.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
   log.info({ version, pid: process.pid, datapath: datapath.kind, state_dir: config.stateDir }, 'starting');
   await daemon.start();
@@ -103,12 +115,12 @@ async function openDatapath({ datapath, bpffs, xdpMode, tcMode }: Config): Promi
   if (datapath === 'memory') return new MemoryDatapath({ bpffs, interfaces: interfacesOfMachine(), xdp: xdpMode });
   requireBpf();
   ensureBpffs(bpffs);
-  return new LibbpfDatapath({ bpffs, xdp: xdpMode, tc: tcMode });
+  return new LibbpfDatapath({ bpffs, loader: new ObjectLoader(), xdp: xdpMode, tc: tcMode });
 }
 
 /**
- * What the kernel can do, by name. Tried by another process in a network namespace of its own, which goes with it: an agent that is killed
- * meanwhile leaves no interface behind.
+ * Features of the kernel, by name. Another process tries them out in a network namespace of its own, which ends with
+ * it. So an agent that is killed meanwhile leaves no interface behind.
  */
 async function featuresOf({ datapath, bpffs }: Config): Promise<Record<string, boolean>> {
   if (datapath === 'memory') return {};
@@ -122,7 +134,7 @@ async function check(flags: Record<string, unknown>): Promise<void> {
   const { config } = loadConfig({ flags, env: process.env });
   const probes = [
     { name: 'kernel', ok: true, reason: release() },
-    ...(await probeKernel({ bpffs: config.bpffs })),
+    ...(await detectFeatures({ bpffs: config.bpffs })),
     await probeBroker(config),
   ];
   process.stdout.write(flags.json === true ? `${JSON.stringify(probes, null, 2)}\n` : renderProbes(probes));

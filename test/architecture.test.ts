@@ -1,43 +1,60 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { describe, it } from 'node:test';
 import { PROJECT_ROOT } from './support/project.js';
 
 /*
- * Holds what the layout promises (src/README.md): who imports whom, through which door the outside comes in, what is pure.
- * Modules are named by their path below src without `.ts`: `bus/inbox`, `config`.
+ * Checks the rules of the layout (src/README.md): which part imports which, which modules may import an outside
+ * package, and which parts are pure. Modules are named by their path below src without `.ts`: `bus/inbox`, `config`.
  */
 
-/** What a stage may import: folders, or single modules of a folder. Its own folder always. */
+/** What a stage may import besides its own folder: folders, or single modules of a folder. */
 const STAGES: Readonly<Record<string, readonly string[]>> = {
   errors: [],
+  deadline: [],
+  retry: [],
   domain: ['errors'],
+  steps: ['errors', 'domain'],
   config: ['errors'],
   messages: ['errors', 'domain'],
-  plan: ['errors', 'domain'],
-  apply: ['errors', 'domain', 'datapath/datapath'],
-  datapath: ['errors', 'domain'],
-  packages: ['errors', 'domain'],
-  companions: ['errors', 'domain'],
+  plan: ['errors', 'domain', 'steps'],
+  apply: ['errors', 'domain', 'steps', 'datapath/datapath'],
+  datapath: ['errors', 'deadline', 'retry', 'domain', 'steps/step'],
+  packages: ['errors', 'deadline', 'retry', 'domain'],
+  companions: ['errors', 'retry', 'domain'],
   store: ['errors', 'domain'],
-  bus: ['errors', 'domain', 'messages'],
+  bus: ['errors', 'deadline', 'retry', 'domain', 'messages'],
   telemetry: ['errors', 'domain'],
-  client: ['errors', 'domain', 'messages', 'bus/access', 'bus/connection', 'bus/objects'],
+  client: [
+    'errors',
+    'deadline',
+    'retry',
+    'domain',
+    'messages',
+    'bus/absence',
+    'bus/access',
+    'bus/connection',
+    'bus/nats-errors',
+    'bus/objects',
+    'bus/refusals',
+  ],
   ctl: ['errors', 'domain', 'messages', 'client', 'packages'],
 };
 
-/** What puts the stages together: it may import all of them, and of one another what is said here. No stage may import any of it. */
+/** Imports that start a process or use a socket. `execFileSync`, for a FIFO, does not count. */
+const STARTS_OR_LISTENS =
+  /\{[^}]*\b(spawn|spawnSync|fork|exec|createServer|connect|createSocket)\b[^}]*\} from 'node:|\/package-server\.js'/;
+
+/**
+ * The parts that connect the stages. They may import all stages, and one another as listed. No stage may import them.
+ */
 const WIRING: Readonly<Record<string, readonly string[]>> = {
   reconcile: [],
-  host: ['reconcile'],
-  commands: ['host', 'reconcile'],
-  questions: ['host'],
-  life: ['host', 'commands/command-bus'],
-  agent: ['commands', 'host'],
-  daemon: ['agent', 'life', 'host', 'questions'],
-  main: ['daemon', 'life'],
+  commands: ['reconcile'],
+  queries: ['reconcile'],
+  daemon: ['reconcile', 'commands', 'queries'],
+  main: ['daemon'],
 };
 
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
@@ -45,26 +62,36 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(Object.entries(WIRING).map(([part, others]) => [part, [...Object.keys(STAGES), ...others]])),
 };
 
-/** The one door of each outside package. */
+/** The only modules that may import each outside package. */
 const DOORS: Readonly<Record<string, readonly RegExp[]>> = {
   nats: [/^bus\//, /^client\//],
   koffi: [/^datapath\/libbpf\//],
   'p-queue': [/^apply\//],
   pino: [/^telemetry\//],
   'prom-client': [/^telemetry\//],
-  zod: [/^messages\//, /^store\//, /^config(\/|$)/],
+  zod: [/^messages\//, /^store\//, /^config(\/|$)/, /^domain\/(fields|forms|program)$/],
   tar: [/^packages\//],
   yauzl: [/^packages\//],
   yaml: [/^config(\/|$)/],
   commander: [/^ctl\//, /^main$/, /^cli$/],
 };
 
-const MAX_LINES = 300;
+const LOG_MESSAGE = /^(NATS |[a-z]).*[^.]$/;
+/** Names of hooks and of payload lists. Settings of roots have other names. */
+const ATTACH_POINT = /['"`](xdpingress|ingress|egress|xdp_ingress|tc_ingress|tc_egress|(netkit|cgroup_skb)_\w+)['"`]/;
+const MAY_NAME_ATTACH_POINTS = [/^domain\/attach-points\//, /^datapath\/libbpf\/attach\//, /^daemon\/roots$/];
 const VAGUE_NAMES = /(^|[/.-])(utils?|common|helpers?|misc)([/.-]|$)/;
-/** Reaches for the clock, chance or the process: the same input would no longer give the same output. */
+/** Declarations of types; not the `type X,` in a list of imports. */
+const DECLARED_TYPE = /^ *(?:export )?(?:abstract )?(?:(?:interface|class|enum) (\w+)|type (\w+)(?=<| =))/gm;
+/** Uses the clock, random numbers or the process. Then the same input no longer gives the same output. */
 const IMPURE =
-  /\bDate\.now\b|\bDate\(\)|\b(process|performance|setTimeout|setInterval|setImmediate)\b|\bMath\.random\b|\brandom(UUID|Bytes|Int)\b/;
-/** Besides dotfiles. */
+  /\bDate\.now\b|\bDate\(\)|\bprocess\.|\b(performance|setTimeout|setInterval|setImmediate)\b|\bMath\.random\b|\brandom(UUID|Bytes|Int)\b/;
+/** Loses its timer when Node.js 20 collects garbage: see src/deadline.ts. */
+const LOSING_SIGNAL = /\bAbortSignal\.any\b/;
+/** From where a deadline is made to the end of its block. */
+const DEADLINE_IN_USE = /^( *)using \w+ = new Deadline[\s\S]*?^(?!\1)/gm;
+const UNAWAITED_RETURN = /^ *return (?!await\b)[\w.#]+\(.*/m;
+/** The allowed names at the top of the tree, besides dotfiles. */
 const TOP_LEVEL = [
   'LICENSE',
   'README.md',
@@ -81,7 +108,7 @@ const TOP_LEVEL = [
 interface Module {
   readonly name: string;
   readonly text: string;
-  /** Modules of ours, by name. */
+  /** The project's own modules, by name. */
   readonly imports: readonly string[];
   /** Packages and `node:` modules. */
   readonly outside: readonly string[];
@@ -95,7 +122,7 @@ describe('the architecture', () => {
     assert.ok(modules.some((module) => module.imports.length > 0 && module.outside.length > 0));
   });
 
-  it('lets every part import only what lies beneath it', () => {
+  it('lets every part import only the parts below it', () => {
     const offences = modules.flatMap((module) => {
       const part = partOf(module.name);
       const allowed = MAY_IMPORT[part] ?? [];
@@ -110,6 +137,25 @@ describe('the architecture', () => {
     const parts = new Set(modules.map((module) => partOf(module.name)));
     const unknown = [...parts].filter((part) => !(part in MAY_IMPORT));
     none(unknown, 'say in MAY_IMPORT what the new part may import');
+  });
+
+  it('logs in one style', () => {
+    const calls = modules.flatMap(({ name, text }) =>
+      logCalls(text).map((call) => ({ name, message: /'((?:[^'\\]|\\.)*)',?\s*\)$/.exec(call)?.[1], call })),
+    );
+    assert.ok(calls.length > 50);
+    none(
+      calls
+        .filter(({ message, call }) => (message === undefined ? call.includes('`') : !LOG_MESSAGE.test(message)))
+        .map(({ name, call }) => `${name}: ${call}`),
+      'begin with a small letter unless with a name, end without a full stop, and put what differs into the fields',
+    );
+    none(
+      calls
+        .filter(({ call }) => /[{,] [a-z]+[A-Z]\w*(:| ?[,}])/.test(call.slice(0, call.lastIndexOf('}') + 1)))
+        .map(({ name, call }) => `${name}: ${call}`),
+      'name the fields of a log in snake_case',
+    );
   });
 
   it('has no import cycles', () => {
@@ -138,12 +184,12 @@ describe('the architecture', () => {
     );
   });
 
-  it('keeps the plan and the domain pure', () => {
-    const pure = modules.filter((module) => ['plan', 'domain'].includes(partOf(module.name)));
+  it('keeps the plan, its steps and the domain pure', () => {
+    const pure = modules.filter((module) => ['plan', 'steps', 'domain'].includes(partOf(module.name)));
     const imports = pure.flatMap((module) =>
       module.outside
-        // A digest is a pure function of its input.
-        .filter((specifier) => !(specifier === 'node:crypto' && partOf(module.name) === 'domain'))
+        // A digest is a pure function of its input, and so is a schema.
+        .filter((specifier) => !(['node:crypto', 'zod'].includes(specifier) && partOf(module.name) === 'domain'))
         .map((specifier) => `${module.name} imports ${specifier}`),
     );
     const uses = pure.flatMap((module) => {
@@ -153,15 +199,46 @@ describe('the architecture', () => {
     none([...imports, ...uses], 'take the time, the chance or the file as an argument');
   });
 
-  it(`has no file of more than ${MAX_LINES} lines`, () => {
-    const offences = [...typescriptFiles('src'), ...typescriptFiles('test')].flatMap((file) => {
-      const lines = readFileSync(join(root, file), 'utf8').trimEnd().split('\n').length;
-      return lines > MAX_LINES ? [`${file} has ${lines} lines`] : [];
-    });
-    none(offences, 'find the two things that the file is about and give each its own');
+  it('awaits what a deadline is for, before it is disposed', () => {
+    const offences = modules.flatMap(({ name, text }) =>
+      [...withoutComments(text).matchAll(DEADLINE_IN_USE)].flatMap(([body]) => {
+        const found = UNAWAITED_RETURN.exec(body);
+        return found === null ? [] : [`${name}: ${found[0].trim()}`];
+      }),
+    );
+    none(offences, 'return await');
   });
 
-  it('has no names that say nothing', () => {
+  it('has one way to wait with a deadline', () => {
+    const offences = modules.filter((module) => LOSING_SIGNAL.test(withoutComments(module.text)));
+    none(
+      offences.map(({ name }) => `${name} uses AbortSignal.any`),
+      'take a Deadline',
+    );
+  });
+
+  it('starts no process and serves nothing in a unit test', () => {
+    const folder = join(root, 'test/unit');
+    const tests = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+    assert.deepEqual(
+      tests.filter((name) => STARTS_OR_LISTENS.test(readFileSync(join(folder, name), 'utf8'))),
+      [],
+      'such tests belong to integration/',
+    );
+  });
+
+  it('names attach points only where they are described and driven', () => {
+    const elsewhere = modules.filter(({ name }) => !MAY_NAME_ATTACH_POINTS.some((place) => place.test(name)));
+    none(
+      elsewhere.flatMap(({ name, text }) => {
+        const found = ATTACH_POINT.exec(withoutComments(text));
+        return found === null ? [] : [`${name} names ${found[0]}`];
+      }),
+      'ask the registry (domain/attach-points) for what is meant by it',
+    );
+  });
+
+  it('has no vague names', () => {
     const files = [...typescriptFiles('src'), ...typescriptFiles('test')];
     none(
       files.filter((file) => VAGUE_NAMES.test(file)),
@@ -169,16 +246,26 @@ describe('the architecture', () => {
     );
   });
 
-  it('has nothing at the top of the tree that does not belong there', () => {
-    const listed = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root });
-    const entries = new Set(
-      listed
-        .toString()
-        .split('\n')
-        .filter((file) => file !== '' && existsSync(join(root, file)))
-        .map((file) => file.split('/', 1)[0]!),
+  it('declares each type once, exported or not', () => {
+    const places = new Map<string, string[]>();
+    for (const { name, text } of modules) {
+      for (const [, named, aliased] of withoutComments(text).matchAll(DECLARED_TYPE)) {
+        const type = (named ?? aliased)!;
+        places.set(type, [...(places.get(type) ?? []), name]);
+      }
+    }
+    assert.ok(places.size > 400, `found only ${places.size} types`);
+    const offences = [...places].filter(([, names]) => names.length > 1);
+    none(
+      offences.map(([type, names]) => `${type} is declared in ${names.join(' and ')}`),
+      'one word for one thing: name the less central one after what it is in its field',
     );
-    const visible = [...entries].filter((entry) => !entry.startsWith('.'));
+  });
+
+  it('has only the expected names at the top of the tree', () => {
+    const made = readFileSync(join(root, '.gitignore'), 'utf8').split('\n');
+    const entries = readdirSync(root).filter((entry) => !made.includes(`${entry}/`));
+    const visible = entries.filter((entry) => !entry.startsWith('.'));
     assert.deepEqual(visible.toSorted(), TOP_LEVEL, 'put new files into one of the folders');
   });
 });
@@ -187,12 +274,12 @@ function none(offences: readonly string[], remedy: string): void {
   assert.deepEqual(offences, [], `${offences.join('\n')}\n→ ${remedy}`);
 }
 
-/** The folder of a module; of one at the top of src its own name. */
+/** The folder of a module. For a module at the top of src: its own name. */
 function partOf(name: string): string {
   return name.split('/', 1)[0]!;
 }
 
-/** `@scope/name/deep` and `name/deep` without what is deep. */
+/** The package of an import: `@scope/name/deep` and `name/deep` without `/deep`. */
 function packageOf(specifier: string): string {
   return specifier
     .split('/')
@@ -223,7 +310,7 @@ function importsIn(text: string): string[] {
   return [...text.matchAll(forms)].map(([, from, bare, called]) => (from ?? bare ?? called)!);
 }
 
-/** Good enough for formatted code: a `//` that follows a colon belongs to an address in a string. */
+/** Good enough for formatted code: a `//` after a colon is part of an address in a string. */
 function withoutComments(text: string): string {
   return text.replaceAll(/\/\*.*?\*\//gs, '').replaceAll(/(?<![:'"`\\])\/\/.*$/gm, '');
 }
@@ -244,10 +331,25 @@ function cycles(): string[] {
   return found;
 }
 
-/** Paths from the root of the project, with `/`. */
+/** Paths from the root of the project, with `/` between folders. */
 function typescriptFiles(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.ts'))
     .map((file) => posix.join(folder, file.replaceAll('\\', '/')))
     .toSorted();
+}
+
+/** The calls of a logger, each from its method to its closing parenthesis. */
+function logCalls(text: string): string[] {
+  return [...text.matchAll(/\b[lL]og(?:ger)?\??\.(?:trace|debug|info|warn|error|fatal)\(/g)].map(
+    ({ index, 0: head }) => {
+      let depth = 1;
+      let end = index + head.length;
+      for (; depth > 0 && end < text.length; end += 1) {
+        if (text[end] === '(') depth += 1;
+        if (text[end] === ')') depth -= 1;
+      }
+      return text.slice(index, end);
+    },
+  );
 }

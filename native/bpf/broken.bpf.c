@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Compiles, and is refused by every kernel: it reads the packet without comparing with the packet's end. The
- * verifier says "invalid access to packet". For tests of how a refusal is reported and undone.
+ * Compiles, but every kernel refuses it: it reads the packet without a comparison with the packet's end. The verifier
+ * says "invalid access to packet". For tests of how a refusal is reported and rolled back.
  */
 #include "chain.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* One-entry arrays: the counters that a program shows and the settings that it takes, each under a name of its own. */
+/* One-entry arrays: counters and settings of a program, each with its own name. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -15,7 +15,7 @@
 		__type(value, value_type);                                                                             \
 	} cell_name SEC(".maps")
 
-/* The value of a cell. Never null in fact: key 0 of an array always exists. But most verifiers want to see a check. */
+/* The value of a cell. Never null, since key 0 of an array always exists. But most verifiers require the check. */
 static __always_inline void *cell(void *map)
 {
 	__u32 key = 0;

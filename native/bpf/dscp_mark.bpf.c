@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Writes the DSCP (RFC 2474) of outgoing IPv4 and IPv6 packets by TCP or UDP destination port; ECN stays as it is. */
+/* Sets the DSCP (RFC 2474) of outgoing IPv4 and IPv6 packets by TCP or UDP destination port; ECN stays unchanged. */
 #include <stddef.h>
 
 #include "cell.h"
@@ -8,13 +8,15 @@
 
 #define MAX_DSCP 63
 
-/* In the first 16 bits of the header. IPv4: version, length, DSCP, ECN. IPv6: version, DSCP, ECN, flow label. */
+/*
+ * Positions in the first 16 bits of the header. IPv4: version, length, DSCP, ECN. IPv6: version, DSCP, ECN, flow label.
+ */
 #define IPV4_DSCP_SHIFT 2
 #define IPV6_DSCP_SHIFT 6
 
 CHAIN_SLOT(dscp_mark_next);
 
-/* Destination port in host order to DSCP, 0 to 63; an entry above that is ignored. */
+/* Destination port in host order to DSCP, 0 to 63; entries above 63 are ignored. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -24,7 +26,7 @@ struct {
 
 CELL(dscp_seen, __u64);
 
-/* Packets that have left with the DSCP asked for, also those that had it before. */
+/* Packets that have left with the configured DSCP, including those that had it before. */
 CELL(dscp_marked, __u64);
 
 /* Returns 0 or a negative errno. */
@@ -41,7 +43,7 @@ static __always_inline int write_dscp(struct __sk_buff *skb, const struct flow *
 	if (after == before)
 		return 0;
 
-	/* The kernel corrects the checksum by the difference, so the order of the two writes does not matter. */
+	/* The kernel updates the checksum by the difference, so the order of the two writes does not matter. */
 	if (flow->ip_version == 4) {
 		error = bpf_l3_csum_replace(skb, flow->l3_offset + offsetof(struct iphdr, check), before, after,
 					    sizeof(after));

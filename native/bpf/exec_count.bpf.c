@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Counts the programs that are started on the host, in all and by name: a probe, which hangs at no interface. */
+/*
+ * Counts the programs that are started on the host, in total and by name: a probe, which is attached to no interface.
+ */
 #include "cell.h"
 
-/* TASK_COMM_LEN of the kernel, the zero at the end included. */
+/* TASK_COMM_LEN of the kernel, including the zero at the end. */
 #define NAME_SIZE 16
 
 CELL(exec_total, __u64);
@@ -11,7 +13,7 @@ struct program_name {
 	char text[NAME_SIZE];
 };
 
-/* As the kernel keeps names: the last part of the path, cut. Least recently used: it cannot fill up for good. */
+/* Names as the kernel keeps them: the last part of the path, truncated. Least recently used, so it never stays full. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -28,7 +30,7 @@ static __always_inline void count_name(void)
 	if (bpf_get_current_comm(name.text, sizeof(name.text)))
 		return;
 	starts = bpf_map_lookup_elem(&exec_names, &name);
-	/* The first start makes its entry; where another CPU was faster, add to that one's. */
+	/* The first start creates the entry; if another CPU was faster, add to its entry. */
 	if (!starts) {
 		if (bpf_map_update_elem(&exec_names, &name, &one, BPF_NOEXIST) == 0)
 			return;
@@ -38,7 +40,7 @@ static __always_inline void count_name(void)
 		__sync_fetch_and_add(starts, 1);
 }
 
-/* When the new program has taken the process over, its name included. */
+/* Runs after the new program has taken over the process, including its name. */
 SEC("tracepoint/sched/sched_process_exec")
 int count_exec(__attribute__((unused)) void *ctx)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Markers show which way a packet takes through a chain. A probe packet (UDP to port 9999) carries a trail from marker
- * to marker; each one adds itself and writes down what the trail says by then. Reading the maps of all markers after
- * one probe gives the order in which it passed them; the paths that the last marker has counted tell whether any of
- * many probes took another way.
+ * Markers show the path of a packet through a chain. A probe packet (UDP to port 9999) carries a trail from marker to
+ * marker. Each marker adds itself and stores the trail so far. The maps of all markers after one probe give the order
+ * in which it passed them. The paths that the last marker has counted show whether any of many probes took another
+ * path.
  */
 #pragma once
 
@@ -21,18 +21,18 @@ CHAIN_SLOT(mark_next);
 /* The marker's number, 1 to 255; the agent sets it from the program's map_args. */
 CELL(mark_id, __u32);
 
-/* The marker's place on the last probe's way: 1 for the first marker, 0 if no probe has come. */
+/* The marker's position on the path of the last probe: 1 for the first marker, 0 if there was no probe. */
 CELL(mark_order, __u64);
 
-/* Probes. More than were sent: the chain has a loop. */
+/* Number of probes. More than were sent means that the chain has a loop. */
 CELL(mark_seen, __u64);
 
 /* Ordinary traffic: UDP to the discard port. */
 CELL(mark_packets, __u64);
 
 /*
- * Path to the probes that have come by it. A path is the numbers of the markers passed up to and including this one,
- * one byte each, the last in the lowest byte: 0x010203 for 1, then 2, then 3. It holds the last eight.
+ * Path to number of probes. A path consists of the numbers of the markers passed up to and including this one, one byte
+ * each, the last in the lowest byte: 0x010203 for 1, then 2, then 3. It holds the last eight.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -43,7 +43,7 @@ struct {
 
 /* What a probe carries. */
 struct trail {
-	__u32 stamp; /* tells a trail of this pass through this hook from whatever else lies at its place */
+	__u32 stamp; /* distinguishes a trail of this pass through this hook from other data in its place */
 	__u32 hops;
 	__u64 path;
 };

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * For markers that can begin in either of two functions and go on by either of two slots: for changes that a package
- * makes to a program without giving it another version. Whichever slot the agent fills is the one by which a packet
- * goes on.
+ * For markers with two entry functions and two slots, to test changes that a package makes to a program without a new
+ * version. A packet continues through the slot that the agent has set.
  */
 #pragma once
 

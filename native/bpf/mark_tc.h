@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Marking in TC chains (see mark.h). The trail travels in skb->cb, which TC programs may use as they like. */
+/* Marking in TC chains (see mark.h). The trail is in skb->cb, which TC programs may use freely. */
 #pragma once
 
 #include "mark.h"
 
 /*
- * Nobody clears cb before a chain begins: it may hold another layer's data, or the trail of an egress chain that the
- * packet has just left through a veth pair whose ends have the same index in their namespaces. Hence both indices: on
- * egress the second one is that of the interface the packet once came in by, or 0.
+ * Nothing clears cb before a chain begins. It may hold data of another layer, or the trail of an egress chain: that of
+ * a veth pair that the packet has just left, if its ends have the same index in their namespaces. Therefore both
+ * indices are compared. On egress the second one is that of the interface by which the packet came in, or 0.
  */
 static __always_inline __u32 stamp_of(struct __sk_buff *skb)
 {

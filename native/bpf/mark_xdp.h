@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Marking in XDP chains (see mark.h). The trail travels in the packet's metadata, in front of its first byte. */
+/* Marking in XDP chains (see mark.h). The trail is in the packet's metadata, in front of its first byte. */
 #pragma once
 
 #include "mark.h"
 
-/* The trail that an earlier marker has left, or a fresh one; null where the driver has no room for metadata. */
+/* The trail of an earlier marker, or a new one; null if the driver has no room for metadata. */
 static __always_inline struct trail *trail_of(struct xdp_md *ctx)
 {
 	__u32 stamp = TRAIL_MAGIC ^ ctx->ingress_ifindex;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From an Ethernet frame to the fields that the programs here look at: IPv4 and IPv6, behind up to two VLAN tags, TCP
+ * Parses an Ethernet frame up to the fields that the programs here use: IPv4 and IPv6, behind up to two VLAN tags, TCP
  * and UDP destination ports.
  *
- * Every loop has a constant bound and every read is preceded by a comparison with the end of the data. Whatever is
- * truncated, unknown or nested too deeply leaves the later fields at zero; it is never an error.
+ * Every loop has a constant bound, and every read follows a comparison with the end of the data. If something is
+ * truncated, unknown or nested too deeply, the later fields stay zero; it is never an error.
  */
 #pragma once
 
@@ -19,10 +19,10 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-/* A customer's tag within a provider's (802.1ad) is the deepest that is in common use. */
+/* A customer's tag within a provider's (802.1ad) is the deepest nesting in common use. */
 #define MAX_VLAN_TAGS 2
 
-/* RFC 8200, section 4.1, recommends five kinds before the payload, each at most once (destination options: twice). */
+/* RFC 8200, section 4.1, recommends five types before the payload, each at most once (destination options: twice). */
 #define MAX_IPV6_EXTENSIONS 6
 
 /* Bits of iphdr.frag_off, and of the IPv6 fragment header's offset field. */
@@ -78,7 +78,7 @@ static __always_inline void parse_ipv4(void *cursor, void *end, struct flow *flo
 	struct iphdr *ip = cursor;
 	__u16 fragment;
 
-	/* The length field counts 32-bit words; fewer than the fixed header's five are a malformed packet. */
+	/* The length field counts 32-bit words; with fewer than the fixed header's five, the packet is malformed. */
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
 		return;
 	flow->ip_version = 4;
@@ -127,7 +127,7 @@ static __always_inline void parse_ipv6(void *cursor, void *end, struct flow *flo
 	parse_ports(cursor, end, flow);
 }
 
-/* Reads the frame between `data` and `end`. */
+/* Parses the frame between `data` and `end`. */
 static __always_inline struct flow parse_frame(void *data, void *end)
 {
 	struct flow flow = {};
@@ -169,8 +169,8 @@ static __always_inline struct flow parse_xdp(struct xdp_md *ctx)
 #define HEADER_BYTES 128
 
 /*
- * An skb may hold its headers in fragments that a program cannot read directly: have them moved to the linear part.
- * This invalidates every pointer into the packet that the caller holds.
+ * An skb may have its headers in fragments that a program cannot read directly. This moves them to the linear part, and
+ * invalidates every pointer of the caller into the packet.
  */
 static __always_inline struct flow parse_skb(struct __sk_buff *skb)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Passes, counts or drops packets by tables of rules. Its point is the tables: one of each kind that `map_args` can
- * fill, with keys and values of each type that C has for them.
+ * Passes, counts or drops packets by tables of rules. It exists for the tables: one of each map type that `map_args`
+ * can fill, with keys and values of each C type.
  */
 #include "cell.h"
 #include "chain.h"
@@ -50,7 +50,7 @@ struct prefix {
 	__be32 address;
 };
 
-/* The longest prefix that covers the destination, to a verdict. */
+/* The longest prefix that covers the destination address, to a verdict. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 16);
@@ -64,7 +64,7 @@ struct budget {
 	struct bpf_spin_lock lock;
 };
 
-/* By protocol. */
+/* By IP protocol. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 4);
@@ -104,7 +104,7 @@ PER_CPU(policy_cpu_lru, BPF_MAP_TYPE_LRU_PERCPU_HASH, __u16);
 
 CELL(policy_seen, __u64);
 CELL(policy_matched, __u64);
-/* Of the rule, budget, mark and shares that were met last: proof that they were read as they were meant. */
+/* Values of the last matching rule, budget, mark and shares: they prove that the entries were read correctly. */
 CELL(policy_last, __u64);
 
 static __always_inline enum verdict verdict_of(struct endpoint *to)

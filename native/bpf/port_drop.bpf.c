@@ -2,8 +2,8 @@
 /*
  * Drops packets by TCP or UDP destination port.
  *
- * Built twice, as versions 1 and 2, so that updates can be shown with code that really differs: version 2 also counts
- * fragments, which pass a port filter unseen, all but the first.
+ * Built twice, as versions 1 and 2, to show updates with code that really differs. Version 2 also counts fragments: a
+ * port filter cannot see the ports of any fragment but the first.
  */
 #include "cell.h"
 #include "chain.h"
@@ -15,7 +15,7 @@
 
 CHAIN_SLOT(port_drop_next);
 
-/* Destination port in host order; anything but 0: drop. */
+/* Destination port in host order; drop if not 0. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);

@@ -2,11 +2,12 @@
 /*
  * Limits the packets per second of an interface.
  *
- * One limit for all sources together: it protects the host whatever the number of senders, and it keeps no state that
- * forged source addresses could exhaust. The price: one loud sender uses up the share of the others.
+ * There is one limit for all sources together. It protects the host whatever the number of senders, and it keeps no
+ * state that forged source addresses could exhaust. The drawback: one sender with much traffic uses up the share of the
+ * others.
  *
- * The limiter is a token bucket that holds one second's worth of packets, in the form of the generic cell rate
- * algorithm (ITU-T I.371): the single number kept is the time at which the bucket will be full again.
+ * The limiter is a token bucket that holds the packets of one second, in the form of the generic cell rate algorithm
+ * (ITU-T I.371). It keeps a single number: the time at which the bucket will be full again.
  */
 #include "cell.h"
 #include "chain.h"
@@ -31,7 +32,7 @@ static __always_inline int within_limit(__u64 rate)
 {
 	struct bucket *bucket = cell(&rate_limit_bucket);
 	__u64 now = bpf_ktime_get_ns();
-	__u64 cost = NANOSECONDS / rate; /* of one packet: the time in which the bucket gains it back */
+	__u64 cost = NANOSECONDS / rate; /* of one packet: the time in which the bucket refills it */
 	int within = 0;
 	__u64 start;
 

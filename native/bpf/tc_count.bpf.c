@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Counts packets and bytes, in either TC direction. What GRO has put together, or TSO will take apart, is one packet
- * here.
+ * Counts packets and bytes, in either TC direction. Segments that GRO has merged, or that TSO will split, count as one
+ * packet.
  */
 #include "cell.h"
 #include "chain.h"
@@ -10,7 +10,7 @@ CHAIN_SLOT(tc_count_next);
 
 CELL(tc_packets, __u64);
 
-/* Of whole frames, link-layer header included. */
+/* Of whole frames, including the link-layer header. */
 CELL(tc_bytes, __u64);
 
 SEC("tc-count")

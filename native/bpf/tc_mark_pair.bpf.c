@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The marker of TC chains, twice. */
+/* The marker of TC chains, with two entry functions and two slots. */
 #include "mark_pair.h"
 #include "mark_tc.h"
 

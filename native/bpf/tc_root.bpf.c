@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The roots of the two TC chains of an interface. l3afd's packages know both from one object, and so does the agent. */
+/* The roots of the two TC chains of an interface. Both are in one object, as in l3afd's packages. */
 #include "chain.h"
 
 CHAIN_SLOT(tc_ingress_root_array);

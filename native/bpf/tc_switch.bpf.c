@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Counts packets in either TC direction while it is switched on. The switch is one for both sides of an interface: it asks to be pinned by
- * its name, and so does the slot, which must not be one for both.
+ * Counts packets in either TC direction while it is switched on. Both sides of an interface share the switch: it asks
+ * to be pinned by its name. So does the slot, but it must not be shared.
  */
 #include "cell.h"
 #include "chain.h"

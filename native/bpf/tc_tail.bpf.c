@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Markers of TC chains that have no slot: what comes behind them, they leave to TCX. */
+/* Markers of TC chains that have no slot: they leave it to TCX to run what is behind them. */
 #define MARK_WITHOUT_SLOT
 #include "mark_tc.h"
 
-/* Has no opinion, so that TCX runs its next program. */
+/* Has no opinion, so TCX runs its next program. */
 SEC("tc-tail")
 int tc_tail(struct __sk_buff *skb)
 {
@@ -11,7 +11,7 @@ int tc_tail(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
-/* Accepts the packet, so that TCX runs no other program. */
+/* Accepts the packet, so TCX runs no other program. */
 SEC("tc-tail-ok")
 int tc_tail_ok(struct __sk_buff *skb)
 {

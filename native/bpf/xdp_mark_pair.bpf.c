@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The marker of XDP chains, twice. */
+/* The marker of XDP chains, with two entry functions and two slots. */
 #include "mark_pair.h"
 #include "mark_xdp.h"
 

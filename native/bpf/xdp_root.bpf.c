@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The root of an XDP chain: it stays attached while programs come and go behind it. */
+/* The root of an XDP chain: it stays attached while programs behind it are added and removed. */
 #include "chain.h"
 
 CHAIN_SLOT(xdp_root_array);

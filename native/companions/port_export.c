@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The companion of port-count: reads its maps where l3afd's layout has them and exports them by UDP, as text:
+ * The companion of port-count: reads its maps at the paths of l3afd's layout and exports them by UDP, as text:
  *
  *   packets 1204
  *   port 443 1100
  *
- * one datagram for each line, at every interval and once more at the end.
+ * It sends one datagram for each line, at every interval and once more at the end.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -79,7 +79,7 @@ static void send_line(int to, const char *format, unsigned port, uint64_t count)
 	char line[64];
 	int length = snprintf(line, sizeof(line), format, (unsigned long long)count, port);
 
-	/* Nobody may be listening yet; the next datagram says it all again. */
+	/* There may be no listener yet; the next datagram repeats everything. */
 	if (send(to, line, (size_t)length, 0) < 0 && errno != ECONNREFUSED)
 		perror("send");
 }
@@ -109,7 +109,7 @@ static int connect_to(const char *collector)
 	int fd;
 
 	if (sscanf(collector, "%63[^:]:%u", host, &port) != 2 || inet_pton(AF_INET, host, &address.sin_addr) != 1) {
-		fprintf(stderr, "--collector is to be <IPv4 address>:<port>, not %s\n", collector);
+		fprintf(stderr, "--collector must be <IPv4 address>:<port>, got %s\n", collector);
 		exit(2);
 	}
 	address.sin_port = htons((uint16_t)port);

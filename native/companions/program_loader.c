@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The companion of a package that has no object file in its payload: it loads the program itself and puts it into the slot that the agent
- * gives it by --map-name. From then on the agent has the program in the chain. The maps are pinned where l3afd's layout has them, and those
- * that are pinned there already are taken over.
+ * The companion of a package that has no object file in its payload. It loads the program itself and puts it into the
+ * slot that the agent gives it by --map-name. From then on the agent has the program in the chain. The maps are pinned
+ * at the paths of l3afd's layout, and maps that are pinned there already are used.
  *
- *   program_loader --iface=eth1 --direction=xdpingress --version=1_0 --map-name=<pin> --name=<program> --object=<file> --function=<name>
+ *   program_loader --iface=eth1 --direction=xdpingress --version=1_0 --map-name=<pin> --name=<program> --object=<file>
+ * --function=<name>
  *
- * --once: ends when that is done. --fail-after-ms: ends with status 1 after that time. --kind: xdp or tc, where it is not the hook's own.
- * SIGHUP has it load the program again.
+ * --once: exits when that is done. --fail-after-ms: exits with status 1 after that time. --kind: xdp or tc, if it
+ * differs from the hook's. SIGHUP makes it load the program again.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -35,7 +36,7 @@ static void fail(const char *what, int error)
 	exit(1);
 }
 
-/* Makes a directory and those above it. */
+/* Makes a directory and its parents. */
 static void make_dirs(char *path)
 {
 	for (char *end = path + 1; *end; end++) {
@@ -66,7 +67,7 @@ static void pin_maps(struct bpf_object *object)
 {
 	int xdp = strcmp(direction, "xdpingress") == 0;
 	char dir[PATH_MAX], path[PATH_MAX * 2];
-	/* The slot is pinned below it, too. */
+	/* The slot is pinned below the bpffs too, so its path contains the mount point. */
 	const char *progs = strstr(slot, "/progs/");
 	int bpffs = progs ? (int)(progs - slot) : 0;
 	struct bpf_map *map;
@@ -77,7 +78,7 @@ static void pin_maps(struct bpf_object *object)
 		if (bpf_map__is_internal(map))
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", dir, bpf_map__name(map));
-		/* libbpf takes over what is pinned there, and pins what is not. */
+		/* libbpf uses maps that are pinned there, and pins those that are not. */
 		if (bpf_map__set_pin_path(map, path))
 			fail(path, errno);
 	}
@@ -96,7 +97,7 @@ static int load(struct bpf_object *object)
 	}
 	if (!chosen)
 		fail(function, ENOENT);
-	/* All programs of a chain have to agree in both. */
+	/* All programs of a chain must agree in both. */
 	bpf_program__set_type(chosen, xdp ? BPF_PROG_TYPE_XDP : BPF_PROG_TYPE_SCHED_CLS);
 	bpf_program__set_expected_attach_type(chosen, xdp ? BPF_XDP : 0);
 	pin_maps(object);

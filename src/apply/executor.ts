@@ -1,21 +1,22 @@
+import PQueue from 'p-queue';
 import { hookKey } from '../domain/hook.js';
 import { observedProbes } from '../domain/observed.js';
-import { hookOfPin, programPin } from '../domain/pins.js';
-import type { Plan } from '../domain/plan.js';
-import type { Step } from '../domain/step.js';
-import { run, wayBack } from './steps.js';
+import type { Plan } from '../steps/plan.js';
+import type { Step } from '../steps/step.js';
+import { endedBy, traitsOf, undoOf } from '../steps/traits.js';
+import { run } from './steps.js';
 import type { Tools } from './tools.js';
 
-export type { Companions, Packages, Tools } from './tools.js';
+export type { CompanionControl, Packages, Tools } from './tools.js';
 
 export type ApplyResult =
   | { readonly ok: true; readonly leftovers: readonly Failure[] }
   | {
       readonly ok: false;
       readonly failure: Failure;
-      /** Whether every step that had been done was taken back, so that all is as before. */
+      /** Whether every completed step was rolled back, so that everything is as before. */
       readonly undone: boolean;
-      /** What went wrong while taking back. */
+      /** What failed during the rollback. */
       readonly leftovers: readonly Failure[];
     };
 
@@ -24,18 +25,23 @@ export interface Failure {
   readonly error: unknown;
 }
 
-/** Told of every step before it runs: for logs, and for tests that let a step fail. */
+/** So that many companions do not take all of a host at once. */
+const COMPANIONS_AT_A_TIME = 16;
+
+/** Called before each step: for logs, and for tests that make a step fail. */
 export type Observer = (step: Step, phase: 'prepare' | 'commit' | 'cleanup' | 'undo') => void | Promise<void>;
 
-/** What a plan has done so far, as the steps that take it back, in the order in which they were done. */
+/** The steps that roll back what a plan has done so far, in the order in which it was done. */
 type Done = Record<'prepare' | 'commit' | 'stop' | 'start', Step[]>;
 
 /**
- * Carries a plan out. A failure before the cleanup takes back, in reverse, what had been done, the step that failed included: it may
- * have had its effect. Cleanup lies behind the point of no return and goes on past failures, which come back as `leftovers`.
+ * Applies a plan. After a failure before the cleanup, all steps are rolled back in reverse order. This includes the
+ * failed step, because it may have had its effect. The cleanup is after the point of no return. It continues after
+ * failures and returns them as `leftovers`.
  *
- * @param rename brings the public names in line with the chains as they stand, before companions are started that look for them, and with
- *   the old generations still pinned; after a failure of it they stay, for the next pass. It is told when a plan is being taken back
+ * @param rename brings the public names in line with the standing chains. It runs before companions start, because they
+ *   look for these names, and while the old programs are still pinned. If it fails, they stay for the next
+ *   pass. Its argument tells whether the plan is being rolled back
  */
 export async function apply(
   plan: Plan,
@@ -45,38 +51,53 @@ export async function apply(
 ): Promise<ApplyResult> {
   const done: Done = { prepare: [], commit: [], stop: [], start: [] };
   let unfinished: readonly Failure[] | undefined;
-  for (const phase of ['prepare', 'commit', 'stop', 'start'] as const) {
-    if (phase === 'start') unfinished = await rename(false);
+  const fail = async (failure: Failure): Promise<ApplyResult> => {
+    const renameBack = unfinished === undefined ? undefined : () => rename(true);
+    const leftovers = await takeBack(done, tools, observer, renameBack);
+    return { ok: false, failure, undone: leftovers.length === 0, leftovers };
+  };
+  const perform = async (step: Step, phase: keyof Done): Promise<Failure | undefined> => {
+    try {
+      await observer(step, phase === 'prepare' ? 'prepare' : 'commit');
+      done[phase].push(...(await undoOf(step, tools.datapath)));
+      await run(step, tools);
+      return undefined;
+    } catch (error) {
+      return { step, error };
+    }
+  };
+  for (const phase of ['prepare', 'commit', 'stop'] as const) {
     for (const step of plan[phase]) {
-      try {
-        await observer(step, phase === 'prepare' ? 'prepare' : 'commit');
-        done[phase].push(...(await wayBack(step, tools)));
-        await run(step, tools);
-      } catch (error) {
-        const renameBack = unfinished === undefined ? undefined : () => rename(true);
-        const leftovers = await takeBack(done, tools, observer, renameBack);
-        return { ok: false, failure: { step, error }, undone: leftovers.length === 0, leftovers };
-      }
+      const failure = await perform(step, phase);
+      if (failure !== undefined) return fail(failure);
     }
   }
-  // Cleanup would make it impossible to finish: a public name is known as ours by the generation that is still pinned.
-  if (unfinished !== undefined && unfinished.length > 0) return { ok: true, leftovers: unfinished };
+  unfinished = await rename(false);
+  // Companions depend on the chain, not on each other, and each takes a while until it counts as started.
+  const starting = new PQueue({ concurrency: COMPANIONS_AT_A_TIME });
+  const [failure] = (await starting.addAll(plan.start.map((step) => () => perform(step, 'start')))).filter(
+    (result) => result !== undefined,
+  );
+  if (failure !== undefined) return fail(failure);
+  // No cleanup now, or the names could never be finished: a public name is recognised as ours by the load that is
+  // still pinned.
+  if (unfinished.length > 0) return { ok: true, leftovers: unfinished };
   return { ok: true, leftovers: await runAll(plan.cleanup, tools, observer, 'cleanup') };
 }
 
 /**
- * Tries everything of a plan that packets do not notice, the verifier included, and takes it back. No companion is started: what one would
- * load is left out.
+ * Tries everything in a plan that packets do not notice, including the verifier, and rolls it back. No companion is
+ * started, so programs that companions load are left out.
  *
- * @returns what failed, if anything did
+ * @returns the failed step, if any
  */
 export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure | undefined> {
   const prepared: Step[] = [];
   let failure: Failure | undefined;
-  for (const step of withoutStages(prepare)) {
+  for (const step of rehearsalOf(prepare)) {
     try {
-      prepared.push(...(await wayBack(step, tools)));
-      await run(withoutAttaching(step), tools);
+      prepared.push(...(await undoOf(step, tools.datapath)));
+      await run(step, tools);
     } catch (error) {
       failure = { step, error };
       break;
@@ -86,26 +107,21 @@ export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure
   return failure ?? leftovers[0];
 }
 
-function withoutStages(prepare: readonly Step[]): readonly Step[] {
-  const stages = new Set(prepare.flatMap((step) => (step.op === 'stage' ? [step.dir] : [])));
-  if (stages.size === 0) return prepare;
-  const isOn = (pin: string | null) => pin !== null && stages.has(pin.slice(0, pin.lastIndexOf('/')));
-  return prepare.filter((step) => {
-    if (step.op === 'link') return !isOn(step.slot) && !isOn(step.to);
-    const isForLoading = step.op === 'publish' || step.op === 'unpublish';
-    return !isForLoading && !('dir' in step && stages.has(step.dir));
+/** The steps that can be tried. A step is left out if it uses what a left-out step would make. */
+function rehearsalOf(steps: readonly Step[]): Step[] {
+  const missing = new Set<string>();
+  return steps.flatMap((step) => {
+    const { rehearsal, pins } = traitsOf(step);
+    const lacks = pins.uses.some((pin) => [...missing].some((made) => pin === made || pin.startsWith(`${made}/`)));
+    if (rehearsal !== undefined && !lacks) return [rehearsal];
+    for (const made of pins.makes) missing.add(made);
+    return [];
   });
 }
 
-/** Probes are attached where they are loaded, which is more than to try them. */
-function withoutAttaching(step: Step): Step {
-  if (step.op === 'load') return { ...step, probes: step.probes ?? 'load' };
-  return step.op === 'load-probes' ? { ...step, treatment: 'load' } : step;
-}
-
 /**
- * Runs steps one after the other whatever happens to each, and returns those that failed. Only a grace period that did not come to its
- * end ends the row: packets may still be inside of what would be unpinned next.
+ * Runs steps one after the other, even after failures, and returns the failed ones. Only a failed grace period ends the
+ * sequence: packets may still be inside the programs that would be unpinned next.
  */
 export async function runAll(
   steps: readonly Step[],
@@ -127,9 +143,10 @@ export async function runAll(
 }
 
 /**
- * The companions that were started go first, and those that were stopped come back last, to a chain and to names as they knew them.
+ * Rolls back. Started companions are stopped first. Stopped companions are started last, when the chain and the names
+ * are as before.
  *
- * @returns what could not be taken back
+ * @returns what could not be rolled back
  */
 async function takeBack(
   { prepare, commit, stop, start }: Done,
@@ -140,24 +157,27 @@ async function takeBack(
   const undo = (steps: readonly Step[]) => runAll(steps.toReversed(), tools, observer, 'undo');
   const stubborn = await undo(start);
   const stuck = await undoByHook(commit, tools, observer);
-  // Packets still pass what could not be taken out, so that nothing is unpinned under them; the next pass starts from there.
+  // Packets still pass what could not be removed. So nothing is unpinned, and the next pass starts from this state.
   if (stuck.length > 0) return [...stubborn, ...stuck];
   const misnamed = await renameBack();
   const lost = await undo(stop);
   if (misnamed.length > 0) return [...stubborn, ...misnamed, ...lost];
-  // Packets may be inside what was committed for a moment, so it is held for a grace period before it is unpinned.
+  // Packets may still be inside what was committed for a moment. So there is a grace period before it is unpinned.
   const grace: Step[] = commit.length > 0 ? [{ op: 'grace' }] : [];
   const proof = await proofOfUndo(prepare, tools);
   const unprepared = await runAll([...grace, ...prepare.toReversed(), ...proof], tools, observer, 'undo');
   return [...stubborn, ...lost, ...unprepared];
 }
 
-/** What was loaded has to be gone from the kernel again, but for data maps, which others may have too. */
+/**
+ * The step that checks that loaded programs are gone from the kernel again. Data maps are left out, because others may
+ * use them too.
+ */
 async function proofOfUndo(steps: readonly Step[], { datapath }: Tools): Promise<Step[]> {
-  const dirs = new Set(steps.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
+  const dirs = endedBy(steps);
   if (dirs.size === 0) return [];
   const observed = await datapath.observe();
-  const loaded = observed.hooks.flatMap(({ generations }) => generations).filter(({ dir }) => dirs.has(dir));
+  const loaded = observed.hooks.flatMap(({ loadedPrograms }) => loadedPrograms).filter(({ dir }) => dirs.has(dir));
   const probes = [...loaded, ...observedProbes(observed).filter(({ dir }) => dirs.has(dir))].flatMap(
     (one) => one.probes ?? [],
   );
@@ -168,8 +188,8 @@ async function proofOfUndo(steps: readonly Step[], { datapath }: Tools): Promise
 }
 
 /**
- * What a commit has done at a hook is taken back as far as that goes and no further: each state on the way there was fit for packets,
- * and one with a step missing is not. Other hooks are taken back all the same.
+ * Rolls back the commit at each hook until a step fails there. Each state on the way was safe for packets; a state with
+ * one step left out may not be. Other hooks are still rolled back.
  */
 async function undoByHook(commit: readonly Step[], tools: Tools, observer: Observer): Promise<Failure[]> {
   const failures: Failure[] = [];
@@ -184,21 +204,8 @@ async function undoByHook(commit: readonly Step[], tools: Tools, observer: Obser
   return failures;
 }
 
-function pinOf(step: Step): string {
-  switch (step.op) {
-    case 'link':
-      return step.slot;
-    case 'write-map':
-      return step.map;
-    case 'move-probes':
-      return programPin(step.to);
-    default:
-      return '';
-  }
-}
-
 /** The hook at which packets may notice a step. */
 function placeOf(step: Step): string {
-  const hook = 'hook' in step ? step.hook : hookOfPin(pinOf(step));
+  const { hook } = traitsOf(step);
   return hook === undefined ? '' : hookKey(hook);
 }

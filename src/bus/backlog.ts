@@ -6,22 +6,23 @@ import { type Backlog, type Delivery, type DeliveryHead, headOf } from './delive
 import { newestOn } from './direct-get.js';
 import { originOf, toDelivery } from './message.js';
 
-/** Messages that are on their way at a time: bodies may be as large as the server takes. */
+/** How many messages are in transit at a time. A body may be as large as the server allows. */
 const BATCH = { heads: 500, bodies: 50 } as const;
 const BATCH_EXPIRES_MS = 10_000;
-/** The server removes a reader that was left behind. */
+/** The server removes an abandoned reader after this time. */
 const READER_INACTIVE_MS = 30_000;
 
-/** Tells whether a deploy may stand at the head of a backlog. */
+/** Whether a deploy may be the first command of a backlog. */
 export type Usable = (deploy: Delivery) => boolean;
 
 /**
- * Finds what is on the stream for one host. With nothing known of the host, from its last usable deploy on, in a time that does not
- * depend on how much lies before that deploy; else everything past `after`, since each of those commands still awaits its answer.
+ * Reads the backlog of one host from the stream. If `after` is null, it begins at the last usable deploy; the time for
+ * this does not depend on how much lies before that deploy. Otherwise it is everything past `after`, since each of
+ * those commands still awaits its answer.
  *
  * @param after sequence of the last command answered; null when nothing is known
- * @param usable asked for the last deploy when nothing is known; when it says no, earlier ones are looked at
- * @returns `upTo`: how far it was read; what comes after it is to be consumed
+ * @param usable asked about the last deploy when `after` is null; if it returns false, earlier deploys are checked
+ * @returns `upTo`: how far the stream was read; consume what comes after it
  * @throws AgentError BROKER_UNREACHABLE, transient, when the connection breaks meanwhile; errors of nats.js
  */
 export async function readBacklog(
@@ -39,12 +40,13 @@ export async function readBacklog(
   }
   const deliveries: DeliveryHead[] = [];
   for await (const delivery of read(source, subjects.commandFilter, start, 'heads')) deliveries.push(headOf(delivery));
-  // Not farther than what was given, whatever was announced: the rest is consumed.
+  // Only as far as messages were delivered, whatever was announced. The rest is consumed.
   return { deliveries, upTo: deliveries.at(-1)?.seq ?? start - 1 };
 }
 
 /**
- * Hands over the commands of a backlog with their bodies, in stream order, none longer in memory than it is looked at.
+ * Passes the commands of a backlog with their bodies to `take`, in stream order. Only one body is kept in memory at a
+ * time.
  *
  * @param range sequences of the first and the last
  * @throws as {@link readBacklog}
@@ -67,7 +69,7 @@ interface Source {
   readonly bus: Bus;
   readonly host: string;
   readonly created: string;
-  /** Nothing newer is read. */
+  /** Newer messages are not read. */
   readonly upTo: number;
 }
 
@@ -80,8 +82,8 @@ async function lastUsable(source: Source, subject: string, usable: Usable): Prom
 }
 
 /**
- * The messages on a subject from sequence `start` on, through a consumer that lives only as long as this takes. What is announced is an
- * estimate: nats-server 2.9 has been seen to count one more than there are.
+ * The messages on a subject from sequence `start` on, read through a temporary consumer. The announced number is an
+ * estimate: nats-server 2.9 has been seen to count one message too many.
  */
 async function* read(
   { bus, host, created, upTo }: Source,
@@ -117,7 +119,7 @@ async function* read(
         received += 1;
         if (message.info.deliverySequence !== received) throw gap();
         if (message.seq > upTo) return;
-        // nats.js tells the time as a rounded number only.
+        // nats.js returns the time only as a rounded number.
         const origin = originOf((message as { readonly reply?: string }).reply);
         if (origin === undefined) throw gap();
         yield toDelivery(message, origin, created);
@@ -132,7 +134,7 @@ async function* read(
 }
 
 function gap(): AgentError {
-  return new AgentError('BROKER_UNREACHABLE', 'The connection to NATS did not hold while the backlog was read', {
+  return new AgentError('BROKER_UNREACHABLE', 'The connection to NATS broke while the backlog was read', {
     transient: true,
   });
 }

@@ -1,16 +1,18 @@
 import { type Msg, nanos } from 'nats';
+import { messageOf } from '../errors.js';
 import { STREAMS, type Subjects } from '../messages/subjects.js';
+import { pauseAfter, retry } from '../retry.js';
 import { readBacklog, readBodies, type Usable } from './backlog.js';
-import { pause, retryDelay } from './backoff.js';
 import type { Bus } from './connect.js';
 import { consumerInfo, ensureConsumer } from './consumer.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from './delivery.js';
 import { commandAt } from './direct-get.js';
-import { insist } from './insist.js';
-import { type Logger, messageOf } from './logger.js';
+import { EXCHANGE_BACKOFF, insist, isCurable } from './insist.js';
+import type { BusLogger } from './logger.js';
 import { type Origin, originOf, toDelivery } from './message.js';
-import { isNotFound } from './nats-errors.js';
+import { inWords, isNoResponders, isNotFound } from './nats-errors.js';
 import { pullOne } from './pull.js';
+import { continued } from './refusals.js';
 import { settle } from './settle.js';
 
 export interface CommandStreamOptions {
@@ -18,13 +20,8 @@ export interface CommandStreamOptions {
   readonly subjects: Subjects;
   /** The host's token: the name of its consumer. */
   readonly host: string;
-  readonly logger: Logger;
-  /**
-   * Asked whenever consuming is about to go on after the connection, the consumer or the stream was lost: the place to notice a
-   * rewind. A number becomes the sequence after which to go on. May throw; it is asked again.
-   */
-  readonly onResume?: (position: StreamPosition) => Promise<number | undefined>;
-  /** Called when the stream is found to be deleted, to make it anew where the agent may. */
+  readonly logger: BusLogger;
+  /** Called when the stream is found to be deleted, to create it again where the agent may. */
   readonly onStreamMissing?: () => Promise<void>;
   readonly ackWaitMs?: number;
   readonly pullExpiresMs?: number;
@@ -32,19 +29,35 @@ export interface CommandStreamOptions {
 
 export type Handler = (delivery: Delivery) => Promise<Disposition>;
 
-const ACK_WAIT_MS = 30_000;
-/** An idle host costs its server one request in this time; also how long a deleted consumer may go unnoticed. */
-const PULL_EXPIRES_MS = 20_000;
-const NAK_BACKOFF = { firstMs: 1_000, capMs: 60_000 };
+/**
+ * Called before consuming continues after the connection, the consumer or the stream was lost. This is the place to
+ * detect a rewind. A returned number is the sequence after which to continue. If it throws, it is called again.
+ */
+export type OnResume = (position: StreamPosition) => Promise<number | undefined>;
 
-/** The commands of one host: what lies on the stream, and, one at a time and in order, what comes. */
+const ACK_WAIT_MS = 30_000;
+/**
+ * An idle host costs its server two requests in this time. A consumer that was deleted or paused, or that has no leader,
+ * is noticed after this time and a little more: within 15 seconds it has to be seen outside.
+ */
+const PULL_EXPIRES_MS = 6_000;
+/** How long a consumer may take to confirm an acknowledgement until it counts as one that does not answer. */
+const UNCONFIRMED_MS = 8_000;
+const UNCONFIRMED = `the consumer on ${STREAMS.commands} does not confirm acknowledgements: it may have no leader`;
+/** After a failure, so that it is soon known whether it is over. */
+const TRIAL_EXPIRES_MS = 1_000;
+const NAK_BACKOFF = { firstMs: 1_000, capMs: 60_000, isSpread: true };
+
+/** The commands of one host: first the backlog on the stream, then new commands, one at a time and in order. */
 export class CommandStream {
   readonly #options: CommandStreamOptions;
   readonly #stopping = new AbortController();
   #ackWaitMs: number;
   #streamCreated = '';
-  /** Everything up to here is handled, whether or not the server has heard of it. */
+  /** Everything up to here is handled, even if the server does not know it yet. */
   #handled = 0;
+  /** On how many servers the stream is. */
+  #replicas = 1;
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: CommandStreamOptions) {
@@ -56,15 +69,16 @@ export class CommandStream {
   async position(): Promise<StreamPosition> {
     const { bus, host } = this.#options;
     const stream = await bus.connection.guard(bus.jsm.streams.info(STREAMS.commands));
+    this.#replicas = stream.config.num_replicas;
     const consumer = await consumerInfo(bus, host);
     return { created: stream.created, lastSeq: stream.state.last_seq, consumerFloor: consumer?.ack_floor.stream_seq };
   }
 
   /**
-   * The command that the stream has at a sequence now. A store that was put back hands out its sequences again: one whose command is
-   * not the one that was handled has seen a rewind, also when it has long grown past it.
+   * The command that the stream now has at a sequence. A restored store assigns its sequences again. If the command is
+   * not the one that was handled, there was a rewind, even if the stream has long grown past it.
    *
-   * @returns undefined when there is none, or this account may not look
+   * @returns undefined when there is none, or this account may not read it
    * @throws as {@link position}
    */
   async at(seq: number): Promise<Delivery | undefined> {
@@ -74,41 +88,43 @@ export class CommandStream {
   }
 
   /**
-   * All of the host's commands past `after`; with nothing known, those from the last deploy on, or without any deploy all. Tries
-   * again for as long as the server is away.
+   * All of the host's commands past `after`. If `after` is null: from the last usable deploy on, or all if there is no
+   * deploy. Retries while the server is away.
    *
    * @param after sequence of the last command answered; null when nothing is known
-   * @param usable whether a deploy may stand at the head: one that is refused changes nothing, so what counts lies before it
+   * @param usable whether a deploy may be the first command; a refused deploy changes nothing, so the commands before
+   *   it count
    */
   async backlog(after: number | null, usable: Usable = () => true): Promise<Backlog> {
     const { bus, subjects, host, logger } = this.#options;
     return insist(bus, () => readBacklog(bus, { subjects, host, after, usable }), {
       signal: this.#stopping.signal,
-      onRetry: (error) => logger.warn({ err: error }, 'Could not read the backlog of commands; trying again'),
+      onRetry: (error) => logger.warn({ err: error }, 'could not read the backlog of commands; trying again'),
     });
   }
 
   /**
-   * Hands over what a backlog consists of, in order. Tries again for as long as the server is away, each time from the beginning.
+   * Passes on the commands of a backlog with their bodies, in order. Retries while the server is away, each time from
+   * the beginning.
    *
    * @param range sequences of the first and the last command
-   * @param begin called at each beginning, for whom to hand the commands to
+   * @param begin called at the start of each attempt; returns the function that takes the commands
    */
   async bodies(range: readonly [number, number], begin: () => (delivery: Delivery) => void): Promise<void> {
     const { bus, subjects, host, logger } = this.#options;
     await insist(bus, () => readBodies(bus, { subjects, host, range }, begin()), {
       signal: this.#stopping.signal,
-      onRetry: (error) => logger.warn({ err: error }, 'Could not read the backlog of commands; trying again'),
+      onRetry: (error) => logger.warn({ err: error }, 'could not read the backlog of commands; trying again'),
     });
   }
 
   /**
-   * Hands over what comes after sequence `after`, one delivery at a time, until {@link stop}. Resolves as soon as the consumer stands.
-   * A handler that throws gets the same delivery again, later and later.
+   * Delivers what comes after sequence `after`, one delivery at a time, until {@link stop}. Resolves as soon as the
+   * consumer exists. If a handler throws, it gets the same delivery again, after longer and longer pauses.
    *
-   * @throws AgentError STREAM_INCOMPATIBLE when the consumer is made otherwise, or is absent and may not be created
+   * @throws AgentError STREAM_INCOMPATIBLE when the consumer has other settings, or is absent and may not be created
    */
-  async consume(after: number, handler: Handler): Promise<void> {
+  async consume(after: number, handler: Handler, onResume: OnResume = async () => undefined): Promise<void> {
     this.#handled = after;
     const take = async () => {
       const position = await this.position();
@@ -116,12 +132,15 @@ export class CommandStream {
     };
     await insist(this.#options.bus, take, {
       signal: this.#stopping.signal,
-      onRetry: (error) => this.#options.logger.warn({ err: error }, 'Could not set the consumer up; trying again'),
+      passes: isCurable,
+      onRetry: (error) =>
+        this.#options.logger.warn({ err: this.#reported(error) }, 'could not set up the consumer; trying again'),
     });
-    this.#running = this.#run(handler);
+    this.#options.bus.troubles.end('consuming', STREAMS.commands);
+    this.#running = this.#run(handler, onResume);
   }
 
-  /** Finishes the delivery in hand and ends. */
+  /** Finishes the current delivery and ends. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
@@ -131,29 +150,61 @@ export class CommandStream {
     return this.#stopping.signal.aborted || this.#options.bus.connection.closed.aborted;
   }
 
-  async #run(handler: Handler): Promise<void> {
+  async #run(handler: Handler, onResume: OnResume): Promise<void> {
     const { bus, host, logger, pullExpiresMs = PULL_EXPIRES_MS } = this.#options;
     const { signal } = this.#stopping;
+    let isTrial = true;
     while (!this.#ended) {
-      const pulled = await pullOne(bus, { stream: STREAMS.commands, consumer: host, expiresMs: pullExpiresMs, signal });
-      if (pulled.kind === 'lost') {
-        logger.debug({ reason: pulled.reason }, 'Looking after the consumer');
-        await this.#resume();
-      } else if (pulled.kind === 'message') {
+      const expiresMs = isTrial ? Math.min(TRIAL_EXPIRES_MS, pullExpiresMs) : pullExpiresMs;
+      const pulled = await pullOne(bus, { stream: STREAMS.commands, consumer: host, expiresMs, signal });
+      isTrial = pulled.kind === 'lost' || pulled.kind === 'unanswered';
+      if (pulled.kind === 'lost' || pulled.kind === 'unanswered') {
+        logger.debug({ reason: pulled.reason }, 'checking the consumer');
+        if (pulled.kind === 'unanswered') this.#reported(pulled.reason);
+        await this.#resume(onResume);
+      } else if (pulled.kind === 'nothing') {
+        await this.#look();
+      } else {
+        bus.troubles.end('consuming', STREAMS.commands);
         const settled = await this.#handle(pulled.message, handler);
-        if (!settled) await this.#resume();
+        if (!settled) await this.#resume(onResume);
       }
     }
   }
 
-  /** @returns false when the consumer has to be looked after: the server did not take the answer, or was away meanwhile */
+  /** A paused consumer answers requests, and delivers nothing. Servers can pause one from version 2.11 on. */
+  async #look(): Promise<void> {
+    const { bus, host } = this.#options;
+    if (this.#ended) return;
+    try {
+      const { paused, pause_remaining: remaining } = (await consumerInfo(bus, host)) ?? {};
+      if (paused !== true) return bus.troubles.end('consuming', STREAMS.commands);
+      const seconds = Math.ceil((remaining ?? 0) / 1e9);
+      this.#reported(
+        `the consumer ${host} of ${STREAMS.commands} is paused for another ${seconds} s; resume it (nats consumer resume)`,
+      );
+    } catch (error) {
+      this.#reported(error);
+    }
+  }
+
+  /** @param failure an error, or the reason in words. @returns the error in words */
+  #reported(failure: unknown): unknown {
+    const { connection, troubles } = this.#options.bus;
+    const words = inWords(failure, isNoResponders(failure) ? {} : { stream: STREAMS.commands });
+    const message = `Commands cannot be taken: ${continued(messageOf(words))}`;
+    if (connection.connected && !this.#ended) troubles.begin('consuming', STREAMS.commands, message);
+    return words;
+  }
+
+  /** @returns false when the consumer must be checked: the server did not take the answer, or was away meanwhile */
   async #handle(message: Msg, handler: Handler): Promise<boolean> {
-    const { bus, logger } = this.#options;
+    const { bus, host, logger } = this.#options;
     const { session } = bus.connection;
     const reply = message.reply ?? '';
     const origin = originOf(reply);
     if (origin === undefined) {
-      logger.error({ subject: message.subject, reply }, 'A message that is not from JetStream; passing it by');
+      logger.error({ subject: message.subject, reply }, 'ignoring a message that is not from JetStream');
       return true;
     }
     const delivery = toDelivery(message, origin, this.#streamCreated);
@@ -173,58 +224,79 @@ export class CommandStream {
     }
     this.#handled = Math.max(this.#handled, origin.seq);
     const verdict = disposition === 'terminate' ? '+TERM' : '+ACK';
+    const late = setTimeout(() => this.#reported(UNCONFIRMED), UNCONFIRMED_MS);
     const settled = await settle(bus, reply, verdict, {
       deadlineMs: this.#ackWaitMs,
       signal: this.#stopping.signal,
+      session,
+      isAwaited: async () => {
+        const consumer = await consumerInfo(bus, host);
+        return consumer && consumer.num_ack_pending > 0 && consumer.delivered.stream_seq >= origin.seq;
+      },
     });
+    clearTimeout(late);
     if (!settled)
-      logger.warn({ id: delivery.id, seq: origin.seq }, 'The server has not confirmed the end of the command');
-    // A server that was killed may have forgotten earlier answers, and would then hold up what follows for the acknowledgement wait.
+      logger.warn(
+        { op: delivery.id, seq: origin.seq },
+        'the server has not confirmed the acknowledgement of the command',
+      );
+    // A server that was killed may have forgotten earlier answers. It would then delay the next messages for the ack
+    // wait.
     return settled && !session.aborted;
   }
 
   #putOff(reply: string, { deliveryCount, seq }: Origin, { id }: Delivery, error: unknown): void {
-    const delayMs = Math.round(retryDelay(deliveryCount - 1, NAK_BACKOFF));
-    this.#options.logger.error({ id, seq, deliveryCount, delayMs, err: error }, 'The command could not be handled');
-    this.#tell(reply, `-NAK ${JSON.stringify({ delay: nanos(delayMs) })}`);
+    const pauseMs = Math.round(pauseAfter(deliveryCount, NAK_BACKOFF));
+    const fields = { op: id, seq, delivery_count: deliveryCount, pause_ms: pauseMs, err: error };
+    this.#options.logger.error(fields, 'the command could not be handled');
+    this.#tell(reply, `-NAK ${JSON.stringify({ delay: nanos(pauseMs) })}`);
   }
 
-  /** A word to the server that may get lost: at worst the message comes again after the acknowledgement wait. */
+  /** Sends a word to the server without confirmation. If it gets lost, the message comes again after the ack wait. */
   #tell(reply: string, word: string): void {
     if (!this.#options.bus.nc.isClosed()) this.#options.bus.nc.publish(reply, word);
   }
 
-  /** Waits for the connection, looks where the stream is now, and makes sure of the consumer; without end. */
-  async #resume(): Promise<void> {
-    const { bus, logger, onResume, onStreamMissing } = this.#options;
+  /** Waits for the connection, reads where the stream is now, and ensures the consumer. Retries without limit. */
+  async #resume(onResume: OnResume): Promise<void> {
+    const { logger, onStreamMissing } = this.#options;
     const { signal } = this.#stopping;
     let told: string | undefined;
-    for (let attempt = 0; !this.#ended; attempt++) {
-      try {
-        await bus.connection.untilConnected(signal);
-        if (this.#ended) return;
-        const position = await this.position();
-        const rewound = position.created !== this.#streamCreated || position.lastSeq < this.#handled;
-        if (rewound) {
-          logger.warn({ ...position, handled: this.#handled }, 'The command stream is not where it was');
-          this.#handled = 0;
-        }
-        const after = await onResume?.(position);
-        await this.#take(position, { after: after ?? this.#handled, skip: after !== undefined });
-        if (attempt > 0) logger.info({ attempts: attempt + 1 }, 'Consuming commands again');
-        return;
-      } catch (error) {
-        const reason = messageOf(error);
-        if (reason !== told) logger.warn({ err: error }, 'Cannot consume commands; trying on');
-        told = reason;
-        if (isNotFound(error)) {
-          await onStreamMissing?.().catch((failure: unknown) => {
-            logger.warn({ err: failure }, 'The command stream is missing and could not be made anew');
-          });
-        }
-      }
-      await pause(retryDelay(attempt), signal);
+    const onRetry = async (error: unknown) => {
+      const err = this.#reported(error);
+      const reason = messageOf(err);
+      if (reason !== told) logger.warn({ err }, 'cannot consume commands; trying again');
+      told = reason;
+      if (!isNotFound(error)) return;
+      await onStreamMissing?.().catch((failure: unknown) => {
+        logger.warn({ err: failure }, 'the command stream is missing and could not be created again');
+      });
+    };
+    const isPassing = () => !this.#ended;
+    // When the consumer is stopped, its last failure is of no interest.
+    await retry((tries) => this.#resumeOnce(onResume, tries), {
+      backoff: EXCHANGE_BACKOFF,
+      signal,
+      isPassing,
+      onRetry,
+    }).catch(() => {});
+  }
+
+  async #resumeOnce(onResume: OnResume, tries: number): Promise<void> {
+    const { bus, logger } = this.#options;
+    await bus.connection.untilConnected(this.#stopping.signal);
+    if (this.#ended) return;
+    const position = await this.position();
+    const rewound = position.created !== this.#streamCreated || position.lastSeq < this.#handled;
+    if (rewound) {
+      const { created, lastSeq: last_seq, consumerFloor: consumer_floor } = position;
+      const fields = { created, last_seq, consumer_floor, handled: this.#handled };
+      logger.warn(fields, 'the command stream has another position than before');
+      this.#handled = 0;
     }
+    const after = await onResume(position);
+    await this.#take(position, { after: after ?? this.#handled, skip: after !== undefined });
+    if (tries > 1) logger.info({ attempts: tries }, 'consuming commands again');
   }
 
   async #take(position: StreamPosition, { after, skip }: { after: number; skip: boolean }): Promise<void> {
@@ -238,6 +310,7 @@ export class CommandStream {
         after,
         skip,
         lastSeq: position.lastSeq,
+        replicas: this.#replicas,
       },
       logger,
     );

@@ -1,29 +1,38 @@
 import { setMaxListeners } from 'node:events';
 import { Events, type NatsConnection } from 'nats';
 import { AgentError } from '../errors.js';
-import type { Logger } from './logger.js';
+import type { BusLogger } from './logger.js';
 
 export type Unsubscribe = () => void;
 
+/** The server has refused to take or to deliver messages on a subject. */
+export interface Denial {
+  /** `publish` or `subscription` */
+  readonly operation: string;
+  readonly subject: string;
+}
+
 /**
- * Knows whether a connection is up, logs each change once, and tells those who asked. nats.js reconnects by itself, but it throws
- * away what was published meanwhile and leaves requests to run into their time-outs: whatever must not get lost asks here.
+ * Knows whether a connection is up, logs each change once, and notifies its listeners. nats.js reconnects by itself,
+ * but it drops what was published meanwhile and lets requests run into their time-outs. Whatever must not get lost has
+ * to check here.
  */
 export class ConnectionWatch {
   readonly #nc: NatsConnection;
-  readonly #logger: Logger;
+  readonly #logger: BusLogger;
   readonly #onConnected = new Set<() => void>();
   readonly #onDisconnected = new Set<() => void>();
+  readonly #onDenied = new Set<(denial: Denial) => void>();
   #session = unlimitedListeners(new AbortController());
   readonly #closed = unlimitedListeners(new AbortController());
   #downSince: number | undefined;
 
-  constructor(nc: NatsConnection, logger: Logger) {
+  constructor(nc: NatsConnection, logger: BusLogger) {
     this.#nc = nc;
     this.#logger = logger;
   }
 
-  /** Begins to follow the connection; ends by itself when the connection is closed. */
+  /** Begins to follow the connection. Ends by itself when the connection is closed. */
   start(): void {
     void this.#follow();
     void this.#awaitEnd();
@@ -38,12 +47,12 @@ export class ConnectionWatch {
     return this.#downSince === undefined ? 0 : performance.now() - this.#downSince;
   }
 
-  /** Aborted when the connection that is up now breaks; aborted already when none is up. */
+  /** Aborted when the current connection breaks. Already aborted when there is no connection. */
   get session(): AbortSignal {
     return this.#session.signal;
   }
 
-  /** Calls back after every connection that follows a broken one. */
+  /** Calls back each time the connection is up again after it broke. */
   onReconnect(callback: () => void): Unsubscribe {
     this.#onConnected.add(callback);
     return () => this.#onConnected.delete(callback);
@@ -52,6 +61,12 @@ export class ConnectionWatch {
   onDisconnect(callback: () => void): Unsubscribe {
     this.#onDisconnected.add(callback);
     return () => this.#onDisconnected.delete(callback);
+  }
+
+  /** Calls back each time the server refuses a subject. Who has published without a request learns it only here. */
+  onDenied(callback: (denial: Denial) => void): Unsubscribe {
+    this.#onDenied.add(callback);
+    return () => this.#onDenied.delete(callback);
   }
 
   /** Aborted when the connection is closed for good. */
@@ -76,7 +91,7 @@ export class ConnectionWatch {
   }
 
   /**
-   * The outcome of an exchange, or a rejection as soon as the connection breaks under it.
+   * The result of an exchange. Rejects as soon as the connection breaks during the exchange.
    *
    * @throws AgentError BROKER_UNREACHABLE, transient
    */
@@ -106,18 +121,19 @@ export class ConnectionWatch {
           break;
         case Events.Error:
           this.#logger.warn(
-            { error: status.data, subject: status.permissionContext?.subject },
+            { reason: status.data, subject: status.permissionContext?.subject },
             'NATS reports an error',
           );
+          if (status.permissionContext) this.#tell(this.#onDenied, status.permissionContext);
           break;
         case Events.LDM:
-          this.#logger.info({ server: status.data }, 'NATS server goes into lame duck mode');
+          this.#logger.info({ server: status.data }, 'NATS server enters lame duck mode');
           break;
       }
     }
   }
 
-  /** By itself: nats.js does not end its status iterators with the connection. */
+  /** Runs separately, because nats.js does not end its status iterators with the connection. */
   async #awaitEnd(): Promise<void> {
     const reason = await this.#nc.closed();
     this.#session.abort();
@@ -135,18 +151,18 @@ export class ConnectionWatch {
 
   #comeUp(server: string): void {
     if (this.connected) return;
-    this.#logger.info({ server, downMs: Math.round(this.downMs) }, 'NATS connection restored');
+    this.#logger.info({ server, duration_ms: Math.round(this.downMs) }, 'NATS connection restored');
     this.#downSince = undefined;
     this.#session = unlimitedListeners(new AbortController());
     this.#tell(this.#onConnected);
   }
 
-  #tell(callbacks: ReadonlySet<() => void>): void {
+  #tell<T extends readonly unknown[]>(callbacks: ReadonlySet<(...values: T) => void>, ...values: T): void {
     for (const callback of [...callbacks]) {
       try {
-        callback();
+        callback(...values);
       } catch (error) {
-        this.#logger.error({ err: error }, 'A listener to the connection failed');
+        this.#logger.error({ err: error }, 'a listener of the connection failed');
       }
     }
   }
@@ -156,7 +172,7 @@ function connectionLost(): AgentError {
   return new AgentError('BROKER_UNREACHABLE', 'The connection to NATS was lost', { transient: true });
 }
 
-/** One signal serves every exchange of a session; Node takes more than ten listeners for a leak unless told. */
+/** One signal serves every exchange of a session. By default Node reports more than ten listeners as a leak. */
 function unlimitedListeners(controller: AbortController): AbortController {
   setMaxListeners(0, controller.signal);
   return controller;

@@ -1,20 +1,20 @@
-/** What a message of the command stream is known by: light enough to have many of them in memory. */
+/** What identifies a message of the command stream. Small enough to keep many of them in memory. */
 export interface DeliveryHead {
   /** `Nats-Msg-Id`, else `<stream>:<sequence>`. */
   readonly id: string;
-  /** Last token of the subject; not necessarily a verb that exists. */
+  /** Last token of the subject. It may be an unknown verb. */
   readonly verb: string;
   /** Sequence in the command stream. */
   readonly seq: number;
   /** When the server stored it, RFC 3339. */
   readonly storedAt: string;
-  /** `L3AF-Gen` as it came; undefined when absent. */
+  /** `L3AF-Gen` as received; undefined when absent. */
   readonly gen: string | undefined;
-  /** `L3AF-Prev-Gen` as it came. */
+  /** `L3AF-Prev-Gen` as received. */
   readonly prevGen: string | undefined;
-  /** `L3AF-Expires` as it came. */
+  /** `L3AF-Expires` as received. */
   readonly expires: string | undefined;
-  /** Creation time of the stream that it came from, RFC 3339: tells a stream made anew from the one known. */
+  /** Creation time of its stream, RFC 3339. It differs if the stream was deleted and created again. */
   readonly streamCreated: string;
 }
 
@@ -25,14 +25,14 @@ export interface Delivery extends DeliveryHead {
 
 /** What the handler wants done with a delivery once its answer is safely stored. */
 export type Disposition =
-  /** Handled: double-acknowledge. */
+  /** Handled: acknowledge with confirmation. */
   | 'done'
-  /** Never to be handled (bad input): terminate. */
+  /** Can never be handled (bad input): terminate. */
   | 'terminate'
-  /** Not handled, and no fault: give it back for whoever asks next. */
+  /** Not handled, but not faulty: give it back, so that it is delivered again. */
   | 'later';
 
-/** What is on the stream for this host. */
+/** Where the stream and the host's consumer are. */
 export interface StreamPosition {
   readonly created: string;
   readonly lastSeq: number;
@@ -40,11 +40,14 @@ export interface StreamPosition {
   readonly consumerFloor: number | undefined;
 }
 
-/** The commands that a starting agent has to catch up with; their bodies are read when they are needed, one by one. */
+/** The commands that a starting agent has to catch up with. Their bodies are read later, one by one. */
 export interface Backlog {
-  /** In stream order. Past a known sequence, all; with nothing known, the first one is the last usable `deploy`, if there is one. */
+  /**
+   * In stream order. Past a known sequence: all. With nothing known, the first one is the last usable `deploy`, if
+   * there is one.
+   */
   readonly deliveries: readonly DeliveryHead[];
-  /** Sequence of the newest message that was considered; consuming goes on after it. */
+  /** Sequence of the newest message that was considered. Consuming continues after it. */
   readonly upTo: number;
 }
 

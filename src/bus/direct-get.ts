@@ -9,10 +9,11 @@ import { isDenied } from './nats-errors.js';
 const TIMEOUT_MS = 10_000;
 
 /**
- * The newest command on a subject, at the cost of one look-up however long the stream is. The subject is part of the request's own
- * (ADR-31 of NATS), so that permissions can confine a host to its commands.
+ * The newest command on a subject. It costs one look-up, however long the stream is. The request's subject contains the
+ * subject (ADR-31 of NATS), so that permissions can confine a host to its own commands.
  *
- * @throws AgentError BROKER_UNREACHABLE, transient, when the connection breaks meanwhile; errors of nats.js
+ * @throws AgentError BROKER_UNREACHABLE, transient, when the connection breaks meanwhile; BROKER_REFUSED; errors of
+ *   nats.js
  */
 export async function newestOn(bus: Bus, subject: string, streamCreated: string): Promise<Delivery | undefined> {
   const request = `${bus.jsApiPrefix}.DIRECT.GET.${STREAMS.commands}.${subject}`;
@@ -22,8 +23,8 @@ export async function newestOn(bus: Bus, subject: string, streamCreated: string)
 }
 
 /**
- * The command at a sequence, whichever host's; undefined when there is none, or the account may not ask for it: this request cannot be
- * confined to one host.
+ * The command at a sequence, of any host. Undefined when there is none, or the account may not ask for it: permissions
+ * cannot confine this request to one host.
  *
  * @throws as {@link newestOn}
  */
@@ -34,7 +35,7 @@ export async function commandAt(bus: Bus, seq: number, streamCreated: string): P
     const answer = await bus.connection.guard(exchange);
     if (answer.headers?.code === 404) return undefined;
     const origin = originOfDirect(answer);
-    // Of a sequence that was deleted, the server knows the next one.
+    // If the sequence was deleted, the server returns the next message.
     if (origin.seq !== seq) return undefined;
     const subject = answer.headers?.get('Nats-Subject') ?? '';
     return toDelivery({ subject, data: answer.data, headers: answer.headers }, origin, streamCreated);
@@ -50,7 +51,7 @@ function originOfDirect({ headers, subject }: Msg): { seq: number; storedAtMs: n
   if (Number.isFinite(seq) && Number.isFinite(storedAtMs)) return { seq, storedAtMs };
   const status = `${headers?.code ?? ''} ${headers?.description ?? ''}`.trim();
   throw new AgentError(
-    'INTERNAL',
+    'BROKER_REFUSED',
     `NATS answered a direct get with ${status === '' ? `a reply on ${subject}` : status}`,
   );
 }

@@ -6,9 +6,9 @@ import { delimiter, join } from 'node:path';
 import { AgentError } from '../errors.js';
 
 export const BINARY = 'nats-server';
-/** Where Debian installs it; not on every service's PATH. */
+/** Where Debian installs it. Not every service has it in its PATH. */
 const FALLBACK_DIR = '/usr/sbin';
-/** Lets the server choose. */
+/** Lets the server choose a port. */
 export const RANDOM_PORT = -1;
 const PROBE_TIMEOUT_MS = 1_000;
 
@@ -24,12 +24,12 @@ export async function findServer(dirs: readonly string[] = searchPath()): Promis
       await access(path, constants.X_OK);
       return path;
     } catch {
-      // Not here.
+      // Not in this directory.
     }
   }
   throw new AgentError(
     'CONFIG_INVALID',
-    `The embedded bus needs ${BINARY}, which is neither on the PATH nor in ${FALLBACK_DIR}; ` +
+    `The embedded bus needs ${BINARY}, but it is neither in the PATH nor in ${FALLBACK_DIR}; ` +
       'install it (Debian: apt-get install nats-server) or configure the URL of a server',
   );
 }
@@ -43,17 +43,17 @@ export interface ServerConfigOptions {
   readonly pidFile: string;
   readonly port: number;
   /**
-   * Sync each message to disk before it is confirmed, instead of every two minutes. Servers know `sync_interval` from 2.10 on; older
-   * ones refuse to start with it.
+   * Sync each message to disk before it is confirmed, instead of every two minutes. `sync_interval` exists from server
+   * 2.10 on; older servers refuse to start with it.
    */
   readonly syncAlways: boolean;
 }
 
-/** Strings of the server's configuration take the escapes that JSON writes for paths. */
+/** Strings in the server's configuration accept the escapes that JSON uses for paths. */
 export function serverConfig({ dir, pidFile, port, syncAlways }: ServerConfigOptions): string {
   const quote = JSON.stringify;
   return [
-    '# Written by the agent whenever it starts the server; changes are lost.',
+    '# Written by the agent each time it starts the server; changes are lost.',
     `host: "127.0.0.1"`,
     `port: ${port}`,
     `pid_file: ${quote(pidFile)}`,
@@ -66,14 +66,14 @@ export function serverConfig({ dir, pidFile, port, syncAlways }: ServerConfigOpt
   ].join('\n');
 }
 
-/** Whether the server would start with a configuration. */
+/** Whether the server accepts a configuration. */
 export function takesConfig(binary: string, config: string): Promise<boolean> {
   return new Promise((resolve) => {
     execFile(binary, ['-t', '-c', config], (error) => resolve(error === null));
   });
 }
 
-/** The client URL that a running server has written for us; undefined until it has. */
+/** The client URL from the ports file of a running server; undefined until the server has written it. */
 export async function urlFromPortsFile(dir: string, pid: number): Promise<string | undefined> {
   try {
     const ports: unknown = JSON.parse(await readFile(join(dir, `${BINARY}_${pid}.ports`), 'utf8'));
@@ -86,7 +86,7 @@ export async function urlFromPortsFile(dir: string, pid: number): Promise<string
   }
 }
 
-/** Whether a server at the URL greets clients and has JetStream: its first line says so, `INFO {…}`. */
+/** Whether a server at the URL accepts clients and has JetStream. Its first line, `INFO {…}`, says so. */
 export function acceptsJetStream(url: string): Promise<boolean> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve) => {

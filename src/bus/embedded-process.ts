@@ -3,15 +3,15 @@ import { basename, join } from 'node:path';
 import { commandLineOf } from './process-state.js';
 
 /**
- * What a process is to a state directory: the nats-server that runs for it, such a server where its loopback address is not ours, or
- * somebody else.
+ * How a process relates to a state directory: it is the nats-server of this directory, or it is that server but in
+ * another network namespace, or it is a foreign process.
  */
 export type ServerProcess = 'ours' | 'out of reach' | 'foreign';
 
 /**
- * Finds out what a process id in a state directory stands for. Ids are used again, and the directory may have come from another machine,
- * container or namespace, so what counts is which file the process was started with: not its path, since the same path may be another
- * file in a container, and the same file may have another path there.
+ * Finds out how a process id relates to a state directory. Process ids are reused, and the directory may come from
+ * another machine, container or namespace. What counts is therefore the file that the process was started with, not its
+ * path: the same path may be another file in a container, and the same file may have another path there.
  *
  * @param config the server's configuration as this process sees it
  */
@@ -19,7 +19,7 @@ export async function serverProcess(pid: number, binary: string, config: string)
   const [program = '', flag, path, ...others] = await commandLineOf(pid);
   if (basename(program) !== binary || flag !== '-c' || path === undefined || others.length > 0) return 'foreign';
   const [its, ours] = [await fileAt(join(`/proc/${pid}/root`, path)), await fileAt(config)];
-  // Where that may not be looked at, the words have to do.
+  // If that file cannot be read, the arguments are compared.
   if (its === 'hidden' ? path !== config : its === undefined || its !== ours) return 'foreign';
   const [itsNetwork, ourNetwork] = [await networkOf(pid), await networkOf('self')];
   return itsNetwork === undefined || itsNetwork === ourNetwork ? 'ours' : 'out of reach';

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AgentError } from '../errors.js';
-import { pause } from './backoff.js';
+import { AgentError, messageOf } from '../errors.js';
+import { pause } from '../retry.js';
 import {
   acceptsJetStream,
   BINARY,
@@ -13,28 +13,28 @@ import {
   urlFromPortsFile,
 } from './embedded-config.js';
 import { type ServerProcess, serverProcess } from './embedded-process.js';
-import { type Logger, messageOf } from './logger.js';
+import type { BusLogger } from './logger.js';
 import { isEnding, isGone } from './process-state.js';
 
 export interface EmbeddedServerOptions {
-  /** The server's files go to `nats/` below it. */
+  /** The server's files are in `nats/` below it. */
   readonly stateDir: string;
-  readonly logger: Logger;
+  readonly logger: BusLogger;
 }
 
 const START_DEADLINE_MS = 15_000;
 const STOP_DEADLINE_MS = 10_000;
-/** A killed process takes a moment to go. */
+/** A killed process takes a moment to end. */
 const ENDING_MS = 2_000;
 const POLL_MS = 25;
 
 /**
- * A nats-server of the host's own, for a host without a fleet. It outlives the agent: a killed agent finds it running, with the
+ * A nats-server for a single host without a fleet. It outlives the agent: a new agent finds it running, with the
  * commands that came meanwhile. Its port is chosen at random once and kept.
  */
 export class EmbeddedServer {
   readonly #dir: string;
-  readonly #logger: Logger;
+  readonly #logger: BusLogger;
   /** The server that was started or adopted last. */
   #pid: number | undefined;
 
@@ -44,10 +44,10 @@ export class EmbeddedServer {
   }
 
   /**
-   * Adopts the server that runs for this state directory, or starts one, and waits until it takes connections.
+   * Adopts the server that runs for this state directory, or starts one, and waits until it accepts connections.
    *
-   * @throws AgentError CONFIG_INVALID when nats-server is not installed; STATE_DIR_LOCKED when one runs for this state directory where
-   *   it cannot be reached; BROKER_UNREACHABLE when it does not come up, with its last words as detail
+   * @throws AgentError CONFIG_INVALID when nats-server is not installed; STATE_DIR_LOCKED when one runs for this state
+   *   directory but cannot be reached; BROKER_UNREACHABLE when it does not come up, with its last output as detail
    */
   async start(): Promise<{ url: string }> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
@@ -55,7 +55,7 @@ export class EmbeddedServer {
     if (running !== undefined) {
       const url = await this.#accepting(running);
       if (url !== undefined) {
-        if (running !== this.#pid) this.#logger.info({ pid: running, url }, 'Adopted the embedded nats-server');
+        if (running !== this.#pid) this.#logger.info({ pid: running, url }, 'adopted the embedded nats-server');
         this.#pid = running;
         return { url };
       }
@@ -65,29 +65,29 @@ export class EmbeddedServer {
     const port = await this.#rememberedPort();
     const { pid, url } = await this.#launch(binary, port).catch((error: unknown) => {
       if (port === RANDOM_PORT || !portIsTaken(error)) throw error;
-      this.#logger.warn({ port }, 'The port of the embedded nats-server is taken by someone else; choosing another');
+      this.#logger.warn({ port }, 'the port of the embedded nats-server is in use; choosing another');
       return this.#launch(binary, RANDOM_PORT);
     });
     this.#pid = pid;
     await writeFile(this.#path('port'), `${new URL(url).port}\n`);
-    this.#logger.info({ pid, url }, 'Started the embedded nats-server');
+    this.#logger.info({ pid, url }, 'started the embedded nats-server');
     return { url };
   }
 
   /**
-   * Ends the server of this state directory, if one runs; by force after a deadline. One that somebody else has started since, in a
-   * directory that was replaced, is left alone.
+   * Ends the server of this state directory, if one runs; kills it after a deadline. A server that somebody else has
+   * started in a replaced directory is left alone.
    */
   async stop(): Promise<void> {
     const pid = this.#pid ?? (await this.#recordedPid());
     if (pid === undefined || !(await this.#isOurs(pid))) return;
     process.kill(pid, 'SIGTERM');
     if (!(await this.#goneWithin(pid, STOP_DEADLINE_MS))) {
-      this.#logger.warn({ pid }, 'The embedded nats-server does not stop; killing it');
+      this.#logger.warn({ pid }, 'the embedded nats-server did not stop in time; killing it');
       process.kill(pid, 'SIGKILL');
       await this.#goneWithin(pid, STOP_DEADLINE_MS);
     }
-    this.#logger.info({ pid }, 'Stopped the embedded nats-server');
+    this.#logger.info({ pid }, 'stopped the embedded nats-server');
   }
 
   async #launch(binary: string, port: number): Promise<{ pid: number; url: string }> {
@@ -101,11 +101,12 @@ export class EmbeddedServer {
         child.once('error', reject);
         child.once('spawn', () => resolve(child.pid as number));
       });
-      // The server writes it too, but later: were we killed in between, a second server would be started on the same store.
+      // The server writes it too, but later. If the agent were killed in between, the next one would start a second
+      // server on the same store.
       await writeFile(this.#path('pid'), String(pid));
       const url = await this.#accepting(pid);
       if (url !== undefined) return { pid, url };
-      throw new AgentError('BROKER_UNREACHABLE', `nats-server ended at its start; see ${this.#path('log')}`, {
+      throw new AgentError('BROKER_UNREACHABLE', `nats-server ended while it started; see ${this.#path('log')}`, {
         detail: await this.#lastWords(),
       });
     } catch (error) {
@@ -122,7 +123,7 @@ export class EmbeddedServer {
       await rm(path, { force: true });
   }
 
-  /** With every message synced to disk where the server knows how to, see {@link serverConfig}. */
+  /** Syncs every message to disk if the server can do that, see {@link serverConfig}. */
   async #writeConfig(binary: string, port: number): Promise<void> {
     for (const syncAlways of [true, false]) {
       await writeFile(
@@ -131,10 +132,10 @@ export class EmbeddedServer {
       );
       if (await takesConfig(binary, this.#path('conf'))) return;
     }
-    // Left as it is: the start fails with the server's own explanation.
+    // Keep the configuration: the start fails with the server's own explanation.
   }
 
-  /** The URL of a server once it takes connections; undefined if it ends before that. */
+  /** The URL of a server once it accepts connections; undefined if it ends before that. */
   async #accepting(pid: number): Promise<string | undefined> {
     const deadline = performance.now() + START_DEADLINE_MS;
     while (performance.now() < deadline) {
@@ -145,13 +146,13 @@ export class EmbeddedServer {
     }
     throw new AgentError(
       'BROKER_UNREACHABLE',
-      `nats-server does not take connections after ${START_DEADLINE_MS / 1000} s; see ${this.#path('log')}`,
+      `nats-server does not accept connections after ${START_DEADLINE_MS / 1000} s; see ${this.#path('log')}`,
       { detail: await this.#lastWords() },
     );
   }
 
   /**
-   * Waits for one that is ending to be gone: until then it holds its port.
+   * Waits until a server that is ending has ended, since it holds its port until then.
    *
    * @throws AgentError STATE_DIR_LOCKED
    */
@@ -164,7 +165,7 @@ export class EmbeddedServer {
       throw new AgentError(
         'STATE_DIR_LOCKED',
         `The embedded nats-server of ${this.#dir} runs in another network namespace, as process ${pid}, and cannot be reached from ` +
-          'here; end it, and the agent that it serves, or give this agent a state directory of its own',
+          'here; stop it and the agent that it serves, or give this agent a state directory of its own',
       );
     }
     if (await isEnding(pid)) await this.#goneWithin(pid, ENDING_MS);

@@ -1,33 +1,52 @@
-import { pause, retryDelay } from './backoff.js';
+import { messageOf } from '../errors.js';
+import { retry } from '../retry.js';
 import type { Bus } from './connect.js';
 import { isTransient } from './nats-errors.js';
+import { refusalOf } from './refusals.js';
+
+/** Pauses between two attempts at an exchange with the server. */
+export const EXCHANGE_BACKOFF = { firstMs: 250, capMs: 10_000, isSpread: true };
 
 export interface InsistOptions {
-  /** Once aborted, the next failure is the last; the connection's end by default. */
+  /** Once aborted, the next failure is the last. Default: aborted when the connection is closed. */
   readonly signal?: AbortSignal;
-  /** Which failures are worth another try. */
+  /** Which failures are worth another attempt. */
   readonly passes?: (error: unknown) => boolean;
-  /** Told of the first failure. */
+  /** Called with the first failure, and with each that has another reason than the one before. */
   readonly onRetry?: (error: unknown) => void;
 }
 
 /**
- * Tries an exchange with the server again, later and later, for as long as its failure is one that passes: a server that is away or
- * just starting.
+ * Repeats an exchange with the server, after longer and longer pauses, while its failure is temporary: the server is
+ * away or just starting.
  *
- * @throws whatever the exchange fails with for good
+ * @throws the error of the exchange, if it is permanent
  */
 export async function insist<T>(bus: Bus, exchange: () => Promise<T>, options: InsistOptions = {}): Promise<T> {
   const { closed } = bus.connection;
   const { signal = closed, passes = isTransient, onRetry } = options;
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await exchange();
-    } catch (error) {
-      if (!passes(error) || signal.aborted || closed.aborted) throw error;
-      if (attempt === 0) onRetry?.(error);
-    }
-    await pause(retryDelay(attempt), signal);
-    await bus.connection.untilConnected(signal);
-  }
+  let told: string | undefined;
+  const task = async (tries: number) => {
+    if (tries > 1) await bus.connection.untilConnected(signal);
+    return exchange();
+  };
+  return retry(task, {
+    backoff: EXCHANGE_BACKOFF,
+    signal,
+    onAbort: 'try-once-more',
+    isPassing: (error) => passes(error) && !closed.aborted,
+    onRetry: (error) => {
+      const reason = messageOf(error);
+      if (reason !== told) onRetry?.(error);
+      told = reason;
+    },
+  });
+}
+
+/**
+ * Whether somebody can make the same request succeed without starting the agent again: at the server, or at its account.
+ * Meanwhile the agent keeps the host in its desired state, and its health says what is missing.
+ */
+export function isCurable(error: unknown): boolean {
+  return isTransient(error) || refusalOf(error) !== undefined;
 }

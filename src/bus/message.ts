@@ -2,30 +2,33 @@ import type { MsgHdrs } from 'nats';
 import { HEADERS, STREAMS } from '../messages/subjects.js';
 import type { Delivery } from './delivery.js';
 
-/** Set by NATS itself wherever a message is to be recognised again. */
+/** NATS itself uses this header to recognise a repeated message. */
 const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
 
-/** Where a message came from, as its reply subject tells. */
+/** Where a message came from, read from its reply subject. */
 export interface Origin {
   /** Sequence in the stream. */
   readonly seq: number;
   /** 1 for the first delivery. */
   readonly deliveryCount: number;
-  /** When the server stored it, in milliseconds since 1970, cut and not rounded: the same whichever way a message is read. */
+  /**
+   * When the server stored it, in milliseconds since 1970. Truncated, not rounded, so that it is the same whichever way
+   * a message is read.
+   */
   readonly storedAtMs: number;
 }
 
 /**
  * Reads a reply subject of JetStream:
- * `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>`, or with domain and account hash after
- * `ACK` (ADR-15 of NATS); later servers may append tokens. Undefined for anything else.
+ * `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>`, or the same with domain
+ * and account hash after `ACK` (ADR-15 of NATS). Later servers may append tokens. Undefined for anything else.
  */
 export function originOf(reply: string | undefined): Origin | undefined {
   const tokens = reply?.split('.') ?? [];
   if (tokens[0] !== '$JS' || tokens[1] !== 'ACK' || tokens.length < 9 || tokens.length === 10) return undefined;
   const first = tokens.length === 9 ? 4 : 6;
   const [deliveryCount, seq] = tokens.slice(first).map(Number);
-  // As a number, the nanoseconds would be rounded, now and then to the next millisecond.
+  // As a number, the nanoseconds would be rounded, sometimes up to the next millisecond.
   const storedAtMs = Number(tokens[first + 3]?.slice(0, -6));
   if (![deliveryCount, seq, storedAtMs].every(Number.isFinite)) return undefined;
   return { seq: seq as number, deliveryCount: deliveryCount as number, storedAtMs };
@@ -49,7 +52,7 @@ export function toDelivery(
   };
 }
 
-/** nats.js answers '' for an absent header; an empty one says as little. */
+/** nats.js returns '' for an absent header. An empty header is treated as absent. */
 function header(headers: MsgHdrs | undefined, name: string): string | undefined {
   const value = headers?.get(name) ?? '';
   return value === '' ? undefined : value;

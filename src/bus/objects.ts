@@ -3,28 +3,28 @@ import type { Msg, NatsConnection } from 'nats';
 import { AgentError } from '../errors.js';
 import { isTransient } from './nats-errors.js';
 
-/** What of a {@link file://./connect.ts Bus} reading takes. */
+/** What reading needs of a {@link file://./connect.ts Bus}. */
 export interface ObjectReader {
   readonly nc: NatsConnection;
   readonly connection: { guard<T>(exchange: Promise<T>): Promise<T> };
   readonly jsApiPrefix: string;
 }
 
-/** One reading, from the first request to the last. */
-interface Reading extends ObjectReader {
+/** One read operation, from the first request to the last. */
+interface ObjectReading extends ObjectReader {
   readonly bucket: string;
-  /** Rejects when the reading is given up. */
+  /** Rejects when the read is cancelled. */
   readonly givenUp: Promise<never>;
 }
 
 export interface OpenedObject {
   /** In bytes. */
   readonly size: number;
-  /** Fails, transient, when the object is replaced meanwhile or arrives damaged. */
+  /** Fails with a transient error when the object is replaced meanwhile or arrives damaged. */
   readonly content: AsyncIterable<Uint8Array>;
 }
 
-/** What the store keeps of an object (ADR-20 of NATS). */
+/** What the store records about an object (ADR-20 of NATS). */
 export interface ObjectInfo {
   readonly nuid: string;
   /** In bytes. */
@@ -33,7 +33,7 @@ export interface ObjectInfo {
   readonly digest: string;
 }
 
-/** Of the answer to `STREAM.INFO` (ADR-2 of NATS) what matters here. */
+/** The part of the answer to `STREAM.INFO` (ADR-2 of NATS) that matters here. */
 interface StreamInfo {
   readonly config?: { readonly allow_direct?: boolean };
   readonly error?: { readonly code?: number; readonly description?: string };
@@ -42,10 +42,11 @@ interface StreamInfo {
 const TIMEOUT_MS = 10_000;
 
 /**
- * Opens an object of an object store. It is read chunk by chunk with direct gets: no consumer is left behind, the reader sets the pace,
- * and it takes few permissions: `STREAM.INFO.OBJ_<bucket>`, `DIRECT.GET.OBJ_<bucket>` and what lies beneath that.
+ * Opens an object of an object store. It is read chunk by chunk with direct gets. So no consumer is left behind, the
+ * reader sets the pace, and few permissions are needed: `STREAM.INFO.OBJ_<bucket>`, `DIRECT.GET.OBJ_<bucket>` and all
+ * below it.
  *
- * @returns undefined where there is no such object, or no such bucket
+ * @returns undefined if there is no such object or no such bucket
  * @throws AgentError ARTIFACT_UNREACHABLE, transient while the broker or the store is away
  */
 export async function openStoredObject(
@@ -60,13 +61,14 @@ export async function openStoredObject(
   const info = answer === undefined ? undefined : readObjectInfo(answer.string());
   if (info === undefined) return undefined;
   if (typeof info !== 'string') return { size: info.size, content: chunksOf(reading, info) };
-  throw new AgentError('ARTIFACT_INVALID', `${name} in the object store ${bucket} is ${info}, and no object`);
+  throw new AgentError('ARTIFACT_INVALID', `${name} in the object store ${bucket} is ${info}, not an object`);
 }
 
 /**
- * What a message in an object store says of an object. Whoever may write to the store may write anything.
+ * Parses the message that describes an object in an object store. Whoever may write to the store may write anything
+ * there.
  *
- * @returns undefined for one that was deleted; what it is instead, for what is none
+ * @returns undefined for a deleted object; a short text if it describes no object
  */
 export function readObjectInfo(text: string): ObjectInfo | 'a link' | 'something else' | undefined {
   const value = parsed(text);
@@ -88,8 +90,8 @@ function parsed(text: string): unknown {
   }
 }
 
-/** Asked first, since a direct get of a stream that does not exist is not answered at all. */
-async function isThere(reading: Reading): Promise<boolean> {
+/** Checked first, since a direct get of a stream that does not exist is never answered. */
+async function isThere(reading: ObjectReading): Promise<boolean> {
   const answer = await exchanged(reading, `STREAM.INFO.OBJ_${reading.bucket}`, '');
   const { error, config } = answer.json() as StreamInfo;
   if (error?.code === 404) return false;
@@ -98,7 +100,7 @@ async function isThere(reading: Reading): Promise<boolean> {
   throw unreachable(reading.bucket, 'it does not allow direct gets', false);
 }
 
-async function* chunksOf(reading: Reading, info: ObjectInfo): AsyncGenerator<Uint8Array> {
+async function* chunksOf(reading: ObjectReading, info: ObjectInfo): AsyncGenerator<Uint8Array> {
   const { bucket } = reading;
   const hash = createHash('sha256');
   let received = 0;
@@ -113,11 +115,11 @@ async function* chunksOf(reading: Reading, info: ObjectInfo): AsyncGenerator<Uin
     hash.update(chunk.data);
     yield chunk.data;
   }
-  if (info.digest !== `SHA-256=${base64Url(hash.digest())}`) throw damaged(bucket, 'has another digest than it should');
+  if (info.digest !== `SHA-256=${base64Url(hash.digest())}`) throw damaged(bucket, 'does not match its digest');
 }
 
 /** @returns undefined for "no such message" */
-async function get(reading: Reading, subject: string, body: string): Promise<Msg | undefined> {
+async function get(reading: ObjectReading, subject: string, body: string): Promise<Msg | undefined> {
   const answer = await exchanged(reading, `DIRECT.GET.OBJ_${reading.bucket}${subject}`, body);
   const code = answer.headers?.code ?? 0;
   if (code === 404) return undefined;
@@ -125,7 +127,7 @@ async function get(reading: Reading, subject: string, body: string): Promise<Msg
   throw unreachable(reading.bucket, `the server answered ${code} ${answer.headers?.description ?? ''}`.trim(), false);
 }
 
-async function exchanged(reading: Reading, subject: string, body: string): Promise<Msg> {
+async function exchanged(reading: ObjectReading, subject: string, body: string): Promise<Msg> {
   const { nc, connection, jsApiPrefix, bucket, givenUp } = reading;
   try {
     const exchange = connection.guard(nc.request(`${jsApiPrefix}.${subject}`, body, { timeout: TIMEOUT_MS }));
@@ -140,7 +142,7 @@ function aborted(signal: AbortSignal): Promise<never> {
     if (signal.aborted) reject(signal.reason);
     else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
   });
-  // Between two requests nobody waits for it.
+  // Between two requests nobody awaits it.
   promise.catch(() => {});
   return promise;
 }

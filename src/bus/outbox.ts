@@ -1,19 +1,20 @@
 import { headers as makeHeaders } from 'nats';
-import { AgentError } from '../errors.js';
+import { AgentError, messageOf } from '../errors.js';
 import { parseAcknowledgement } from '../messages/ack.js';
 import { shortened } from '../messages/shorten.js';
 import { HEADERS, STREAMS, type Subjects } from '../messages/subjects.js';
-import { pause, retryDelay } from './backoff.js';
+import { pause, pauseAfter } from '../retry.js';
 import type { Bus } from './connect.js';
 import type { Unsubscribe } from './connection.js';
-import type { Logger } from './logger.js';
+import { EXCHANGE_BACKOFF } from './insist.js';
+import type { BusLogger } from './logger.js';
 import { inWords, isNoResponders, isTooLarge } from './nats-errors.js';
 
-/** One acknowledgement that must reach its stream, exactly once. */
+/** One acknowledgement that must reach its stream exactly once. */
 export interface OutboxEntry {
-  /** Sent as `Nats-Msg-Id`: by it the stream recognises a repetition. */
+  /** Sent as `Nats-Msg-Id`, by which the stream recognises a repetition. */
   readonly id: string;
-  /** Where it was to go when it was made. It goes to where this host's answers go now. */
+  /** The subject when it was created. It is published on the subject that this host's answers have now. */
   readonly subject: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
@@ -23,7 +24,7 @@ export interface OutboxEntry {
 export interface OutboxStore {
   /** In the order in which they are to be published. */
   pending(): readonly OutboxEntry[];
-  /** Forgets an entry, durably. */
+  /** Removes an entry durably. */
   confirm(id: string): Promise<void>;
 }
 
@@ -31,24 +32,24 @@ export interface OutboxOptions {
   readonly bus: Bus;
   readonly subjects: Subjects;
   readonly store: OutboxStore;
-  readonly logger: Logger;
-  /** Called, and not waited for, when nobody takes what is published: another server may have come to this address. */
+  readonly logger: BusLogger;
+  /** Called, but not awaited, when no stream takes what is published: another server may now be at this address. */
   readonly onStreamMissing?: () => void;
-  /** Told of an answer that could not be stored as it was made, since it would hold up all that follow. */
+  /** Called when an answer could not be stored unchanged. It would block all that follow. */
   readonly onAltered?: (what: string, data: Record<string, unknown>) => void;
 }
 
 interface Waiter {
-  /** Of the entries that it still waits for. */
+  /** Ids of the entries that it still waits for. */
   readonly ids: Set<string>;
   resolve(): void;
   reject(error: AgentError): void;
 }
 
 /**
- * Publishes what waits in the store, in order, each entry until its stream has confirmed it; never a later one before. What the stream
- * would never take as it is, is altered: an answer that was made under another prefix or host id goes where answers go now, and one that
- * is larger than the server takes is shortened.
+ * Publishes the entries of the store in order. It repeats each entry until its stream has confirmed it, and never
+ * publishes a later one before. An entry that the stream would never accept is changed: an answer made under another
+ * prefix or host id goes to the current subject, and an answer that is too large for the server is shortened.
  */
 export class Outbox {
   readonly #options: OutboxOptions;
@@ -70,7 +71,7 @@ export class Outbox {
     this.#running = this.#run();
   }
 
-  /** Ends after the exchange in hand. What is left waits in the store for the next start. */
+  /** Ends after the current exchange. The rest stays in the store for the next start. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#unsubscribe();
@@ -80,7 +81,7 @@ export class Outbox {
     this.#waiters.clear();
   }
 
-  /** To be called after something was added to the store. */
+  /** Call it after something was added to the store. */
   notify(): void {
     this.#wake.abort();
   }
@@ -103,28 +104,29 @@ export class Outbox {
   async #run(): Promise<void> {
     const { bus, store } = this.#options;
     const { signal } = this.#stopping;
-    let attempt = 0;
+    let failures = 0;
     while (!signal.aborted && !bus.connection.closed.aborted) {
-      // Renewed before looking: what is added after the look ends the wait that follows it.
+      // Renewed before the store is read: what is added after that ends the next wait.
       const wake = new AbortController();
       this.#wake = wake;
       const [entry] = store.pending();
       if (entry === undefined) {
         await untilAborted(wake.signal);
       } else {
-        const outcome = await this.#deliver(entry, attempt);
+        const outcome = await this.#deliver(entry, failures === 0);
         if (outcome === 'done') this.#release(entry.id);
         if (outcome !== 'failed') {
-          attempt = 0;
+          failures = 0;
           continue;
         }
-        await pause(retryDelay(attempt++), wake.signal);
+        failures += 1;
+        await pause(pauseAfter(failures, EXCHANGE_BACKOFF), wake.signal);
         await bus.connection.untilConnected(signal);
       }
     }
   }
 
-  async #deliver(entry: OutboxEntry, attempt: number): Promise<'done' | 'shortened' | 'failed'> {
+  async #deliver(entry: OutboxEntry, isFirstTry: boolean): Promise<'done' | 'shortened' | 'failed'> {
     const { bus, subjects, store, logger, onStreamMissing } = this.#options;
     const { id, headers } = entry;
     const messageHeaders = makeHeaders();
@@ -137,16 +139,19 @@ export class Outbox {
       } catch (error) {
         if (!isTooLarge(error)) throw error;
         if (this.#shorten(entry, body)) return 'shortened';
-        this.#alter('The answer cannot be made as short as NATS wants it, and is dropped', entry);
+        this.#alter('The answer cannot be made short enough for NATS, and is dropped', entry);
       }
+      bus.troubles.end('storing', STREAMS.acks);
       await store.confirm(id);
       this.#shorter.delete(id);
-      if (entry.subject !== subjects.ack) this.#alter('The answer was made for another subject', entry);
+      if (entry.subject !== subjects.ack)
+        this.#alter('The answer was made for another subject, and goes to the current one', entry);
       return 'done';
     } catch (error) {
-      if (attempt === 0) {
-        const err = inWords(error, STREAMS.acks);
-        logger.warn({ id, subject: subjects.ack, err }, 'Not confirmed by its stream; trying on');
+      const err = inWords(error, { stream: STREAMS.acks });
+      if (bus.connection.connected) bus.troubles.begin('storing', STREAMS.acks, messageOf(err));
+      if (isFirstTry) {
+        logger.warn({ id, subject: subjects.ack, err }, 'an answer was not confirmed by its stream; trying again');
       }
       if (isNoResponders(error)) onStreamMissing?.();
       return 'failed';
@@ -154,15 +159,15 @@ export class Outbox {
   }
 
   /**
-   * Halves what the server does not take: there is no telling how much a stream would.
+   * Halves what the server does not accept, because nothing says how much a stream would accept.
    *
-   * @returns false for what cannot be made any shorter
+   * @returns false if it cannot be made any shorter
    */
   #shorten(entry: OutboxEntry, refused: string): boolean {
     const answer = parseAcknowledgement(Buffer.from(entry.body));
     const shorter = JSON.stringify(shortened(answer, Buffer.byteLength(refused) / 2));
     if (shorter.length >= refused.length) return false;
-    if (refused === entry.body) this.#alter('The answer is larger than NATS takes, and is shortened', entry);
+    if (refused === entry.body) this.#alter('The answer is larger than NATS allows, and is shortened', entry);
     this.#shorter.set(entry.id, shorter);
     return true;
   }
@@ -170,7 +175,7 @@ export class Outbox {
   #alter(what: string, { id, subject, headers }: OutboxEntry): void {
     const { logger, subjects, onAltered } = this.#options;
     const data = { id, command_id: headers[HEADERS.commandId], made_for: subject, sent_to: subjects.ack };
-    logger.error(data, what);
+    logger.error({ ...data, reason: what }, 'an answer could not be stored unchanged');
     onAltered?.(what, data);
   }
 
@@ -185,7 +190,7 @@ export class Outbox {
 }
 
 function stopped(): AgentError {
-  const message = 'The outbox was stopped before the stream had confirmed';
+  const message = 'The outbox was stopped before the stream confirmed all answers';
   return new AgentError('BROKER_UNREACHABLE', message, { transient: true });
 }
 

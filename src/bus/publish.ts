@@ -1,11 +1,12 @@
 import { headers as makeHeaders, nuid } from 'nats';
+import { messageOf } from '../errors.js';
 import { HEADERS, STREAMS, type Subjects } from '../messages/subjects.js';
-import { pause, retryDelay } from './backoff.js';
+import { pause, pauseAfter } from '../retry.js';
 import { openBucket } from './bucket.js';
 import type { Bus } from './connect.js';
 import type { Delivery } from './delivery.js';
-import { insist } from './insist.js';
-import type { Logger } from './logger.js';
+import { EXCHANGE_BACKOFF, insist } from './insist.js';
+import type { BusLogger } from './logger.js';
 import { inWords, isNoResponders, isTransient } from './nats-errors.js';
 
 export interface PublisherOptions {
@@ -13,8 +14,8 @@ export interface PublisherOptions {
   readonly subjects: Subjects;
   /** The host's token: the key of its snapshot. */
   readonly host: string;
-  readonly logger: Logger;
-  /** Called, and not waited for, when nobody takes what is published: another server may have come to this address. */
+  readonly logger: BusLogger;
+  /** Called, but not awaited, when no stream takes what is published: another server may now be at this address. */
   readonly onStreamMissing?: () => void;
   /** Called for each event that is dropped. */
   readonly onDropped?: () => void;
@@ -26,10 +27,13 @@ interface Event {
   readonly body: string;
 }
 
-/** Events that wait for a connection; of more than this many, the oldest are dropped. */
+/** How many events may wait for a connection. Beyond this, the oldest are dropped. */
 const EVENTS_MAX = 1_000;
 
-/** What the agent tells unasked: snapshots, events, metrics, and copies of commands that are passed by. */
+/**
+ * What the agent publishes without a request: snapshots, events, metrics, and copies of rejected commands (dead
+ * letters).
+ */
 export class Publisher {
   readonly #options: PublisherOptions;
   readonly #stopping = new AbortController();
@@ -42,17 +46,22 @@ export class Publisher {
   }
 
   /**
-   * Stores the host's state; only the newest is kept.
+   * Stores the host's state. The server keeps only the newest one.
    *
-   * @throws AgentError BROKER_UNREACHABLE, transient; errors of nats.js, as for a snapshot larger than the server takes
+   * @throws AgentError BROKER_UNREACHABLE, transient; BROKER_REFUSED, as for a snapshot that is too large for the server
    */
   async snapshot(state: object): Promise<void> {
     const { bus, host } = this.#options;
     const bucket = await openBucket(bus, STREAMS.state);
-    await bus.connection.guard(bucket.put(host, JSON.stringify(state)));
+    try {
+      await bus.connection.guard(bucket.put(host, JSON.stringify(state)));
+      bus.troubles.end('storing', STREAMS.state);
+    } catch (error) {
+      throw this.#reported(error, STREAMS.state);
+    }
   }
 
-  /** Queues an event and returns at once: no event is worth waiting for. */
+  /** Queues an event and returns at once, so that nothing waits for an event. */
   event(kind: string, body: object): void {
     const { subjects, logger, onDropped } = this.#options;
     this.#events.push({ id: nuid.next(), subject: subjects.event(kind), body: JSON.stringify(body) });
@@ -60,21 +69,22 @@ export class Publisher {
       this.#events.shift();
       onDropped?.();
       if (this.#dropped++ === 0)
-        logger.warn({ waiting: EVENTS_MAX }, 'Too many events wait for NATS; dropping the oldest');
+        logger.warn({ waiting: EVENTS_MAX }, 'too many events wait for NATS; dropping the oldest');
     }
     this.#sending ??= this.#send();
   }
 
-  /** Publishes without storing; nothing is sent while there is no connection. */
+  /** Publishes without storing. Sends nothing while there is no connection. */
   metrics(body: object): void {
     const { bus, subjects } = this.#options;
     if (bus.connection.connected) bus.nc.publish(subjects.metrics, JSON.stringify(body));
   }
 
   /**
-   * Keeps a copy of a command that is passed by; resolves when it is stored. A repetition is stored once.
+   * Stores a copy of a rejected command in the dead letters. Resolves when it is stored. A repeated copy is stored
+   * once.
    *
-   * @throws errors of nats.js that do not pass; AgentError BROKER_UNREACHABLE when stopped meanwhile
+   * @throws permanent errors of nats.js; AgentError BROKER_UNREACHABLE when stopped meanwhile
    */
   async deadLetter(delivery: Delivery): Promise<void> {
     const { bus, subjects, logger, onStreamMissing } = this.#options;
@@ -87,8 +97,8 @@ export class Publisher {
     await insist(bus, () => bus.connection.guard(publish()), {
       signal: this.#stopping.signal,
       onRetry: (error) => {
-        const err = inWords(error, STREAMS.events);
-        logger.warn({ id: delivery.id, err }, 'Dead letter not stored; trying again');
+        const err = this.#reported(error, STREAMS.events);
+        logger.warn({ op: delivery.id, err }, 'could not store the dead letter; trying again');
         if (isNoResponders(error)) onStreamMissing?.();
       },
     });
@@ -106,30 +116,41 @@ export class Publisher {
 
   async #send(): Promise<void> {
     const { bus, logger, onStreamMissing } = this.#options;
-    let attempt = 0;
+    let failures = 0;
     for (let event = this.#events[0]; event !== undefined; event = this.#events[0]) {
       try {
         const published = bus.js.publish(event.subject, event.body, { msgID: event.id });
         await bus.connection.guard(published);
-        attempt = 0;
+        failures = 0;
+        bus.troubles.end('storing', STREAMS.events);
         this.#forget(event);
       } catch (error) {
+        const err = this.#reported(error, STREAMS.events);
         if (!isTransient(error)) {
-          logger.warn({ subject: event.subject, err: error }, 'Event refused; dropping it');
+          logger.warn({ subject: event.subject, err }, 'the server refused an event; dropping it');
           this.#forget(event);
         }
         if (isNoResponders(error)) onStreamMissing?.();
         if (this.#ended) break;
-        await pause(retryDelay(attempt++), this.#stopping.signal);
+        failures += 1;
+        await pause(pauseAfter(failures, EXCHANGE_BACKOFF), this.#stopping.signal);
         await bus.connection.untilConnected(this.#stopping.signal);
       }
     }
     this.#sending = undefined;
-    if (this.#dropped > 0) logger.warn({ dropped: this.#dropped }, 'Events were dropped while NATS was away');
+    if (this.#dropped > 0) logger.warn({ dropped: this.#dropped }, 'events were dropped while NATS was away');
     this.#dropped = 0;
   }
 
-  /** It may have been dropped from the full queue meanwhile. */
+  /** @returns the error in words */
+  #reported(error: unknown, stream: string): unknown {
+    const { nc, connection, troubles } = this.#options.bus;
+    const words = inWords(error, { stream, maxPayload: nc.info?.max_payload });
+    if (connection.connected) troubles.begin('storing', stream, messageOf(words));
+    return words;
+  }
+
+  /** The event may have been dropped from the full queue meanwhile. */
   #forget(event: Event): void {
     if (this.#events[0] === event) this.#events.shift();
   }

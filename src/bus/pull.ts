@@ -1,28 +1,37 @@
 import { createInbox, type Msg, nanos } from 'nats';
 import type { Bus } from './connect.js';
+import type { Denial } from './connection.js';
 
 export type Pulled =
   | { readonly kind: 'message'; readonly message: Msg }
-  /** The server had nothing for as long as it was asked to wait, or the caller has stopped. */
+  /** No message came within the time that the server waits, or the caller has stopped. */
   | { readonly kind: 'nothing' }
-  /** Anything else: the connection broke, the consumer is gone, nobody answers. Look before asking again. */
-  | { readonly kind: 'lost'; readonly reason: string };
+  /**
+   * Anything else: the connection broke, the consumer does not exist, nobody answers. Check the consumer before the
+   * next request.
+   */
+  | { readonly kind: 'lost'; readonly reason: string }
+  /** The server takes no requests for the consumer: it says nothing at all, or does not permit them. */
+  | { readonly kind: 'unanswered'; readonly reason: string };
 
 export interface PullRequest {
   readonly stream: string;
   readonly consumer: string;
   /** How long the server waits for a message to come. */
   readonly expiresMs: number;
-  /** Takes the request back. */
+  /** Withdraws the request. */
   readonly signal: AbortSignal;
 }
 
-/** How much longer than the server we wait before taking its silence for an absent consumer (2.9 says nothing then). */
+/**
+ * How much longer than the server the agent waits before it takes silence for an absent consumer. Server 2.9 sends
+ * nothing then.
+ */
 const GRACE_MS = 2_000;
 
 /**
- * Asks a pull consumer for one message. Written by hand, because nats.js's own iterators cannot be called back: a request that outlives
- * its connection or its caller would take a message that nobody then handles, and hold up all others for the acknowledgement wait.
+ * Asks a pull consumer for one message. nats.js's own iterators cannot be cancelled. A request that outlives its
+ * connection or its caller would take a message that nobody handles, and delay all others for the ack wait.
  */
 export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullRequest): Promise<Pulled> {
   const { nc, connection, jsApiPrefix, inboxPrefix } = bus;
@@ -30,6 +39,8 @@ export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullR
   if (signal.aborted) return Promise.resolve({ kind: 'nothing' });
   if (session.aborted || nc.isClosed()) return Promise.resolve({ kind: 'lost', reason: 'there is no connection' });
 
+  const subject = `${jsApiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
+  const silence = `the consumer ${consumer} of ${stream} does not answer: it may have no leader, because too many servers that have it are down`;
   return new Promise((resolve) => {
     let settled = false;
     const settle = (pulled: Pulled, release: () => void) => {
@@ -38,6 +49,7 @@ export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullR
       clearTimeout(timer);
       session.removeEventListener('abort', onBreak);
       signal.removeEventListener('abort', onStop);
+      forgetDenials();
       release();
       resolve(pulled);
     };
@@ -49,23 +61,28 @@ export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullR
       },
     });
     const forget = () => subscription.unsubscribe();
-    /** A message may be on its way: it is still taken, and given back at once. */
+    /** A message may be in transit: it is still received, and given back at once. */
     const recall = () => void subscription.drain().catch(() => {});
     const onBreak = () => settle({ kind: 'lost', reason: 'the connection broke' }, forget);
     const onStop = () => settle({ kind: 'nothing' }, recall);
-    const onSilence = () => settle({ kind: 'lost', reason: 'the consumer does not answer' }, recall);
+    const onSilence = () => settle({ kind: 'unanswered', reason: silence }, recall);
+    const onDenial = (denial: Denial) => {
+      if (denial.subject !== subject && denial.subject !== subscription.getSubject()) return;
+      const reason = `the account is not permitted to use ${denial.subject}; grant the permission`;
+      settle({ kind: 'unanswered', reason }, forget);
+    };
     const timer = setTimeout(onSilence, expiresMs + GRACE_MS);
     session.addEventListener('abort', onBreak);
     signal.addEventListener('abort', onStop);
-    nc.publish(
-      `${jsApiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`,
-      JSON.stringify({ batch: 1, expires: nanos(expiresMs) }),
-      { reply: subscription.getSubject() },
-    );
+    const forgetDenials = connection.onDenied(onDenial);
+    nc.publish(subject, JSON.stringify({ batch: 1, expires: nanos(expiresMs) }), { reply: subscription.getSubject() });
   });
 }
 
-/** Messages carry their stream's reply subject, the server's own answers a status: 404 and 408 for nothing there. */
+/**
+ * Messages have their stream's reply subject. The server's own answers have a status: 404 and 408 mean that there was
+ * no message.
+ */
 function answered(message: Msg): Pulled {
   if (message.reply) return { kind: 'message', message };
   const { code = 0, description = 'no status' } = message.headers ?? {};

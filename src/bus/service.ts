@@ -1,12 +1,12 @@
 import type { ServiceMsg } from 'nats';
-import { AgentError, type ErrorCode, faultsOf } from '../errors.js';
-import { everShorter, type Refusal } from '../messages/refusal.js';
+import { AgentError, type ErrorCode, faultsOf, machineError, messageOf } from '../errors.js';
+import { everShorter, type RequestRefusal } from '../messages/refusal.js';
 import type { Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
-import { type Logger, messageOf } from './logger.js';
+import type { BusLogger } from './logger.js';
 import { isTooLarge } from './nats-errors.js';
 
-/** Answers one request. `request` is the parsed body, undefined for an empty one; `raw` its bytes. */
+/** Answers one request. `request` is the parsed body, undefined for an empty one; `raw` is its bytes. */
 export type RequestHandler = (request: unknown, raw: Uint8Array) => Promise<unknown>;
 
 export interface ServiceOptions {
@@ -18,19 +18,21 @@ export interface ServiceOptions {
   readonly version: string;
   /** By verb. */
   readonly handlers: Readonly<Record<string, RequestHandler>>;
-  readonly logger: Logger;
+  readonly logger: BusLogger;
 }
 
 export interface Service {
-  /** Takes no further requests. */
+  /** Accepts no further requests. */
   stop(): Promise<void>;
 }
 
 const encoder = new TextEncoder();
-/** Characters of the reason that go into the header; whoever wants more reads the body. */
+/** Characters of the reason that are put into the header. The body has all of it. */
 const HEADER_TEXT_MAX = 1_000;
 const SERVICE_NAME = 'l3af-agent';
-/** Codes for which the one who asked is to blame; all others are ours. */
+/** The requester cannot fix these, so they are also written to the agent's log. */
+const OWN_FAULTS: ReadonlySet<ErrorCode> = new Set(['INTERNAL', 'ANSWER_TOO_LARGE']);
+/** Codes for which the requester is to blame. All others are the agent's. */
 const BAD_REQUEST: ReadonlySet<ErrorCode> = new Set(['INVALID_JSON', 'INVALID_FIELD', 'UNKNOWN_FIELD', 'UNKNOWN_VERB']);
 
 /**
@@ -46,7 +48,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     version,
     description: 'Chains of eBPF programs on one host',
     metadata: { host },
-    // nats.js counts only errors that are thrown before the handler's first wait.
+    // nats.js counts only errors that are thrown before the handler's first await.
     statsHandler: async ({ subject }) => ({ failures: failures.get(subject) ?? { count: 0 } }),
   });
   for (const [verb, handler] of Object.entries(handlers)) {
@@ -56,7 +58,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     ] as const) {
       service.addEndpoint(name, {
         subject,
-        // Of the host's own: within one group only one member would answer.
+        // One queue group per host: within one group only one member would answer.
         queue: host,
         handler: (error, message) => {
           if (error) return;
@@ -69,7 +71,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     }
   }
   void service.stopped.then((reason) => {
-    if (reason) logger.error({ err: reason }, 'Requests are no longer answered');
+    if (reason) logger.error({ err: reason }, 'requests are no longer answered');
   });
   return {
     stop: async () => {
@@ -84,8 +86,8 @@ async function answer(message: ServiceMsg, handler: RequestHandler): Promise<voi
     message.respond(reply);
   } catch (cause) {
     if (!isTooLarge(cause)) throw cause;
-    const what = `The answer is larger than the NATS server takes (${Buffer.byteLength(reply)} bytes)`;
-    throw new AgentError('INTERNAL', `${what}; raise its max_payload`, { cause });
+    const what = `The answer is larger than the NATS server allows (${Buffer.byteLength(reply)} bytes)`;
+    throw new AgentError('ANSWER_TOO_LARGE', `${what}; raise its max_payload`, { cause });
   }
 }
 
@@ -94,36 +96,39 @@ function parse(message: ServiceMsg): unknown {
   try {
     return message.json();
   } catch (error) {
-    throw new AgentError('INVALID_JSON', `The request's body is not JSON: ${messageOf(error)}`, { cause: error });
+    throw new AgentError('INVALID_JSON', `The body of the request is not valid JSON: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
 /**
- * The reason goes into the headers that every micro service client reads, and whole into the body: as far as the server takes it, since
- * who gets no answer waits for it.
+ * Reports the failure to the requester. The reason goes into the headers that every micro service client reads, and in
+ * full into the body. It is shortened if the server would not accept it, since the requester waits for an answer.
  */
-function refuse(message: ServiceMsg, failure: unknown, logger: Logger): void {
-  const code = failure instanceof AgentError ? failure.code : 'INTERNAL';
-  const text = messageOf(failure);
-  if (code === 'INTERNAL') logger.error({ subject: message.subject, err: failure }, 'A request could not be answered');
-  const whole: Refusal = {
+function refuse(message: ServiceMsg, failure: unknown, logger: BusLogger): void {
+  const known = failure instanceof AgentError ? failure : machineError(failure);
+  const code = known?.code ?? 'INTERNAL';
+  if (known !== failure || OWN_FAULTS.has(code))
+    logger.error({ subject: message.subject, err: failure }, 'a request could not be answered');
+  const whole: RequestRefusal = {
     code,
-    message: text,
-    ...(failure instanceof AgentError && { errors: [...faultsOf(failure)] }),
+    message: messageOf(known ?? failure),
+    ...(known !== undefined && { errors: [...faultsOf(known)] }),
   };
   const status = BAD_REQUEST.has(code) ? 400 : 500;
   try {
     for (const body of everShorter(whole)) {
       if (responded(message, status, body)) return;
     }
-    logger.warn({ subject: message.subject, code }, 'The failure of a request is larger than the server takes');
+    logger.warn({ subject: message.subject, code }, 'the error reply to a request is larger than the server allows');
   } catch (error) {
-    logger.debug({ subject: message.subject, err: error }, 'The failure of a request could not be told');
+    logger.debug({ subject: message.subject, err: error }, 'could not send the error reply to a request');
   }
 }
 
-/** @returns whether it is small enough for the server, headers and all */
-function responded(message: ServiceMsg, status: number, body: Refusal): boolean {
+/** @returns whether it is small enough for the server, including headers */
+function responded(message: ServiceMsg, status: number, body: RequestRefusal): boolean {
   const line = body.message.replaceAll(/\s+/g, ' ').slice(0, HEADER_TEXT_MAX);
   try {
     return message.respondError(status, line, encoder.encode(JSON.stringify(body)));

@@ -1,7 +1,7 @@
 import { DiscardPolicy, nanos, RetentionPolicy, StorageType, type StreamConfig } from 'nats';
 import { STREAMS, type Subjects } from '../messages/subjects.js';
 
-/** A stream as we create it, and what one made by somebody else must have in common with it. */
+/** A stream as the agent creates it, and the settings that a stream created by others must have. */
 export interface StreamSpec {
   readonly config: Partial<StreamConfig> & Pick<StreamConfig, 'name' | 'subjects'>;
   readonly requirements: readonly Requirement[];
@@ -9,18 +9,18 @@ export interface StreamSpec {
 
 export interface Requirement {
   readonly setting: keyof StreamConfig;
-  /** In words, for the message. */
+  /** In words, for the error message. */
   readonly wanted: string;
   fits(config: StreamConfig): boolean;
 }
 
 const SECOND_MS = 1_000;
 const DAY_MS = 24 * 3600 * SECOND_MS;
-/** Controllers and outboxes repeat a message until it is confirmed, if need be the next day. */
+/** Controllers and outboxes repeat a message until it is confirmed, perhaps on the next day. */
 const DEDUPE_MS = DAY_MS;
 const EVENTS_AGE_MS = 7 * DAY_MS;
 const HOSTS_TTL_MS = 60 * SECOND_MS;
-/** Fixed at creation and one per host: wide enough for any fleet. */
+/** Fixed at creation, one consumer per host: enough for any fleet. Left out where the account does not grant it. */
 const MAX_CONSUMERS = 100_000;
 
 export function streamSpecs(subjects: Subjects): readonly StreamSpec[] {
@@ -33,7 +33,7 @@ export function streamSpecs(subjects: Subjects): readonly StreamSpec[] {
   ];
 }
 
-/** What the server tells about consumers of the command stream: deliveries given up, messages terminated. */
+/** What the server reports about consumers of the command stream: deliveries given up, messages terminated. */
 const ADVISORIES = `$JS.EVENT.ADVISORY.CONSUMER.*.${STREAMS.commands}.>`;
 
 function commandStream(subjects: string[]): StreamSpec {
@@ -46,9 +46,9 @@ function commandStream(subjects: string[]): StreamSpec {
     },
     requirements: [
       ...baseRequirements(subjects),
-      // Whatever else the server might throw away is a command that then silently never ran.
+      // If the server discarded anything else, commands would silently never run.
       equal('discard', DiscardPolicy.New),
-      { setting: 'max_age', wanted: '0 (no age)', fits: ({ max_age }) => !max_age },
+      { setting: 'max_age', wanted: '0 (no limit)', fits: ({ max_age }) => !max_age },
       {
         setting: 'max_msgs_per_subject',
         wanted: '-1 (no limit)',
@@ -74,8 +74,8 @@ function eventStream(subjects: string[]): StreamSpec {
 }
 
 /**
- * A key-value bucket, made by hand: clients make theirs with rollup headers allowed, with which one host, permitted to write its own
- * key, could erase all others.
+ * The settings of a key-value bucket. The clients' own function is not used: it allows rollup headers, with which a
+ * host that may only write its own key could erase all others.
  */
 function bucket(name: string, ttlMs?: number): StreamSpec {
   const subjects = [`$KV.${name}.>`];
@@ -131,7 +131,7 @@ export function millisOf(nanoseconds: number): number {
   return nanoseconds / 1e6;
 }
 
-/** Whether every subject that matches `subject` (which may have wildcards itself) matches `pattern` too. */
+/** Whether every subject that matches `subject` (which may itself have wildcards) also matches `pattern`. */
 export function coversSubject(pattern: string, subject: string): boolean {
   const wide = pattern.split('.');
   const narrow = subject.split('.');

@@ -7,7 +7,9 @@ import {
   type NatsConnection,
   RequestStrategy,
 } from 'nats';
+import { whyNobody } from '../bus/absence.js';
 import { ConnectionWatch } from '../bus/connection.js';
+import { Deadline } from '../deadline.js';
 import type { Verb } from '../domain/command.js';
 import { AgentError } from '../errors.js';
 import type { Acknowledgement } from '../messages/ack.js';
@@ -20,30 +22,30 @@ import { exchanged } from './exchange.js';
 import { RequestRefusedError } from './request-refused.js';
 
 export interface PublishOptions {
-  /** The command's id: the same id is never run twice. A random one unless given. */
+  /** The command's id. The same id never runs twice. Random by default. */
   readonly id?: string | undefined;
   /** The controller's counter for this host, from 1. */
   readonly gen?: number | undefined;
-  /** The generation that has to have been applied before. */
+  /** The generation that must have been applied before. */
   readonly prevGen?: number | undefined;
-  /** A command that the server stored later than this is not run. */
+  /** The command does not run if the server stores it later than this. */
   readonly expires?: Date | undefined;
 }
 
 export interface Published {
   readonly id: string;
-  /** Sequence in the command stream: of the first one if this is a duplicate. */
+  /** Sequence in the command stream. For a duplicate, that of the first one. */
   readonly seq: number;
-  /** Whether a command of this id was there already, so that this one was not stored. */
+  /** Whether a command with this id already existed, so that this one was not stored. */
   readonly duplicate: boolean;
 }
 
 export interface WaitOptions {
-  /** 60 seconds unless given. */
+  /** 60 seconds by default. */
   readonly timeoutMs?: number | undefined;
   /**
-   * Looks only at acknowledgements after this sequence of their stream (see {@link FleetClient.position}); at all
-   * unless given.
+   * Searches only acknowledgements after this sequence of their stream (see {@link FleetClient.position}); all by
+   * default.
    */
   readonly after?: number | undefined;
 }
@@ -56,14 +58,15 @@ const MAX_REPLIES = 100_000;
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
- * A controller's side of the bus: sends commands, waits for their acknowledgements, asks agents.
+ * A controller's side of the bus: sends commands, waits for their acknowledgements, sends requests to agents.
  *
  *     const fleet = await FleetClient.connect({ servers: ['nats://127.0.0.1:4222'] });
  *     const { published, acknowledgement } = await fleet.send('deploy', 'web1', payload);
  *     await fleet.close();
  *
- * What the connection breaks under is begun again when it is back. All methods reject with AgentError: BROKER_UNREACHABLE when NATS or
- * a stream of the fleet is not there, TIMEOUT when an answer is missing, CONFIG_INVALID for a host name that cannot be one.
+ * If the connection breaks during an exchange, the exchange starts again when it is back. All methods reject with
+ * AgentError: BROKER_UNREACHABLE when NATS or a stream of the fleet does not answer, BROKER_REFUSED when the server has
+ * refused, TIMEOUT when an answer is missing, CONFIG_INVALID for an invalid host name.
  */
 export class FleetClient {
   readonly #nc: NatsConnection;
@@ -101,52 +104,53 @@ export class FleetClient {
   /**
    * Stores a command for a host, which runs it now or when it is back.
    *
-   * @param payload as JSON takes it; bytes are sent as they are
+   * @param payload is sent as JSON; bytes are sent unchanged
    */
   async publish(verb: Verb, host: string, payload: unknown, options: PublishOptions = {}): Promise<Published> {
     const subject = this.#subjects(host).command(verb);
     const id = options.id ?? randomUUID();
     const body = payload instanceof Uint8Array ? payload : JSON.stringify(payload);
-    const nobody = `No stream takes commands on ${subject}: no agent or controller has created ${STREAMS.commands} there`;
+    const publish = () => this.#js.publish(subject, body, { msgID: id, headers: commandHeaders(options) });
     try {
-      const publish = () => this.#js.publish(subject, body, { msgID: id, headers: commandHeaders(options) });
-      const { seq, duplicate } = await this.#exchange(publish, nobody);
+      const { seq, duplicate } = await this.#exchangeWith(STREAMS.commands, publish, subject);
       return { id, seq, duplicate };
     } catch (error) {
-      if (!(error instanceof AgentError) || !error.transient) throw error;
-      const message = `${error.message}; whether command ${id} is stored is not known, and it may be sent again under this id`;
-      throw new AgentError(error.code, message, { cause: error, transient: true });
+      if (!(error instanceof AgentError)) throw error;
+      const { code, transient } = error;
+      // Only without an answer it is unknown.
+      const outcome = UNANSWERED.has(code) && transient ? unknownOutcome(id) : `command ${id} is not stored`;
+      throw new AgentError(code, `${error.message}; ${outcome}`, { cause: error, transient });
     }
   }
 
-  /** The end of the acknowledgement stream: noted before publishing, it makes waiting for the answer cheap. */
+  /**
+   * The end of the acknowledgement stream. Read it before publishing, so that waiting for the answer searches only new
+   * acknowledgements.
+   */
   async position(): Promise<number> {
-    const { state } = await this.#exchange(() => this.#jsm.streams.info(STREAMS.acks), MISSING_ACKS);
+    const { state } = await this.#exchangeWith(STREAMS.acks, () => this.#jsm.streams.info(STREAMS.acks));
     return state.last_seq;
   }
 
-  /** What became of a command, also of one that was answered long ago. */
+  /** The result of a command, also of one that was answered long ago. */
   async waitForAck(host: string, id: string, options: WaitOptions = {}): Promise<Acknowledgement> {
     const timeoutMs = options.timeoutMs ?? DEFAULT_WAIT_MS;
     const { ack } = this.#subjects(host);
     const end = performance.now() + timeoutMs;
-    const wait = () => {
-      const signal = AbortSignal.any([
-        this.#watch.session,
-        AbortSignal.timeout(Math.max(0, Math.ceil(end - performance.now()))),
-      ]);
-      return awaitAcknowledgement(this.#js, ack, id, options.after ?? 0, signal);
+    const wait = async () => {
+      using deadline = new Deadline(end - performance.now(), this.#watch.session);
+      return await awaitAcknowledgement(this.#js, ack, id, options.after ?? 0, deadline.signal);
     };
-    const found = await this.#exchange(wait, MISSING_ACKS, timeoutMs);
+    const found = await this.#exchangeWith(STREAMS.acks, wait, undefined, timeoutMs);
     if (found !== undefined) return found;
     throw new AgentError(
       'TIMEOUT',
       `${host} has not answered command ${id} within ${timeoutMs / 1000} s; ` +
-        'the command is stored, and the host will run it once it can',
+        'the command is stored, and the host will run it as soon as it can',
     );
   }
 
-  /** Publishes and waits: the way most commands go. */
+  /** Publishes a command and waits for its acknowledgement. */
   async send(
     verb: Verb,
     host: string,
@@ -160,13 +164,12 @@ export class FleetClient {
     return { published, acknowledgement };
   }
 
-  /** A host's last acknowledgements, oldest first; 20 unless `limit` is given. */
+  /** A host's last acknowledgements, oldest first; 20 by default. */
   async acks(host: string, options: { readonly limit?: number | undefined } = {}): Promise<Acknowledgement[]> {
     const { ack } = this.#subjects(host);
     const last = await this.position();
-    return this.#exchange(
-      () => lastAcknowledgements(this.#js, ack, options.limit ?? DEFAULT_LIMIT, last),
-      MISSING_ACKS,
+    return this.#exchangeWith(STREAMS.acks, () =>
+      lastAcknowledgements(this.#js, ack, options.limit ?? DEFAULT_LIMIT, last),
     );
   }
 
@@ -179,9 +182,10 @@ export class FleetClient {
   }
 
   /**
-   * Asks one agent. What it refuses is thrown as {@link RequestRefusedError}, with everything that is wrong.
+   * Sends a request to one agent. If the agent refuses it, throws {@link RequestRefusedError} with everything that is
+   * wrong.
    *
-   * @param extraMs to wait longer than for other answers
+   * @param extraMs how much longer to wait than for other answers
    */
   async request<V extends RequestVerb>(
     host: string,
@@ -192,15 +196,15 @@ export class FleetClient {
     const subject = this.#subjects(host).request(verb);
     const reply = await this.#exchange(
       () => this.#nc.request(subject, JSON.stringify(parameters), { timeout: this.#timeoutMs + extraMs }),
-      new AgentError('TIMEOUT', `No agent answers for ${host}; is it running, and is that its name?`),
+      new AgentError('TIMEOUT', `No agent answers for ${host}; check that it is running and that the name is right`),
     );
     return readReply(verb, reply);
   }
 
   /**
-   * Asks every agent and gathers what comes within `gatherMs` (2000 unless given).
+   * Sends a request to every agent and collects the answers that come within `gatherMs` (2000 by default).
    *
-   * @param onFault told of every agent whose answer is an error; ignored unless given
+   * @param onFault called for every agent whose answer is an error; ignored by default
    */
   async requestAll<V extends RequestVerb>(
     verb: V,
@@ -244,13 +248,35 @@ export class FleetClient {
     return subjectsFor(this.#prefix, 'any');
   }
 
-  #exchange<T>(exchange: () => Promise<T>, nobody: string | AgentError, patienceMs = this.#timeoutMs): Promise<T> {
+  /**
+   * An exchange with a stream.
+   *
+   * @param subject on which the stream is expected to take messages
+   */
+  #exchangeWith<T>(
+    stream: string,
+    exchange: () => Promise<T>,
+    subject?: string,
+    patienceMs = this.#timeoutMs,
+  ): Promise<T> {
+    const nobody = () => whyNobody(this.#jsm, stream, subject);
+    const about = { stream, maxPayload: this.#nc.info?.max_payload };
+    return exchanged(this.#watch, exchange, { nobody, about, patienceMs });
+  }
+
+  #exchange<T>(exchange: () => Promise<T>, nobody: string | AgentError): Promise<T> {
     const missing = typeof nobody === 'string' ? new AgentError('BROKER_UNREACHABLE', nobody) : nobody;
-    return exchanged(this.#watch, exchange, { nobody: missing, patienceMs });
+    const about = { maxPayload: this.#nc.info?.max_payload };
+    return exchanged(this.#watch, exchange, { nobody: () => missing, about, patienceMs: this.#timeoutMs });
   }
 }
 
-const MISSING_ACKS = `The stream ${STREAMS.acks} does not exist: no agent or controller has created it on this server`;
+/** The codes of an exchange without an answer. */
+const UNANSWERED: ReadonlySet<AgentError['code']> = new Set(['BROKER_UNREACHABLE', 'TIMEOUT']);
+
+function unknownOutcome(id: string): string {
+  return `it is unknown whether command ${id} is stored; send it again with this id`;
+}
 
 function commandHeaders({ gen, prevGen, expires }: PublishOptions) {
   const map = headers();

@@ -1,5 +1,4 @@
 import {
-  ErrorCode,
   type JetStreamManager,
   type JetStreamManagerOptions,
   type NatsConnection,
@@ -8,29 +7,37 @@ import {
   type StoredMsg,
 } from 'nats';
 import { ConnectionWatch } from '../bus/connection.js';
+import { inWords, isNoResponders, isTransient } from '../bus/nats-errors.js';
 import { type OpenedObject, openStoredObject, readObjectInfo } from '../bus/objects.js';
-import { AgentError } from '../errors.js';
-import { type ConnectOptions, DEFAULT_TIMEOUT_MS, isTooLate, openConnection, reasonOf } from './connection.js';
+import { continued } from '../bus/refusals.js';
+import { AgentError, messageOf } from '../errors.js';
+import { type ConnectOptions, DEFAULT_TIMEOUT_MS, isTooLate, openConnection } from './connection.js';
 import { base64Url, type Upload, uploadObject } from './object-upload.js';
 
 export interface StoredEntry {
   readonly name: string;
   /** In bytes. */
   readonly size: number;
-  /** SHA-256 in lower-case hexadecimal; undefined for a link and for what is no object, which agents refuse. */
+  /**
+   * SHA-256 in lower-case hexadecimal; undefined for a link and for anything that is not an object. Agents refuse
+   * those.
+   */
   readonly digest: string | undefined;
 }
 
 /** A library does not log. */
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** What every server takes as a message, in bytes. */
+/** The message size that every server accepts, in bytes. */
 const MIN_PAYLOAD = 1024;
 
-/** How many requests are under way at a time. */
+/** How many requests are sent in parallel. */
 const AT_ONCE = 100;
 
-/** An object store on the bus, for those who fill it. All methods reject with AgentError, BROKER_UNREACHABLE unless they say otherwise. */
+/**
+ * An object store on the bus, for writing. All methods reject with AgentError, BROKER_UNREACHABLE unless they say
+ * otherwise.
+ */
 export class ObjectBucket {
   readonly #nc: NatsConnection;
   readonly #jsm: JetStreamManager;
@@ -63,7 +70,7 @@ export class ObjectBucket {
     await this.#nc.close();
   }
 
-  /** What the bucket holds; undefined where there is no such bucket. */
+  /** The content of the bucket; undefined if there is no such bucket. */
   async list(): Promise<StoredEntry[] | undefined> {
     return this.#exchange(async () => {
       const names = await this.#names();
@@ -77,16 +84,16 @@ export class ObjectBucket {
     });
   }
 
-  /** @returns undefined where there is no such object, or no such bucket */
+  /** @returns undefined if there is no such object or no such bucket */
   async find(name: string): Promise<StoredEntry | undefined> {
     return this.#exchange(async () => entryOf(name, await this.#message(name)));
   }
 
   /**
-   * Stores an object. The bucket is made if it is absent; if reading the content fails, nothing of it stays.
+   * Stores an object. The bucket is created if it is absent. If reading the content fails, nothing of it remains.
    *
-   * @param replace whether it is to take the place of an object of that name
-   * @returns false if it was not to replace one, and there was one already or came meanwhile
+   * @param replace whether it may replace an object of that name
+   * @returns false if it may not replace an object, but one exists or was created meanwhile
    */
   async put(name: string, upload: Upload, replace: boolean): Promise<boolean> {
     return this.#exchange(async () => {
@@ -114,13 +121,13 @@ export class ObjectBucket {
     });
   }
 
-  /** As the agents read it; see {@link openStoredObject}. */
+  /** Opens an object like the agents do; see {@link openStoredObject}. */
   open(name: string, signal: AbortSignal): Promise<OpenedObject | undefined> {
     const jsApiPrefix = this.#options.apiPrefix ?? '$JS.API';
     return openStoredObject({ nc: this.#nc, connection: this.#watch, jsApiPrefix }, this.#bucket, name, signal);
   }
 
-  /** By their subjects, since that is how agents find them, whatever is in the messages. */
+  /** Names are read from the subjects, as agents do, whatever the messages contain. */
   async #names(): Promise<string[] | undefined> {
     const below = `$O.${this.#bucket}.M.`;
     try {
@@ -151,7 +158,7 @@ export class ObjectBucket {
     await this.#nc.jetstream(this.#options).views.os(this.#bucket, { storage: StorageType.File });
   }
 
-  /** Of an object that another one has taken the place of. If it fails, they only take room. */
+  /** Removes the chunks of an object that was replaced. If it fails, they only take up space. */
   async #removeChunks(before: StoredMsg | undefined): Promise<void> {
     const info = before === undefined ? undefined : readObjectInfo(before.string());
     if (info === undefined || typeof info === 'string') return;
@@ -159,26 +166,27 @@ export class ObjectBucket {
     await this.#jsm.streams.purge(this.#stream, { filter }).catch(() => {});
   }
 
+  #inWords(error: unknown): unknown {
+    if (isNoResponders(error))
+      return 'nobody answers: JetStream is not enabled, or the stream of that name is not an object store';
+    return inWords(error, { stream: this.#stream, maxPayload: this.#nc.info?.max_payload });
+  }
+
   async #exchange<T>(exchange: () => Promise<T>): Promise<T> {
     try {
       return await this.#watch.guard(exchange());
     } catch (error) {
       if (error instanceof AgentError) throw error;
-      const message = `The object store ${this.#bucket} cannot be used: ${wordsFor(error)}`;
-      throw new AgentError('BROKER_UNREACHABLE', message, { cause: error, transient: true });
+      const known = this.#inWords(error);
+      const code = known instanceof AgentError ? known.code : 'BROKER_UNREACHABLE';
+      const message = `The object store ${this.#bucket} cannot be used: ${continued(messageOf(known))}`;
+      throw new AgentError(code, message, { cause: error, transient: isTransient(error) });
     }
   }
 }
 
 function isNotFound(error: unknown): boolean {
   return error instanceof NatsError && error.api_error?.code === 404;
-}
-
-function wordsFor(error: unknown): string {
-  const nobody = error instanceof NatsError && error.code === ErrorCode.NoResponders && error.api_error === undefined;
-  return nobody
-    ? 'nobody answers: JetStream is not enabled, or the stream of that name is no object store'
-    : reasonOf(error);
 }
 
 function entryOf(name: string, message: StoredMsg | undefined): StoredEntry | undefined {

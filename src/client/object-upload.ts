@@ -1,37 +1,39 @@
 import { createHash } from 'node:crypto';
 import { headers, type JetStreamClient, type JetStreamManager, nuid, type PubAck } from 'nats';
 
-/** What is to be stored. */
+/** The object to store. */
 export interface Upload {
   readonly content: AsyncIterable<Uint8Array>;
-  /** Told how many bytes more are on their way. */
+  /** Called with the number of further bytes that were sent. */
   readonly onProgress?: (bytes: number) => void;
 }
 
-/** Where it is to be stored. */
+/** Where to store it. */
 export interface UploadTarget {
   readonly js: JetStreamClient;
   readonly jsm: JetStreamManager;
   readonly bucket: string;
   readonly name: string;
-  /** Of a message, in bytes, as the server says. */
+  /** The server's limit for a message, in bytes. */
   readonly maxPayload: number;
-  /** The object there must be the one with this sequence, 0 for none; undefined for whichever there is. */
+  /** The present object must have this sequence, 0 for none; undefined if it does not matter. */
   readonly after?: number | undefined;
 }
 
-/** The usual one (ADR-20 of NATS). In bytes. */
+/** The usual size (ADR-20 of NATS), in bytes. */
 const CHUNK_BYTES = 128 * 1024;
 
-/** So many chunks may be on their way at a time. */
+/** How many chunks may be unconfirmed at a time. */
 const UNDER_WAY = 16;
 
 /**
- * Stores an object as ADR-20 of NATS has it: its chunks, and then the message that makes them an object. nats.js could do that too, but what
- * it sends while the server refuses or goes away fails where nobody can catch it.
+ * Stores an object as ADR-20 of NATS describes: first its chunks, then the message that makes them an object. nats.js
+ * could do that too, but when the server refuses a chunk or disappears, its sends fail where nobody can catch the
+ * error.
  *
- * @returns where what it consists of lies: `$O.<bucket>.C.<id>`
- * @throws what nats.js throws, and what reading the content throws; of what is not stored nothing stays, as long as the server is there
+ * @returns the subject of its chunks: `$O.<bucket>.C.<id>`
+ * @throws errors of nats.js and of reading the content; nothing remains of an object that is not stored, while the
+ *   server is up
  */
 export async function uploadObject(target: UploadTarget, upload: Upload): Promise<string> {
   const { js, jsm, bucket, name, maxPayload, after } = target;
@@ -58,13 +60,13 @@ export async function uploadObject(target: UploadTarget, upload: Upload): Promis
     await js.publish(`$O.${bucket}.M.${base64Url(name)}`, JSON.stringify(info), { headers: rollup, expect });
     return id;
   } catch (error) {
-    // Only where the server has refused it: what was merely not answered may be stored, and then its chunks are needed.
+    // Only if the server has refused it. A message without an answer may be stored, and then its chunks are needed.
     if (isRefusal(error)) await removeChunks();
     throw error;
   }
 }
 
-/** An object's name as it stands in subjects: with padding, as clients write it. */
+/** An object's name as in subjects: with padding, as clients write it. */
 export function base64Url(name: string): string {
   return Buffer.from(name).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
@@ -79,18 +81,25 @@ async function storeChunks(
   const underWay: Promise<PubAck>[] = [];
   let size = 0;
   let chunks = 0;
-  for await (const chunk of inChunks(content, chunkBytes)) {
-    const sent = js.publish(`$O.${bucket}.C.${id}`, chunk, { expect: { streamName: `OBJ_${bucket}` } });
-    // Awaited below, unless another one fails first.
-    sent.catch(() => {});
-    underWay.push(sent);
-    hash.update(chunk);
-    size += chunk.length;
-    chunks += 1;
-    onProgress(chunk.length);
-    if (underWay.length === UNDER_WAY) await Promise.all(underWay.splice(0));
+  try {
+    for await (const chunk of inChunks(content, chunkBytes)) {
+      const sent = js.publish(`$O.${bucket}.C.${id}`, chunk, { expect: { streamName: `OBJ_${bucket}` } });
+      // Awaited below, unless another one fails first.
+      sent.catch(() => {});
+      underWay.push(sent);
+      hash.update(chunk);
+      size += chunk.length;
+      chunks += 1;
+      onProgress(chunk.length);
+      if (underWay.length < UNDER_WAY) continue;
+      await Promise.all(underWay);
+      underWay.length = 0;
+    }
+    await Promise.all(underWay);
+  } finally {
+    // Otherwise chunks in transit would be stored after the caller has removed the others.
+    await Promise.allSettled(underWay);
   }
-  await Promise.all(underWay);
   return { size, chunks, digest: `SHA-256=${hash.digest('base64url')}=` };
 }
 

@@ -1,13 +1,13 @@
 import { AgentError } from '../errors.js';
-import type { Refusal } from '../messages/refusal.js';
+import type { RequestRefusal } from '../messages/refusal.js';
 
-/** An agent's answer that what it was asked cannot be done. */
+/** The error when an agent refuses a request. */
 export class RequestRefusedError extends AgentError {
   override readonly name = 'RequestRefusedError';
-  /** With everything that is wrong. */
-  readonly refusal: Refusal;
+  /** Everything that is wrong. */
+  readonly refusal: RequestRefusal;
 
-  constructor(verb: string, refusal: Refusal) {
+  constructor(verb: string, refusal: RequestRefusal) {
     super(refusal.code, `The agent refused ${verb}: ${refusal.message}`);
     this.refusal = refusal;
   }

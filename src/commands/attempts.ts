@@ -3,23 +3,24 @@ import type { CommandKey, Journal } from '../store/journal.js';
 import type { Logger } from '../telemetry/log.js';
 import { keyOf } from './reading.js';
 
-/** A command on which the agent has died this often is put aside. */
+/** A command is quarantined after the agent has died on it this often. */
 export const QUARANTINE_AFTER = 3;
 
 /**
- * Counts how many runs of the agent have begun a command, so that one on which it dies again and again is found out. A fault that the agent
- * lives through, as of its disk, does not count, nor does a run that ends in order.
+ * Counts how many runs of the agent have begun a command. This detects a command on which the agent dies again and
+ * again. A fault that the agent survives, such as a disk error, does not count, and neither does a run that ends in
+ * order.
  */
 export class Attempts {
   readonly #journal: Journal;
-  /** The commands that this run has begun and not finished, and which attempt it is for each. */
+  /** The commands that this run has begun and not finished, with the number of the attempt. */
   readonly #begun = new Map<string, { readonly key: CommandKey; readonly attempt: number }>();
 
   constructor(journal: Journal) {
     this.#journal = journal;
   }
 
-  /** Notes that a command is about to take effect. @returns which attempt it is */
+  /** Records that a command is about to take effect. @returns the number of the attempt */
   async begin(delivery: DeliveryHead): Promise<number> {
     const key = keyOf(delivery);
     const known = this.#begun.get(nameOf(key));
@@ -29,18 +30,21 @@ export class Attempts {
     return attempt;
   }
 
-  /** Forgets a command that was answered. */
+  /** Forgets an answered command. */
   finished(delivery: DeliveryHead): void {
     this.#begun.delete(nameOf(keyOf(delivery)));
   }
 
-  /** To be called when this run ends in order: what it has begun and not finished was not the death of it. */
+  /** Call this when the run ends in order: its unfinished commands do not count as attempts on which the agent died. */
   async takeBack(log: Logger): Promise<void> {
     for (const { key } of this.#begun.values()) {
       try {
         await this.#journal.takeBack(key);
       } catch (error) {
-        log.warn({ op: key.id, err: error }, 'the attempt at a command stays counted as one that ended the agent');
+        log.warn(
+          { op: key.id, err: error },
+          'cannot withdraw the attempt at a command; it counts as one on which the agent died',
+        );
       }
     }
     this.#begun.clear();

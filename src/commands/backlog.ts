@@ -4,9 +4,9 @@ import { refusalOf } from '../domain/admission.js';
 import { continuityOfMessage } from '../domain/continuity.js';
 import { type DesiredState, NOTHING_DESIRED } from '../domain/desired.js';
 import { fold } from '../domain/fold.js';
-import type { Host } from '../host/host.js';
 import type { Acknowledgement } from '../messages/ack.js';
 import type { ChainRules } from '../plan/check.js';
+import type { Host } from '../reconcile/host.js';
 import type { Journal } from '../store/journal.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Attempts } from './attempts.js';
@@ -25,19 +25,20 @@ export interface BacklogOptions {
   readonly bus: CommandBus;
   readonly log: Logger;
   readonly serverNow: () => number;
-  /** Ends the attempts at what passes by itself. */
+  /** Ends the retries of transient faults. */
   readonly signal: AbortSignal;
   readonly attempts: Attempts;
-  /** Told of the answer of each command that stood for others. */
+  /** Called with the answer of each command that stood for others. */
   readonly onAnswer: (answer: Acknowledgement) => void;
 }
 
 /**
- * Goes through what the stream holds for this host when the agent starts, in one reconcile where it can. On a host without a record, a
- * deploy that cannot be carried out must not hide what was applied before it: the search goes on from the last one that can.
+ * Handles the commands that the stream holds for this host when the agent starts, in one reconcile if possible. On a
+ * host without a record, a deploy that cannot be applied must not hide what was applied before it. So the search goes
+ * back to the last deploy that can be applied.
  *
- * @returns sequence after which commands are to be taken one by one
- * @throws Interrupted when the agent is told to stop meanwhile
+ * @returns the sequence after which commands must be handled one by one
+ * @throws Interrupted if the agent is stopped meanwhile
  */
 export async function takeBacklog(options: BacklogOptions): Promise<number> {
   const { bus, journal, log } = options;
@@ -63,7 +64,7 @@ export async function takeBacklog(options: BacklogOptions): Promise<number> {
   }
 }
 
-/** Whether a deploy would be run, so that what lies before it does not matter. */
+/** Whether a deploy would run. If so, earlier commands do not matter. */
 function wouldRun(deploy: Delivery, { hostName, journal, serverNow, rules }: BacklogOptions): boolean {
   const reading = readDelivery(deploy, hostName);
   if (!reading.ok || refusalOf('deploy', reading.envelope, journal, serverNow()) !== undefined) return false;
@@ -79,7 +80,7 @@ async function foldAndApply(deliveries: readonly DeliveryHead[], options: Backlo
   const { bus, lane, rules, attempts, onAnswer } = options;
   const acceptable = (desired: DesiredState) => accept(desired, rules);
   const read: CommandBus['bodies'] = (range, begin) => bus.bodies(range, begin);
-  const answer = await lane.run(() => catchUp(deliveries, { ...options, accept: acceptable, read }));
+  const answer = await lane.run((turn) => catchUp(turn, deliveries, { ...options, accept: acceptable, read }));
   if (answer === undefined) return false;
   for (const delivery of deliveries) attempts.finished(delivery);
   onAnswer(answer);

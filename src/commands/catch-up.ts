@@ -1,9 +1,10 @@
+import type { Turn } from '../apply/lane.js';
 import type { Delivery, DeliveryHead } from '../bus/delivery.js';
 import type { DesiredState } from '../domain/desired.js';
 import { isBare } from '../domain/observed.js';
 import { RefusedError } from '../errors.js';
-import type { Host } from '../host/host.js';
 import type { Acknowledgement } from '../messages/ack.js';
+import type { Host } from '../reconcile/host.js';
 import type { Finish, Journal } from '../store/journal.js';
 import type { Logger } from '../telemetry/log.js';
 import {
@@ -26,28 +27,29 @@ export interface CatchUpOptions {
   readonly host: Host;
   readonly log: Logger;
   readonly serverNow: () => number;
-  /** Throws for a desired state that cannot be. */
+  /** Throws for an impossible desired state. */
   readonly accept: (desired: DesiredState) => void;
   readonly attempts: Attempts;
-  /** Ends the attempts at what passes by itself. */
+  /** Ends the retries of transient faults. */
   readonly signal: AbortSignal;
-  /** Hands over the commands between two sequences, perhaps several times from the beginning. */
+  /** Reads the commands between two sequences, perhaps several times from the beginning. */
   readonly read: (range: readonly [number, number], begin: () => (delivery: Delivery) => void) => Promise<void>;
 }
 
-/** How long what passes by itself is waited for; what is desired then is tried again by every repair. */
+/** How long transient faults are retried. After that, every repair tries again to reach the desired state. */
 const PATIENCE_MS = 10_000;
 
 /**
- * Folds a backlog into one desired state, reconciles once, and answers every command of it in one write to the journal. For the lane.
- * What cannot be run for now, since its interface is absent or its artifact cannot be fetched, is desired all the same: whoever sent it
- * counts on its being there, and nobody may be there to send it again.
+ * Folds a backlog into one desired state, reconciles once, and answers all its commands in one write to the journal. A
+ * request that cannot be applied for now (its interface is absent, or its artifact cannot be fetched) becomes desired
+ * anyway: the sender relies on it, and perhaps nobody would send it again.
  *
- * @returns the answer of the command that stands for all; undefined if the backlog has to be gone through one by one: because nothing
- *   in it can run, or because what it comes to cannot be applied and each command has to succeed or fail for itself
- * @throws Interrupted when the agent is told to stop meanwhile
+ * @returns the answer of the command that stands for all. Undefined if the backlog must be handled one by one: nothing
+ *   in it can run, or the resulting state cannot be applied, so that each command must succeed or fail for itself
+ * @throws Interrupted if the agent is stopped meanwhile
  */
 export async function catchUp(
+  turn: Turn,
   deliveries: readonly DeliveryHead[],
   options: CatchUpOptions,
 ): Promise<Acknowledgement | undefined> {
@@ -55,17 +57,17 @@ export async function catchUp(
   const owed = owedAnswers(deliveries, journal);
   const result = await replayOf(owed, options);
   if (result?.last === undefined || result.desired === null) return undefined;
-  if (!(await isFounded(result, options))) return undefined;
+  if (!(await isFounded(turn, result, options))) return undefined;
 
-  // An agent that died over a backlog cannot tell on which command. It stops folding while each still has an attempt of its own: one
-  // that merely came last must not be quarantined for another.
+  // An agent that died on a backlog does not know on which command. It stops folding while each command still has an
+  // attempt of its own: the last command must not be quarantined because of another one.
   const begun = owed.reduce((sum, delivery) => sum + (journal.find(keyOf(delivery))?.attempts ?? 0), 0);
   if (begun >= QUARANTINE_AFTER - 1) return undefined;
   const { entry, command } = result.last;
   const { delivery } = entry;
   await attempts.begin(delivery);
   const limits = { deadline: Date.now() + PATIENCE_MS, signal };
-  const report = await host.apply(journal.desired, result.desired, log.child({ op: delivery.id }), limits);
+  const report = await host.apply(turn, journal.desired, result.desired, log.child({ op: delivery.id }), limits);
   const postponed = report.status === 'failed' && report.transient && report.undone === true;
   if (report.status === 'failed' && !postponed) return undefined;
   const answer = (postponed ? answerPostponed : answerReported)(receiptOf(entry, hostName), command, report);
@@ -73,7 +75,7 @@ export async function catchUp(
   return answer;
 }
 
-/** The commands that were not answered yet, each once. */
+/** The commands that were not answered yet, without duplicates. */
 function owedAnswers(deliveries: readonly DeliveryHead[], journal: Journal): DeliveryHead[] {
   const seen = new Set<string>();
   return deliveries
@@ -81,7 +83,7 @@ function owedAnswers(deliveries: readonly DeliveryHead[], journal: Journal): Del
     .filter(({ id }) => !seen.has(id) && seen.add(id));
 }
 
-/** @returns undefined if the stream has not got all of them any more */
+/** @returns undefined if the stream no longer contains all of them */
 async function replayOf(owed: readonly DeliveryHead[], options: CatchUpOptions): Promise<Replay | undefined> {
   const { journal, hostName, serverNow, accept, read } = options;
   const [first, last] = [owed[0], owed.at(-1)];
@@ -99,11 +101,14 @@ async function replayOf(owed: readonly DeliveryHead[], options: CatchUpOptions):
   return result?.entries.length === owed.length ? result : undefined;
 }
 
-/** Deltas alone say what is desired only where that is known, or where nothing runs; elsewhere each has to be refused. */
-async function isFounded({ entries }: Replay, { journal, host }: CatchUpOptions): Promise<boolean> {
+/**
+ * Whether the result of the fold is well-founded. Deltas alone define the desired state only if their basis is known or
+ * if nothing runs. Otherwise each delta must be refused.
+ */
+async function isFounded(turn: Turn, { entries }: Replay, { journal, host }: CatchUpOptions): Promise<boolean> {
   if (journal.desired !== null) return true;
   if (entries.some(({ what, delivery }) => what === 'folded' && delivery.verb === 'deploy')) return true;
-  return isBare(await host.observe());
+  return isBare(await host.observe(turn));
 }
 
 function finishesOf(result: Replay, last: DeliveryHead, answer: Acknowledgement, options: CatchUpOptions): Finish[] {

@@ -5,7 +5,7 @@ import { parseEnvelope } from '../messages/envelope.js';
 import { parseCommand } from '../messages/parse.js';
 import type { CommandKey } from '../store/records.js';
 
-/** A delivery that was read: its envelope and command, or why there is none. */
+/** A delivery that was read: its envelope and command, or the error. */
 export type Reading =
   | { readonly ok: true; readonly envelope: Envelope; readonly command: Command }
   | { readonly ok: false; readonly envelope: Envelope; readonly error: unknown };
@@ -22,7 +22,7 @@ export function readDelivery(delivery: Delivery, hostName: string): Reading {
   }
 }
 
-/** Under which name the journal knows a delivery's command. */
+/** The key of a delivery's command in the journal. */
 export function keyOf({ id, seq, storedAt, streamCreated }: DeliveryHead): CommandKey {
   return { id, seq, storedAt, streamCreated, idIsSequence: id.endsWith(`:${seq}`) };
 }

@@ -1,42 +1,42 @@
 import { type Delivery, type DeliveryHead, headOf } from '../bus/delivery.js';
-import { type Refusal, refusalOf, type Standing } from '../domain/admission.js';
+import { type AdmissionRefusal, type AdmissionState, refusalOf } from '../domain/admission.js';
 import type { Command } from '../domain/command.js';
 import { type DesiredState, NOTHING_DESIRED } from '../domain/desired.js';
 import { fold } from '../domain/fold.js';
 import { type Fault, faultsOf } from '../errors.js';
 import type { Reading } from './reading.js';
 
-export interface ReplayState extends Standing {
+export interface ReplayState extends AdmissionState {
   readonly desired: DesiredState | null;
 }
 
-/** What a backlog comes to: one desired state, and for each delivery what it contributed. */
+/** The result of folding a backlog: one desired state, and what each delivery contributed. */
 export interface Replay {
   readonly desired: DesiredState | null;
   readonly generation: number | undefined;
   readonly awaitingDeploy: string | undefined;
   readonly entries: readonly ReplayEntry[];
-  /** The command that stands for all folded ones, the last of them; undefined when none was. */
+  /** The last folded command, which stands for all folded ones; undefined if none was folded. */
   readonly last: { readonly entry: ReplayEntry; readonly command: Command } | undefined;
 }
 
 export type ReplayEntry = { readonly delivery: DeliveryHead; readonly gen: number | undefined } & (
   | { readonly what: 'folded' }
-  | { readonly what: 'refused'; readonly refusal: Refusal }
+  | { readonly what: 'refused'; readonly refusal: AdmissionRefusal }
   | { readonly what: 'rejected'; readonly faults: readonly [Fault, ...Fault[]] }
 );
 
-/** A replay in the making. */
+/** A replay in progress. */
 export interface Replaying {
   take(delivery: Delivery, reading: Reading): void;
   result(): Replay;
 }
 
 /**
- * Folds a backlog of commands into the one desired state in which applying them one by one would end, refusing those that would
- * have been refused. What it keeps of a command does not grow with the command.
+ * Folds a backlog of commands into the desired state that applying them one by one would give. It refuses the commands
+ * that would have been refused then. The memory that it keeps for a command does not depend on the command's size.
  *
- * @param accept throws for a desired state that cannot be; the command that would lead to it is rejected
+ * @param accept throws for an impossible desired state; the command that leads to it is rejected
  */
 export function beginReplay(start: ReplayState, serverNow: number, accept: (desired: DesiredState) => void): Replaying {
   let { desired, generation, awaitingDeploy } = start;

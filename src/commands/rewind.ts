@@ -9,7 +9,10 @@ export interface RewindOptions {
   readonly log: Logger;
 }
 
-/** Notices a stream that was put back to an earlier state or made anew. To be asked whenever the stream was out of sight. */
+/**
+ * Detects a stream that was put back to an earlier state or created again. Call this whenever the stream was out of
+ * reach.
+ */
 export async function lookForRewind(options: RewindOptions): Promise<void> {
   const { bus, journal } = options;
   if (journal.stream === undefined) return;
@@ -19,14 +22,14 @@ export async function lookForRewind(options: RewindOptions): Promise<void> {
   await noteRewind(continuityOfStream(now, journal.stream, there?.storedAt), options);
 }
 
-/** What follows a rewind cannot build on what was applied: deltas are refused until a deploy says it all. */
+/** After a rewind, commands cannot build on what was applied. Deltas are refused until a deploy states everything. */
 export async function noteRewind(continuity: Continuity, { bus, journal, log }: RewindOptions): Promise<void> {
   if (continuity !== 'put-back' && continuity !== 'made-anew') return;
   const now = await bus.position();
-  const what = continuity === 'put-back' ? 'was put back to an earlier state' : 'was made anew';
+  const what = continuity === 'put-back' ? 'was put back to an earlier state' : 'was created again';
   const [reason, data] = [`The command stream ${what}`, { known: journal.stream, now }];
   log.error(data, 'the command stream does not continue where it was');
-  // In this order: an agent that dies between the two notices the rewind again.
+  // In this order: an agent that dies between the two writes detects the rewind again.
   await journal.awaitDeploy(reason);
   const storedAt = journal.stream?.storedAt ?? '';
   await journal.moveStream({ created: now.created, lastSeq: 0, storedAt, newAfter: now.lastSeq });

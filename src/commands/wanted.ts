@@ -5,11 +5,13 @@ import { isBare, type Observed } from '../domain/observed.js';
 import { RefusedError } from '../errors.js';
 import { type ChainRules, check } from '../plan/check.js';
 
-/* What would be desired once a command has run. */
+/*
+ * What would be desired after a command.
+ */
 
 /**
- * @param known what is desired now; null if there is no record of it
- * @throws RefusedError for what cannot be folded, or cannot be
+ * @param known the current desired state; null if there is no record of it
+ * @throws RefusedError if the command cannot be folded, or if the result is impossible
  */
 export function wantedBy(
   command: Command,
@@ -22,13 +24,16 @@ export function wantedBy(
   return wanted;
 }
 
-/** @throws RefusedError for a desired state that cannot be */
+/** @throws RefusedError for an impossible desired state */
 export function accept(desired: DesiredState, rules: ChainRules): void {
   const [first, ...rest] = check(desired, rules);
   if (first !== undefined) throw new RefusedError([first, ...rest]);
 }
 
-/** What a delta builds on. With no record of what is desired, only a host that runs nothing of ours is known to desire nothing. */
+/**
+ * The state that a delta builds on. Without a record of the desired state, only a host that runs nothing of ours is
+ * known to desire nothing.
+ */
 function basisOf({ verb }: Command, known: DesiredState | null, observed: Observed): DesiredState {
   if (known !== null || verb === 'deploy') return known ?? NOTHING_DESIRED;
   if (isBare(observed)) return NOTHING_DESIRED;

@@ -1,22 +1,25 @@
 import type { CompanionLaunch } from '../domain/companion.js';
+import { isTracing, targetName } from '../domain/hook.js';
 import { versionSegment } from '../domain/pins.js';
 import type { CompanionArgs } from '../domain/program.js';
 
 /*
- * The command lines of companions, as l3afd has them (StartUserProgram, UpdateArgs, Stop and isRunning in its bpfprogs/bpf.go), but for
- * `--key =value`, which it writes for stop and status and no option parser takes.
+ * The command lines of companions are those of l3afd (StartUserProgram, UpdateArgs, Stop and isRunning in its
+ * bpfprogs/bpf.go). One thing differs: for stop and status, l3afd writes `--key =value`, which no option parser
+ * accepts.
  */
 
-export interface Surroundings {
-  /** Where companions may write logs of their own, '' for nowhere. */
+/** Paths in command lines. */
+export interface ArgumentPaths {
+  /** Folder for the companions' own logs, '' for none. */
   readonly logDir: string;
   /** Path of the rules file, '' for none. */
   readonly rulesFile: string;
-  /** Pin of the slot that a companion is to put its program into, '' for one that loads none. */
+  /** Pin of the slot for the program that the companion loads, '' if it loads none. */
   readonly slot: string;
 }
 
-export function startArguments(launch: CompanionLaunch, { logDir, rulesFile, slot }: Surroundings): string[] {
+export function startArguments(launch: CompanionLaunch, { logDir, rulesFile, slot }: ArgumentPaths): string[] {
   return [
     ...hookArguments(launch),
     versionArgument(launch),
@@ -27,7 +30,7 @@ export function startArguments(launch: CompanionLaunch, { logDir, rulesFile, slo
   ];
 }
 
-export function updateArguments(launch: CompanionLaunch, { logDir }: Pick<Surroundings, 'logDir'>): string[] {
+export function updateArguments(launch: CompanionLaunch, { logDir }: Pick<ArgumentPaths, 'logDir'>): string[] {
   return [
     ...hookArguments(launch),
     '--cmd=update',
@@ -45,15 +48,15 @@ export function stopArguments(launch: CompanionLaunch): string[] {
   return [...hookArguments(launch), ...options(launch.companion.stopArgs)];
 }
 
-/** Nothing but what the payload says: status commands know no other options. */
+/** Only the options in the payload, since status commands know no others. */
 export function statusArguments(launch: CompanionLaunch): string[] {
   return options(launch.companion.statusArgs);
 }
 
-/** None of a probe's. */
+/** Empty for a tracing program, which has neither interface nor direction. */
 export function hookArguments({ hook }: Pick<CompanionLaunch, 'hook'>): string[] {
-  if (hook.direction === '') return [];
-  return [`--iface=${hook.iface}`, `--direction=${hook.direction}`];
+  if (isTracing(hook)) return [];
+  return [`--${'cgroup' in hook ? 'cgroup' : 'iface'}=${targetName(hook)}`, `--direction=${hook.direction}`];
 }
 
 /** With underscores for dots, as in the paths of the maps. */

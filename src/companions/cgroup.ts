@@ -1,22 +1,23 @@
 import { constants } from 'node:fs';
 import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { AgentError } from '../errors.js';
+import { AgentError, messageOf } from '../errors.js';
+import { retry } from '../retry.js';
 
-/** Threads and processes that one companion may have at a time: what a fork bomb is stopped at. */
+/** How many threads and processes one companion may have at a time. This limit stops a fork bomb. */
 const MAX_TASKS = 512;
-/** A group that was emptied is busy for a moment still. */
+/** A group stays busy for a moment after its last process has ended. */
 const REMOVE_PATIENCE_MS = 2_000;
-const POLL_MS = 20;
+const POLL = { firstMs: 20, capMs: 20 };
 
 /**
- * Where the agent may make control groups of version 2 (the kernel's Documentation/admin-guide/cgroup-v2.rst). A group holds all that a
- * companion starts, also what leaves its session, and ends it at a stroke. Limits need their controllers as well, which a host may still
- * have in version 1.
+ * The place where the agent makes control groups of version 2 (the kernel's Documentation/admin-guide/cgroup-v2.rst). A
+ * group holds every process that a companion starts, even one that leaves its session, and all can be killed at once.
+ * Limits also need controllers, which a host may still use in version 1.
  *
- * The groups lie at the top and not below the agent's own: companions outlive the agent, and a service manager could not put the agent's
- * successor into a group that has handed its controllers down ("no internal processes").
+ * The groups are at the top of the hierarchy, not below the agent's own group. Companions outlive the agent, and a
+ * service manager cannot start the next agent in a group that has enabled controllers for its children ("no internal
+ * processes").
  */
 export class CgroupTree {
   readonly #base: string;
@@ -27,7 +28,7 @@ export class CgroupTree {
     this.#controllers = controllers;
   }
 
-  /** Finds out by trying. @returns undefined where there is none, or none for us */
+  /** Finds the place by trying to make a group. @returns undefined if there is none, or the agent may not use it */
   static async find(): Promise<CgroupTree | undefined> {
     try {
       const mount = await mountPoint();
@@ -46,18 +47,18 @@ export class CgroupTree {
     return this.#controllers.has('memory');
   }
 
-  /** Folder of the group of that name, whether it is there or not. */
+  /** Folder of the group with this name, whether or not it exists. */
   path(name: string): string {
     return join(this.#base, name);
   }
 
-  /** Leaves nothing behind if no companion is left. */
+  /** Removes the base group, unless companions are left. */
   async close(): Promise<void> {
     await rmdir(this.#base).catch(() => undefined);
   }
 
   /**
-   * Makes a group, or takes the one that is there.
+   * Makes a group, or uses the existing one.
    *
    * @param memory in bytes, 0 for no limit
    * @throws AgentError COMPANION_FAILED
@@ -66,15 +67,15 @@ export class CgroupTree {
     const group = this.path(name);
     try {
       await mkdir(group, { recursive: true });
-      // Another agent may have taken the groups away when its last companion went.
+      // Another agent may have removed the base group with its last companion.
       await handDown(this.#base);
       if (this.#controllers.has('pids')) await writeFile(join(group, 'pids.max'), String(MAX_TASKS));
       if (this.limitsMemory && memory > 0) await limitMemory(group, memory);
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = messageOf(cause);
       throw new AgentError(
         'COMPANION_FAILED',
-        `No control group can be made for the companion at ${group}. The agent has to be able to write there, and cgroup.max.descendants of the groups above has to allow one more`,
+        `No control group can be made for the companion at ${group}. The agent needs write access there, and cgroup.max.descendants of the parent groups must allow one more group`,
         { cause, detail: reason },
       );
     }
@@ -83,13 +84,13 @@ export class CgroupTree {
 
 async function limitMemory(group: string, memory: number): Promise<void> {
   await writeFile(join(group, 'memory.max'), String(memory));
-  // A companion that has lost a part is to be noticed.
+  // If memory runs out, kill the whole companion: the watch would not notice that only a part of it is gone.
   await writeFile(join(group, 'memory.oom.group'), '1');
-  // Not every kernel counts swap.
+  // Not every kernel has this limit.
   await writeFile(join(group, 'memory.swap.max'), '0').catch(() => undefined);
 }
 
-/** Process ids in a group and in those that were made below it; none for one that is gone, or for '', which is none. */
+/** Process ids in a group and in the groups below it. Empty for '' (no group) and for a group that no longer exists. */
 export async function membersOf(group: string): Promise<readonly number[]> {
   if (group === '') return [];
   const words = await wordsIn(join(group, 'cgroup.procs')).catch(() => []);
@@ -97,32 +98,39 @@ export async function membersOf(group: string): Promise<readonly number[]> {
   return [...words.map(Number), ...below.flat()];
 }
 
-/** Kills everything in a group at once, so that nothing can fork away from it. Kernels before 5.14 cannot, and then nothing happens. */
+/** Kills all processes in a group at once, so that none can escape by fork(2). Does nothing on kernels before 5.14. */
 export async function killGroup(group: string): Promise<void> {
   await writeFile(join(group, 'cgroup.kill'), '1').catch(() => undefined);
 }
 
 /**
- * Removes an empty group, with those that a companion has made below it; '' is none.
+ * Removes an empty group and the groups that the companion has made below it. Does nothing for '' (no group).
  *
  * @throws AgentError LEFTOVER
  */
 export async function removeGroup(group: string): Promise<void> {
   if (group === '') return;
-  for (const end = performance.now() + REMOVE_PATIENCE_MS; ; await sleep(POLL_MS)) {
+  const end = performance.now() + REMOVE_PATIENCE_MS;
+  const remove = async () => {
     for (const below of await groupsIn(group)) await removeGroup(below);
-    const failure = await rmdir(group).then(
-      () => undefined,
-      (error: NodeJS.ErrnoException) => error,
-    );
-    if (failure === undefined || failure.code === 'ENOENT') return;
-    if (failure.code === 'EBUSY' && performance.now() < end) continue;
+    await rmdir(group);
+  };
+  const isPassing = (error: unknown) => errnoOf(error) === 'EBUSY' && performance.now() < end;
+  try {
+    await retry(remove, { backoff: POLL, isPassing });
+  } catch (cause) {
+    if (cause instanceof AgentError) throw cause;
+    if (errnoOf(cause) === 'ENOENT') return;
     throw new AgentError(
       'LEFTOVER',
-      `The control group ${group} cannot be removed. Remove it with rmdir when nothing is in its cgroup.procs any more`,
-      { cause: failure, detail: failure.message },
+      `The control group ${group} cannot be removed. Remove it with rmdir when its cgroup.procs is empty`,
+      { cause, detail: messageOf(cause) },
     );
   }
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
 }
 
 /** Paths of the groups directly below one. */
@@ -131,7 +139,7 @@ async function groupsIn(group: string): Promise<string[]> {
   return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(group, name));
 }
 
-/** Where the file system is mounted. In a container that is the group of the container. */
+/** The mount point of the cgroup file system. In a container this is the container's group. */
 async function mountPoint(): Promise<string> {
   const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' '));
   const mount = mounts.find(([, , type]) => type === 'cgroup2')?.[1];
@@ -139,7 +147,7 @@ async function mountPoint(): Promise<string> {
   return mount;
 }
 
-/** Lets the groups below have the controllers. Where it cannot be, limits are set by other means. */
+/** Enables the controllers for the groups below. If that fails, limits are set by other means. */
 async function handDown(group: string): Promise<void> {
   const available = await wordsIn(join(group, 'cgroup.controllers'));
   for (const controller of ['memory', 'pids'].filter((name) => available.includes(name))) {

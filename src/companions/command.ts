@@ -14,13 +14,13 @@ export interface CommandResult {
   readonly lastLines: readonly string[];
 }
 
-/** Lines that are kept of a command's output; all go to the log. */
+/** How many lines of a command's output are kept. All lines go to the log. */
 const KEPT_LINES = 20;
-/** What a command has said before its end is there at once. */
+/** How long to read on after the end of a command. Its own output is available at once. */
 const LAST_WORDS_MS = 200;
 
 /**
- * Runs a command to its end, and kills it with all of its process group when it takes too long.
+ * Runs a command to its end. Kills it and its whole process group when it takes too long.
  *
  * @throws AgentError COMPANION_FAILED if it could not be started
  */
@@ -49,7 +49,7 @@ export async function runCommand(
   }, deadlineMs);
   const [code, signal] = await exited;
   clearTimeout(timer);
-  // What it has left behind may hold its output open for as long as it likes.
+  // Processes that it has left behind may keep its output open.
   await Promise.race([closed, sleep(LAST_WORDS_MS, undefined, { ref: false })]);
   child.stdout?.destroy();
   child.stderr?.destroy();
@@ -61,11 +61,11 @@ export function endingOf(code: number | null, signal: NodeJS.Signals | null): st
   return signal ?? `exit status ${code}`;
 }
 
-/** Kills a group whose leader is a child of ours that was not waited for yet, so that its id is no other's. */
+/** Kills a process group. Its leader is our child and not yet waited for, so no other process can have its id. */
 function killProcessGroup(leader: number): void {
   try {
     process.kill(-leader, 'SIGKILL');
   } catch {
-    // It ended in this moment.
+    // It has just ended.
   }
 }

@@ -13,7 +13,7 @@ export interface CommandsOptions {
 
 type Known = Pick<CompanionRecord, 'id' | 'launch' | 'programs' | 'cgroup'>;
 
-/** Runs a companion's commands beside itself. Each is passed over by a companion that does not have it. */
+/** Runs a companion's commands other than `cmd_start`. A command that the companion does not have is skipped. */
 export class Commands {
   readonly #options: CommandsOptions;
 
@@ -31,7 +31,7 @@ export class Commands {
     await this.#mustRun('config', companion, configArguments(companion.launch));
   }
 
-  /** @returns whether it was run and succeeded, so that the companion ends by itself */
+  /** @returns whether the command succeeded, so that the companion ends by itself */
   async stop(companion: Known, args: readonly string[]): Promise<boolean> {
     const { log, times } = this.#options;
     try {
@@ -44,7 +44,7 @@ export class Commands {
     return false;
   }
 
-  /** Whether `cmd_status` prints RUNNING; undefined where there is no such command. */
+  /** Whether `cmd_status` prints RUNNING; undefined if the companion has no such command. */
   async status(companion: Known): Promise<boolean | undefined> {
     const { log, times } = this.#options;
     try {
@@ -75,7 +75,7 @@ export class Commands {
     const program = programs[command];
     if (program === undefined) return undefined;
     const { log } = this.#options;
-    // What `cmd_status` prints each time says nothing new.
+    // The output of `cmd_status` is not logged, since it is the same at each check.
     const tell = command === 'status' ? log.debug.bind(log) : log.info.bind(log);
     const request = { program, args, id, command, cgroup, addressSpace: 0, cpuSeconds: 0 };
     return runCommand(request, deadlineMs, (line, stream, pid) =>

@@ -17,23 +17,23 @@ import { Instance, type InstanceLog } from './instance.js';
 import { type CommandPaths, locateCommands, type PackageFiles } from './locate.js';
 import { bootId } from './proc.js';
 import { type CompanionRecord, readRecord } from './record.js';
-import { type Loading, type Surroundings, startUp } from './starting.js';
+import { type HandoverSlot, type StartContext, startUp } from './starting.js';
 import { commandsOf, endProcesses, gone, Sight, terminate } from './terminate.js';
 import { type CompanionTimes, TIMES } from './times.js';
 
 export interface CompanionsOptions {
-  /** A folder of their own. */
+  /** The companions' own folder. */
   readonly dir: string;
   readonly packages: PackageFiles;
   readonly log: InstanceLog;
-  /** Handed to companions as `--log-dir`; '' for none. */
+  /** Passed to companions as `--log-dir`; '' for none. */
   readonly logDir?: string;
   readonly times?: Partial<CompanionTimes>;
-  /** Where control groups can be made; found out by trying unless given. */
+  /** Where control groups are made; by default found by trying. */
   readonly findCgroups?: () => Promise<CgroupTree | undefined>;
 }
 
-/** There is one for each program; of those that load it themselves there may be one for each load. */
+/** Key of an instance. There is one instance per program, or one per load if the companion loads the program itself. */
 function instanceKey(companion: CompanionRef, loaded: string | undefined): string {
   return loaded === undefined ? companionKey(companion) : loaded;
 }
@@ -45,8 +45,8 @@ function keyOf({ launch, loading }: CompanionRecord): string {
 const NO_PATIENCE = { stopMs: 0 };
 
 /**
- * The companions of this host's programs: starts, updates and stops them, and knows those again that an agent before this one has started.
- * All methods but {@link status} are for one caller at a time.
+ * The companions of this host's programs: starts, updates and stops them, and adopts those that an earlier agent has
+ * started. Calls must not overlap, except those of {@link status}.
  */
 export class Companions {
   readonly #options: CompanionsOptions;
@@ -63,21 +63,21 @@ export class Companions {
     this.#commands = new Commands({ log: options.log, logDir: options.logDir ?? '', times: this.#times });
   }
 
-  /** Takes over what an earlier agent has left running, and ends what it has left half-started. */
+  /** Adopts the companions that an earlier agent has left running, and ends those whose start it did not complete. */
   async open(): Promise<void> {
     const { dir } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     this.#bootId = await bootId();
     this.#cgroups = await (this.#options.findCgroups ?? CgroupTree.find)();
     for (const id of await readdir(dir)) {
-      // One that cannot be ended must not keep the agent from the chains; its folder stays for the next agent.
+      // A companion that cannot be ended must not block the chains. Its folder stays for the next agent.
       await this.#adopt(id).catch((error: unknown) => {
-        this.#options.log.warn({ err: error, companion: id }, 'a companion that was left behind cannot be taken over');
+        this.#options.log.warn({ err: error, companion: id }, 'a companion of an earlier agent cannot be adopted');
       });
     }
   }
 
-  /** Lets go of the companions; they run on. */
+  /** Releases the companions. They keep running. */
   async close(): Promise<void> {
     for (const instance of this.#instances.values()) await instance.release();
     this.#instances.clear();
@@ -89,7 +89,7 @@ export class Companions {
   }
 
   /**
-   * Whether a package has everything that a companion is started with, without starting anything.
+   * Checks that a package holds everything that the companion's start needs. Starts nothing.
    *
    * @throws AgentError COMPANION_NOT_FOUND with the field of the payload, and what fetching the package may throw
    */
@@ -98,15 +98,22 @@ export class Companions {
   }
 
   /**
-   * Starts a companion in place of whatever instance of it there is. When this returns, a daemon has lived through its settling time, and
-   * anything else has run to its end.
+   * Starts a companion and replaces any existing instance. When this returns, a daemon has survived its settling time,
+   * and any other companion has run to its end.
    *
    * @param maps kernel ids of its program's maps
-   * @param restarts how often it was started again because it had ended
-   * @param loading where it is to load its program itself: then it has done so when this returns, and others of its kind run on
-   * @throws AgentError COMPANION_FAILED, COMPANION_NOT_FOUND, or INTERNAL for a full disk; then nothing of it is left
+   * @param restarts how often it was restarted because it had ended
+   * @param loading given if the companion loads its program itself: the program is loaded when this returns, and
+   *   instances for other loads keep running
+   * @throws AgentError COMPANION_FAILED, COMPANION_NOT_FOUND, DISK_FULL or DISK_FAULT; nothing of the companion is
+   *   left then
    */
-  async start(launch: CompanionLaunch, maps: readonly number[], restarts: number, loading?: Loading): Promise<void> {
+  async start(
+    launch: CompanionLaunch,
+    maps: readonly number[],
+    restarts: number,
+    loading?: HandoverSlot,
+  ): Promise<void> {
     const programs = await locateCommands(launch, this.#options.packages);
     const key = instanceKey(launch, loading?.dir);
     await this.#end(key);
@@ -126,10 +133,10 @@ export class Companions {
   }
 
   /**
-   * Stops a companion by its own command or by SIGTERM, and kills what does not heed it. When this returns it is gone, with all of its
-   * processes. One that does not run is no error.
+   * Stops a companion by its own command or by SIGTERM, and kills what does not stop. When this returns, all of its
+   * processes have ended. It is no error if the companion does not run.
    *
-   * @param loaded directory of the generation whose program it has loaded; absent for one that came to a program that was there
+   * @param loaded directory of the program that it has loaded; absent if the agent has loaded the program
    * @throws AgentError LEFTOVER
    */
   async stop(companion: CompanionRef, loaded?: string): Promise<void> {
@@ -137,7 +144,7 @@ export class Companions {
     const instance = this.#instances.get(key);
     if (instance === undefined) return;
     const { record } = instance;
-    // Seen before it is asked to end: some of it may outlive what it is known by.
+    // Find its processes before it is stopped: some may outlive what identifies them.
     const sight = await Sight.of(record);
     await sight.look();
     const asked = await this.#commands.stop(record, stopArguments(record.launch));
@@ -148,14 +155,13 @@ export class Companions {
   }
 
   /**
-   * Gives a companion that goes on other arguments than those that it was started with: runs `cmd_update` and `cmd_config` where theirs
-   * differ.
+   * Changes the arguments of a running companion: runs `cmd_update` and `cmd_config` if their arguments differ.
    *
    * @throws AgentError COMPANION_FAILED or COMPANION_NOT_FOUND
    */
   async update(from: CompanionLaunch, to: CompanionLaunch, loaded?: string): Promise<void> {
     const instance = this.#instances.get(instanceKey(to, loaded));
-    if (instance === undefined) throw new AgentError('COMPANION_FAILED', 'The companion to be updated is not there');
+    if (instance === undefined) throw new AgentError('COMPANION_FAILED', 'The companion to update does not run');
     const next = { ...instance.record, launch: to, programs: await locateCommands(to, this.#options.packages) };
     if (wantsUpdate(from, to)) await this.#commands.update(next);
     if (wantsConfig(from, to)) await this.#commands.config(next);
@@ -165,9 +171,9 @@ export class Companions {
   }
 
   /**
-   * What `cmd_status` says of a companion, or where there is none, whether its process is alive.
+   * The status of a companion: what `cmd_status` says, or without such a command, whether its process is alive.
    *
-   * @returns undefined for one that is not there
+   * @returns undefined for a companion that does not exist
    */
   async status(companion: CompanionRef, loaded?: string): Promise<'running' | 'not running' | undefined> {
     const instance = this.#instances.get(instanceKey(companion, loaded));
@@ -191,7 +197,7 @@ export class Companions {
     const record = await readRecord(folder);
     const known = record !== undefined && record.bootId === this.#bootId && record.id === id;
     if (!known) {
-      // Whatever it was, its processes are known by their environment, and are of no use without a record.
+      // Its processes are known by their environment. They are of no use without a record.
       const cgroup = this.#cgroups?.path(id) ?? '';
       await terminate({ id, process: null, cgroup }, { ...this.#times, ...NO_PATIENCE });
       await removeGroup(cgroup);
@@ -208,7 +214,7 @@ export class Companions {
     this.#instances.set(key, instance);
     const fields = { program: record.launch.package.name, ...record.launch.hook, pid: record.process?.pid };
     if (alive) log.info(fields, 'adopted companion');
-    else if (record.phase === 'running') log.warn(fields, 'a companion has ended while there was no agent');
+    else if (record.phase === 'running') log.warn(fields, 'a companion has ended while no agent was running');
   }
 
   #instanceOf(
@@ -216,11 +222,11 @@ export class Companions {
     programs: CommandPaths,
     maps: readonly number[],
     restarts: number,
-    loading: Loading | undefined,
+    loading: HandoverSlot | undefined,
   ): Instance {
     const { dir, log } = this.#options;
     const id = randomBytes(8).toString('hex');
-    // Only its name: nothing is made that no record tells of.
+    // Only the name of the group. The group itself is made after the record is written.
     const cgroup = this.#cgroups?.path(id) ?? '';
     const record: CompanionRecord = {
       id,
@@ -241,7 +247,7 @@ export class Companions {
     return blamingDisk(`The files of the companion of ${name} in ${this.#options.dir}`, error);
   }
 
-  get #surroundings(): Surroundings {
+  get #surroundings(): StartContext {
     const recorded = [...this.#instances.values()].map(({ record }) => record);
     const { logDir = '' } = this.#options;
     const limitsMemory = this.#cgroups?.limitsMemory === true;
@@ -256,7 +262,7 @@ export class Companions {
     await instance.remove();
   }
 
-  /** Ends at once what has come to nothing. */
+  /** Ends a companion at once after its start has failed. */
   async #discard(instance: Instance): Promise<void> {
     await instance.terminate({ ...this.#times, ...NO_PATIENCE });
     const key = keyOf(instance.record);

@@ -16,7 +16,7 @@ export interface InstanceLog {
   warn(fields: object, message: string): void;
 }
 
-/** How a process has ended that is a child of this agent. */
+/** How a child process of this agent has ended. */
 export interface Ending {
   readonly code: number | null;
   /** In words: `exit status 3`, `SIGSEGV`. */
@@ -28,7 +28,7 @@ const KEPT_LINES = 20;
 const REAP_MS = 1_000;
 
 /**
- * One companion that was started, by this agent or by one before it. Its folder holds the record and the output:
+ * A companion that this agent or an earlier one has started. Its folder holds the record and the output:
  *
  *   <folder>/record.json, stdout, stderr
  */
@@ -38,7 +38,8 @@ export class Instance {
   readonly #outputs: Output[] = [];
   readonly #lastLines: string[] = [];
   #record: CompanionRecord;
-  /** Of a process that this agent has started itself. */
+  /** Only for a process that this agent has started itself. */
+  #pid: number | undefined;
   #ending: Promise<Ending> | undefined;
   #stopping = false;
 
@@ -52,25 +53,25 @@ export class Instance {
     return this.#record;
   }
 
-  /** The last lines of what it has said to this agent. */
+  /** The last lines of output that this agent has read. */
   get lastLines(): readonly string[] {
     return this.#lastLines;
   }
 
-  /** Makes the folder and writes the record, before anything is started that it has to tell of. */
+  /** Makes the folder and writes the record. Must come before the start of any process. */
   async create(): Promise<void> {
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
     await writeRecord(this.folder, this.#record);
   }
 
-  /** What cannot be written is not so. */
+  /** Changes the record on disk, then in memory. If the write fails, nothing has changed. */
   async amend(changes: Partial<CompanionRecord>): Promise<void> {
     const record = { ...this.#record, ...changes };
     await writeRecord(this.folder, record);
     this.#record = record;
   }
 
-  /** Has what the companion says in the log from now on. */
+  /** Logs the companion's output from now on. */
   async follow(): Promise<void> {
     for (const stream of STREAMS) {
       const output = new Output({
@@ -89,15 +90,17 @@ export class Instance {
     try {
       const [stdout, stderr] = files.map(({ fd }) => fd) as [number, number];
       const child = await launch({ ...request, id: this.#record.id, output: [stdout, stderr] });
+      // Output may arrive before the record has the pid, and must be logged with it.
+      this.#pid = child.pid;
       this.#ending = once(child, 'exit').then(([code, signal]) => ({ code, words: endingOf(code, signal) }));
       void this.#ending.then(({ words }) => {
         if (!this.#stopping) this.#log.info({ ...this.#fields, ending: words }, 'companion process ended');
       });
-      // An agent that stops does not wait for its companions.
+      // The agent must be able to exit while its companions run.
       child.unref();
       const { startTime } = (await statOf(child.pid)) ?? { startTime: '' };
       const process = { pid: child.pid, startTime };
-      // Known before it is written: if that fails, it is to be ended.
+      // Set before the write, so that the process can be ended if the write fails.
       this.#record = { ...this.#record, process };
       await this.amend({ process });
     } finally {
@@ -105,7 +108,7 @@ export class Instance {
     }
   }
 
-  /** How its process has ended; undefined if it runs still after that time. For a process of this agent's own. */
+  /** How its process has ended; undefined if it still runs after that time. Only for a child of this agent. */
   async endWithin(ms: number): Promise<Ending | undefined> {
     const timer = new AbortController();
     try {
@@ -119,11 +122,11 @@ export class Instance {
     return this.#record.process !== null && (await isAlive(this.#record.process));
   }
 
-  /** Ends all of its processes, and sees them gone. @throws AgentError LEFTOVER */
+  /** Ends all of its processes and waits until they are gone. @throws AgentError LEFTOVER */
   async terminate(patience: Patience, sight?: Sight): Promise<void> {
     this.#stopping = true;
     await terminate(this.#record, patience, sight);
-    // Its parent has to ask how it ended, or else it stays as a zombie.
+    // It stays a zombie until its parent has waited for it.
     if (this.#ending !== undefined) await this.endWithin(REAP_MS);
   }
 
@@ -131,20 +134,20 @@ export class Instance {
     for (const output of this.#outputs) await output.drain();
   }
 
-  /** Lets go of it; it goes on. */
+  /** Releases the companion. It keeps running. */
   async release(): Promise<void> {
     for (const output of this.#outputs.splice(0)) await output.close(false);
   }
 
-  /** Removes what there is of it, after its last words are told. */
+  /** Logs its remaining output, then removes its control group and its folder. */
   async remove(): Promise<void> {
     for (const output of this.#outputs.splice(0)) await output.close(true);
     await removeRecord(this.folder);
     try {
       await removeGroup(this.#record.cgroup);
     } catch (error) {
-      // It does no harm. The folder without a record stays as well, and tells the next agent to try again.
-      this.#log.warn({ ...this.#fields, err: error }, 'the control group of a companion stays');
+      // An empty group is harmless. The folder stays too, without a record, so that the next agent tries again.
+      this.#log.warn({ ...this.#fields, err: error }, 'the control group of a companion could not be removed');
       return;
     }
     await rm(this.folder, { recursive: true, force: true });
@@ -152,7 +155,7 @@ export class Instance {
 
   get #fields(): object {
     const { launch, process } = this.#record;
-    return { program: launch.package.name, ...launch.hook, pid: process?.pid };
+    return { program: launch.package.name, ...launch.hook, pid: process?.pid ?? this.#pid };
   }
 
   #tell(line: string, stream: (typeof STREAMS)[number]): void {

@@ -2,20 +2,20 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { AgentError } from '../errors.js';
+import { AgentError, messageOf } from '../errors.js';
 
-/** What is started, and within which bounds. */
+/** What to start, and with which limits. */
 export interface LaunchRequest {
-  /** Absolute path of the program; its folder is the working directory. */
+  /** Absolute path of the program. Its folder becomes the working directory. */
   readonly program: string;
   readonly args: readonly string[];
-  /** Names the companion in the environment of everything that is started for it. */
+  /** Id of the companion, in the environment of all its processes. */
   readonly id: string;
-  /** Of a command beside the companion itself: `update`; such ones do not outlive the agent. */
+  /** Name of a command other than `cmd_start`, such as `update`. These do not outlive the agent. */
   readonly command?: string;
   /** Folder of its control group, '' for none. */
   readonly cgroup: string;
-  /** In bytes, 0 for no limit. Where the control group sees to it, none is needed here. */
+  /** In bytes, 0 for no limit. Not needed if the control group limits memory. */
   readonly addressSpace: number;
   /** Seconds of CPU time, 0 for no limit. */
   readonly cpuSeconds: number;
@@ -23,14 +23,14 @@ export interface LaunchRequest {
   readonly output: readonly [number | 'pipe', number | 'pipe'];
 }
 
-/** Names the companion in the environment of its processes. */
+/** Environment variable with the id of the companion. */
 export const ID_VARIABLE = 'L3AF_COMPANION';
-/** Set for commands such as `cmd_update`. */
+/** Environment variable that is set for commands such as `cmd_update`. */
 export const COMMAND_VARIABLE = 'L3AF_COMMAND';
 
 /**
- * Joins the control group and takes the limits before the program is there: a limit that is set from outside comes too late for what was
- * forked before. The process stays the same one. `ulimit` takes KiB and seconds, see dash(1).
+ * Joins the control group and sets the limits, then executes the program in the same process. A limit that is set from
+ * outside comes too late for children that were forked before. `ulimit` takes KiB and seconds, see dash(1).
  */
 const PREPARE = [
   '[ -z "$1" ] || echo 0 >"$1/cgroup.procs" || exit 125',
@@ -43,10 +43,11 @@ const PREPARE = [
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
- * Starts a program as the leader of a session and so of a process group of its own, with nothing of the agent's environment and none of its
- * descriptors.
+ * Starts a program as the leader of its own session and process group. It inherits neither the agent's environment nor
+ * its descriptors.
  *
- * @throws AgentError COMPANION_FAILED if no process could be made; that the program cannot be run shows in exit status 126 or 127
+ * @throws AgentError COMPANION_FAILED if no process could be made. A program that cannot be executed ends with status
+ *   126 or 127
  */
 export async function launch(request: LaunchRequest): Promise<ChildProcess & { readonly pid: number }> {
   const { program, args, id, command, cgroup, addressSpace, cpuSeconds, output } = request;
@@ -61,13 +62,13 @@ export async function launch(request: LaunchRequest): Promise<ChildProcess & { r
   try {
     await once(child, 'spawn');
   } catch (cause) {
-    // It is the working directory that the system misses, though it names the shell.
+    // The error names the shell, but it is the working directory that does not exist.
     const gone = await access(folder).then(
       () => false,
       () => true,
     );
     const why = gone ? `the folder of its package, ${folder}, is gone` : 'the system cannot make a process';
-    const detail = cause instanceof Error ? cause.message : String(cause);
+    const detail = messageOf(cause);
     throw new AgentError('COMPANION_FAILED', `${basename(program)} cannot be started: ${why}`, { cause, detail });
   }
   return child as ChildProcess & { readonly pid: number };

@@ -1,14 +1,14 @@
 import { StringDecoder } from 'node:string_decoder';
 
-/** Longer lines are cut: nobody reads further, and a program that never ends a line must not fill the memory. In characters. */
+/** Longer lines are cut, since a program that never ends a line must not fill the memory. In characters. */
 const LONGEST_LINE = 4096;
 
-/** Makes lines of a stream of bytes, none longer than {@link LONGEST_LINE}. */
+/** Splits a stream of bytes into lines, none longer than {@link LONGEST_LINE}. */
 export class LineSplitter {
   readonly #onLine: (line: string) => void;
   readonly #decoder = new StringDecoder('utf8');
   #rest = '';
-  /** Whether the line that is being read is too long: its beginning was told, the remainder is passed over. */
+  /** Whether the current line is too long: its beginning was reported, and the rest is dropped. */
   #cut = false;
 
   constructor(onLine: (line: string) => void) {
@@ -25,7 +25,7 @@ export class LineSplitter {
     this.#rest = '';
   }
 
-  /** What has no line break behind it is a line, too. */
+  /** Reports the rest as a line, even without a line break. */
   finish(): void {
     const rest = this.#rest + this.#decoder.end();
     this.#rest = '';

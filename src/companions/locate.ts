@@ -4,7 +4,7 @@ import type { PackageRef } from '../domain/program.js';
 import { AgentError } from '../errors.js';
 import { COMMANDS, type CommandName } from './record.js';
 
-/** Where the files of packages are. */
+/** Finds the files of packages. */
 export interface PackageFiles {
   /** The absolute path of a file of a package. @throws AgentError OBJECT_FILE_NOT_FOUND and what fetching may throw */
   objectPath(ref: PackageRef, file: string): Promise<string>;

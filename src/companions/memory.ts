@@ -1,12 +1,14 @@
 import { type CompanionLaunch, type CompanionRef, companionKey, type ObservedCompanion } from '../domain/companion.js';
-import type { Hook } from '../domain/hook.js';
+import type { ChainHook } from '../domain/hook.js';
 
 export interface MemoryCompanionsOptions {
-  /** Told which stage a companion has to put a program on. */
-  readonly onLoading: (dir: string, hook: Hook) => void | Promise<void>;
+  /** Receives the directory of the handover slot for which a companion has to load a program. */
+  readonly onLoading: (dir: string, hook: ChainHook) => void | Promise<void>;
 }
 
-/** Companions that are only noted down: for an agent that imitates a kernel, beside {@link file://../datapath/memory.ts}. */
+/**
+ * Companions without processes, for an agent without a kernel. Used together with {@link file://../datapath/memory.ts}.
+ */
 export class MemoryCompanions {
   readonly #running = new Map<string, ObservedCompanion>();
   readonly #options: MemoryCompanionsOptions;
@@ -21,7 +23,7 @@ export class MemoryCompanions {
 
   async check(_launch: CompanionLaunch): Promise<void> {}
 
-  /** @param loading what it is to load itself, of which the datapath beside it takes note */
+  /** @param loading what the companion loads itself; reported to the in-memory datapath */
   async start(
     launch: CompanionLaunch,
     maps: readonly number[],

@@ -8,24 +8,24 @@ export interface OutputOptions {
   /** The file that the companion appends to. */
   readonly path: string;
   readonly onLine: (line: string) => void;
-  /** Told how many bytes were passed over because they came faster than they can be logged. */
+  /** Called with the number of bytes that were dropped because they came faster than they can be logged. */
   readonly onDropped: (bytes: number) => void;
 }
 
-/** A look is taken at most this often, and takes at most that much: what a companion may write to the log in a second is bounded. */
+/** Time between two reads, and the size of one read. Together they limit what a companion can log per second. */
 const INTERVAL_MS = 100;
 const CHUNK = 256 * 1024;
-/** What waits beyond that is passed over. */
+/** Output that waits beyond this size is dropped. */
 const MAX_BACKLOG = 4 * 1024 * 1024;
-/** Space of the file is given back in pieces of that size. */
+/** The file's disk space is freed in pieces of this size. */
 const RELEASE = 1024 * 1024;
 
 const run = promisify(execFile);
 
 /**
- * Follows a file that a companion appends its output to. A file, and not a pipe, since a companion must go on when the agent dies: a
- * pipe without a reader would end it, and one that nobody empties would stop it. How far the file was read is noted beside it, so that the
- * agent's successor goes on there.
+ * Follows a file that a companion appends its output to. It is a file and not a pipe because a companion must continue
+ * when the agent dies: a pipe without a reader would end it, and a full pipe would block it. The read position is
+ * stored next to the file, so that the next agent continues there.
  */
 export class Output {
   readonly #options: OutputOptions;
@@ -47,20 +47,20 @@ export class Output {
     const { path } = this.#options;
     this.#position = Number(await readFile(`${path}.read`, 'utf8').catch(() => '0')) || 0;
     this.#noted = this.#position;
-    // Made anew if somebody has removed it.
+    // Creates the file if somebody has removed it.
     this.#file = await open(path, 'a+', 0o600);
     this.#watcher = watch(path, { persistent: false }, () => this.#soon());
-    // Without inotify left, what is said shows at the end.
+    // If no inotify watch is available, the output is logged at the end.
     this.#watcher.on('error', () => undefined);
     this.#soon();
   }
 
-  /** Tells what was written until now. */
+  /** Reports all output that was written until now. */
   async drain(): Promise<void> {
     while (await this.#once());
   }
 
-  /** @param final whether nothing will be written any more, so that what has no line break is a line as well */
+  /** @param final whether this is the end of the output, so that the rest without a line break is a line too */
   async close(final: boolean): Promise<void> {
     clearTimeout(this.#timer);
     this.#watcher?.close();
@@ -82,7 +82,7 @@ export class Output {
     }, INTERVAL_MS).unref();
   }
 
-  /** One look at a time. @returns whether there is more to read */
+  /** Reads one piece; calls do not overlap. @returns whether there is more to read */
   #once(): Promise<boolean> {
     const pass = this.#pass.then(() => this.#read());
     this.#pass = pass.catch(() => undefined);
@@ -93,7 +93,7 @@ export class Output {
     const file = this.#file;
     if (file === undefined) return false;
     const { size } = await file.stat();
-    // Somebody has emptied the file, as log rotation does.
+    // Somebody has truncated the file, for example log rotation.
     if (size < this.#position) [this.#position, this.#released] = [0, 0];
     if (size - this.#position > MAX_BACKLOG) {
       this.#options.onDropped(size - CHUNK - this.#position);
@@ -107,13 +107,15 @@ export class Output {
     return size > this.#position;
   }
 
-  /** On a full disk it is not noted: a successor then tells some lines twice. */
+  /** Stores the read position. If the disk is full this fails, and the next agent logs some lines twice. */
   async #note(): Promise<void> {
     this.#noted = this.#position;
     await writeFile(`${this.#options.path}.read`, String(this.#position)).catch(() => undefined);
   }
 
-  /** Gives the space of what was read back, while the companion writes on. Cutting the file could cut off what it writes meanwhile. */
+  /**
+   * Frees the disk space of what was read. Does not truncate the file, since the companion may write at the same time.
+   */
   async #release(): Promise<void> {
     const { path } = this.#options;
     const length = this.#position - (this.#position % RELEASE);
@@ -121,7 +123,7 @@ export class Output {
     try {
       await run('fallocate', ['--punch-hole', '--offset', '0', '--length', String(length), path]);
     } catch {
-      // Not every file system can; then it is better to lose a line than to fill the disk.
+      // Not every file system can punch holes. Then it is better to lose a line than to fill the disk.
       await truncate(path, 0);
       this.#position = 0;
       this.#released = 0;

@@ -1,29 +1,32 @@
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CompanionLaunch } from '../domain/companion.js';
+import { isObject } from '../domain/json.js';
 import type { ProcessKey } from './proc.js';
 
-/** The commands that a companion may have, as the payload's `cmd_…` name them. */
+/** The commands that a companion may have: the payload's `cmd_…` fields. */
 export const COMMANDS = ['start', 'stop', 'status', 'update', 'config'] as const;
 
 export type CommandName = (typeof COMMANDS)[number];
 
-/** What is kept of a companion on disk, so that an agent's successor knows it again. */
+/** What is stored about a companion on disk, so that the next agent can adopt it. */
 export interface CompanionRecord {
-  /** 16 hexadecimal digits; stands in the environment of its processes. */
+  /** 16 hexadecimal digits, also in the environment of its processes. */
   readonly id: string;
   readonly launch: CompanionLaunch;
   /** Absolute paths of its commands. */
   readonly programs: Readonly<Partial<Record<CommandName, string>>>;
-  /** Kernel ids of its program's maps at its start, ascending. */
+  /** Kernel ids of its program's maps when it was started, ascending. */
   readonly maps: readonly number[];
   readonly restarts: number;
-  /** What it loads itself: directory of the generation, and pin of the slot that it is to put the program into. */
+  /**
+   * Present if it loads its program itself: directory of the load, and pin of the slot to put the program into.
+   */
   readonly loading?: { readonly dir: string; readonly slot: string };
   readonly bootId: string;
-  /** Written before anything is started: an agent that dies then has left something that nobody has acknowledged. */
+  /** `starting` is written before any process starts. It marks a companion that no acknowledgement has reported yet. */
   readonly phase: 'starting' | 'running' | 'done';
-  /** The process that `cmd_start` is; null before it is there. */
+  /** The process of `cmd_start`; null before it exists. */
   readonly process: ProcessKey | null;
   /** Folder of its control group, '' for none. */
   readonly cgroup: string;
@@ -31,19 +34,21 @@ export interface CompanionRecord {
 
 const NAME = 'record.json';
 
-/** Replaces a record as a whole. It is not synced to disk: what makes it worth knowing, the process, does not survive a power cut either. */
+/**
+ * Replaces a record atomically. Does not sync it to disk, since the process does not survive a power failure either.
+ */
 export async function writeRecord(folder: string, record: CompanionRecord): Promise<void> {
   const path = join(folder, NAME);
   await writeFile(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
   await rename(`${path}.new`, path);
 }
 
-/** What is left of the folder is then for whoever comes next to clear away. */
+/** Removes the record. The next agent then removes the rest of the folder. */
 export async function removeRecord(folder: string): Promise<void> {
   await rm(join(folder, NAME), { force: true });
 }
 
-/** @returns undefined for one that is absent or not of this form */
+/** @returns undefined for a record that is absent or not of this form */
 export async function readRecord(folder: string): Promise<CompanionRecord | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(join(folder, NAME), 'utf8'));
@@ -61,8 +66,4 @@ function isRecord(value: unknown): value is CompanionRecord {
   const loads = loading === undefined || (isObject(loading) && typeof loading.dir === 'string');
   const runs = process === null || (isObject(process) && typeof process.pid === 'number' && process.pid > 1);
   return known && texts && loads && runs && Array.isArray(maps) && typeof restarts === 'number';
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null;
 }

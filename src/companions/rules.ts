@@ -1,17 +1,18 @@
 import { mkdir, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import type { CompanionLaunch } from '../domain/companion.js';
+import { targetName } from '../domain/hook.js';
 import { AgentError } from '../errors.js';
 
-/** A package may serve several hooks, each with rules of its own. Below this folder there is one for each. */
+/** Folder for rules, with a subfolder for each hook: a package may serve several hooks with different rules. */
 const FOLDER = '.rules';
 
 /**
- * Writes a companion's rules below its package's folder.
+ * Writes a companion's rules to a file in its package's folder.
  *
  * @param program the path of its `cmd_start`
  * @returns path of the file, '' if there are no rules
- * @throws AgentError COMPANION_FAILED if the folder is no longer within the package
+ * @throws AgentError COMPANION_FAILED if the folder is not within the package
  */
 export async function writeRules(program: string, { hook, companion }: CompanionLaunch): Promise<string> {
   const { rules, rulesFile } = companion;
@@ -19,10 +20,12 @@ export async function writeRules(program: string, { hook, companion }: Companion
   const home = dirname(program);
   const inside = `${await realpath(home)}${sep}`;
   let folder = home;
-  for (const name of [FOLDER, hook.iface, hook.direction]) {
+  // The path of a control group is one folder, since each folder on the way is checked.
+  for (const name of [FOLDER, targetName(hook).replaceAll('/', '%2F'), hook.direction]) {
     folder = join(folder, name);
     await mkdir(folder, { recursive: true });
-    // A companion can make links where the package could not: nothing is made behind one that leads out.
+    // A package holds no links, but a companion can make some. Write nothing through a link that leads out of the
+    // package.
     if (!(await realpath(folder)).startsWith(inside)) {
       throw new AgentError('COMPANION_FAILED', `The rules file would lie outside its package: ${folder} is a link`);
     }

@@ -1,4 +1,5 @@
 import type { CompanionLaunch } from '../domain/companion.js';
+import { attachPointOf, isTracing } from '../domain/hook.js';
 import { AgentError } from '../errors.js';
 import { hookArguments, startArguments, versionArgument } from './arguments.js';
 import type { Commands } from './commands.js';
@@ -8,31 +9,33 @@ import { endProcesses, gone, type Target } from './terminate.js';
 import type { CompanionTimes } from './times.js';
 import { unrecordedInstances } from './unrecorded.js';
 
-/** What a companion is given that loads its program itself; see `Loading` of apply/tools.ts. */
-export interface Loading {
+/** The handover slot of a companion that loads its program itself; see `Loading` in apply/tools.ts. */
+export interface HandoverSlot {
   readonly dir: string;
   readonly slot: string;
   isFilled(): Promise<boolean>;
 }
 
-export interface Surroundings {
+/** What a start needs from the agent. */
+export interface StartContext {
   readonly times: CompanionTimes;
   readonly commands: Commands;
   /** '' for none. */
   readonly logDir: string;
-  /** Whether a control group limits its memory, so that its address space need not be. */
+  /** Whether a control group limits its memory. If not, its address space is limited. */
   readonly limitsMemory: boolean;
-  /** The companions of this agent, this one included. */
+  /** All companions of this agent, including this one. */
   readonly recorded: readonly Target[];
 }
 
 /**
- * Starts a companion whose record is written, and sees it well: its process has settled or ended as it should, its program is loaded where
- * that is its business, it knows its arguments, and it says that it is running.
+ * Starts a companion whose record is written, and waits until it is ready: its process has settled or ended
+ * successfully, its program is loaded if it loads one itself, it has its configuration, and `cmd_status` says that it
+ * is running.
  *
  * @throws AgentError COMPANION_FAILED
  */
-export async function startUp(instance: Instance, surroundings: Surroundings, loading?: Loading): Promise<void> {
+export async function startUp(instance: Instance, surroundings: StartContext, loading?: HandoverSlot): Promise<void> {
   const { cmdStart, daemon, updateArgs } = instance.record.launch.companion;
   const { commands, times } = surroundings;
   if (cmdStart !== '') await run(instance, surroundings, loading);
@@ -43,14 +46,14 @@ export async function startUp(instance: Instance, surroundings: Surroundings, lo
 }
 
 /**
- * What the option parsers of glibc, musl, Go and Python say of an option that they do not know. Companions of L3AF's first packages do not
- * know this one, since the l3afd of their time did not give it.
+ * What the option parsers of glibc, musl, Go and Python print for an unknown option. Companions in L3AF's first
+ * packages do not know this option, since the l3afd of that time did not pass it.
  */
 const KNOWS_NO_VERSION =
   /(?:unrecognized (?:option|arguments)|unknown (?:option|flag)|not defined)[^A-Za-z0-9]*version\b/i;
 
-/** Runs `cmd_start`: a daemon until it has settled, anything else to its end. */
-async function run(instance: Instance, surroundings: Surroundings, loading: Loading | undefined): Promise<void> {
+/** Runs `cmd_start`: waits until a daemon has settled, or until any other companion has ended. */
+async function run(instance: Instance, surroundings: StartContext, loading: HandoverSlot | undefined): Promise<void> {
   const { times, logDir, limitsMemory, recorded } = surroundings;
   const { launch, programs, cgroup } = instance.record;
   const { daemon, cmdStart, memoryBytes, cpuSeconds } = launch.companion;
@@ -73,41 +76,39 @@ async function run(instance: Instance, surroundings: Surroundings, loading: Load
   }
   if (isWell(end)) return;
   const limit = daemon ? '' : `no end within ${times.commandMs / 1000} s`;
-  const what = daemon ? `${cmdStart} is to keep running and ended at once` : `${cmdStart} failed`;
-  // One that a signal has ended had not come to that.
+  const what = daemon ? `${cmdStart} is a daemon but ended at once` : `${cmdStart} failed`;
+  // A companion that a signal has ended may not have tried to load its program.
   const isEmpty = loading !== undefined && typeof end?.code === 'number' && !(await loading.isFilled());
   throw failed(instance, `${what}: ${end?.words ?? limit}${isEmpty ? emptySlot(launch) : ''}`);
 }
 
-/** What its own words do not say as a rule: all it knows is that the kernel has refused the program. */
+/** A hint for a common cause, which companions themselves rarely report: they only see that the kernel refuses. */
 function emptySlot({ hook }: CompanionLaunch): string {
-  const kind =
-    hook.direction === 'xdpingress'
-      ? 'XDP programs with the expected attach type BPF_XDP'
-      : 'TC programs with the expected attach type 0';
-  return `. It has put no program into the slot that --map-name tells it; there the kernel takes only ${kind}, and alike in xdp.frags`;
+  if (isTracing(hook)) return '';
+  const { programs } = attachPointOf(hook);
+  return `. It has not put a program into the slot given by --map-name; that slot takes only ${programs}, and all with the same setting of xdp.frags`;
 }
 
-/** Waits until a companion has put its program into the slot that it was given. One that runs once has ended by then. */
-async function untilLoaded(instance: Instance, loading: Loading, { readyMs }: CompanionTimes): Promise<void> {
+/** Waits until a companion has put its program into its slot. One that is not a daemon has already ended. */
+async function untilLoaded(instance: Instance, loading: HandoverSlot, { readyMs }: CompanionTimes): Promise<void> {
   const { daemon, cmdStart } = instance.record.launch.companion;
   const isOver = async () => (await loading.isFilled()) || (daemon && !(await instance.alive()));
   await gone(async () => ((await isOver()) ? [] : ['no program']), daemon ? readyMs : 0);
   if (await loading.isFilled()) return;
   await instance.drain();
   const when = (await instance.alive()) ? ` within ${readyMs / 1000} s` : ', and has ended';
-  const message = `${cmdStart} has not put its program into the slot that --map-name tells it${when}`;
-  throw failed(instance, `${message}; without object_file, that is what it has to do`);
+  const message = `${cmdStart} has not put its program into the slot given by --map-name${when}`;
+  throw failed(instance, `${message}; it has to do so, because the payload has no object_file`);
 }
 
-/** Waits until `cmd_status`, where there is one, says that a daemon is ready; it may end meanwhile. */
-async function untilRunning(instance: Instance, { commands, times }: Surroundings): Promise<void> {
+/** Waits until `cmd_status`, if there is one, says that a daemon is running. Fails if the daemon ends. */
+async function untilRunning(instance: Instance, { commands, times }: StartContext): Promise<void> {
   const { cmdStart, cmdStatus } = instance.record.launch.companion;
   const ready = async () => ((await commands.status(instance.record)) === false ? ['not ready'] : []);
   const came = await gone(async () => ((await instance.alive()) ? ready() : []), times.readyMs);
   if (came && (await instance.alive())) return;
   await instance.drain();
-  if (came) throw failed(instance, `${cmdStart} ended while it was being set up`);
+  if (came) throw failed(instance, `${cmdStart} ended before its start was complete`);
   throw failed(instance, `${cmdStatus} has not said RUNNING within ${times.readyMs / 1000} s`, 'cmd_status');
 }
 

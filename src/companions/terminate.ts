@@ -4,7 +4,7 @@ import { killGroup, membersOf } from './cgroup.js';
 import { COMMAND_VARIABLE, ID_VARIABLE } from './launch.js';
 import { environmentOf, isAlive, type ProcessKey, type ProcessStat, runningProcesses } from './proc.js';
 
-/** Whose processes are to end. */
+/** The companion whose processes are ended. */
 export interface Target {
   readonly id: string;
   readonly process: ProcessKey | null;
@@ -13,18 +13,18 @@ export interface Target {
 }
 
 export interface Patience {
-  /** How long processes may take to end after SIGTERM, in milliseconds; 0: they are killed at once. */
+  /** How long processes may take to end after SIGTERM, in milliseconds; 0 kills them at once. */
   readonly stopMs: number;
-  /** How long the kernel may take to end them after SIGKILL. */
+  /** How long the kernel may take to end them after SIGKILL, in milliseconds. */
   readonly killMs: number;
 }
 
 const POLL_MS = 25;
 
 /**
- * Ends every process of a companion: its process group first, then whatever has left it.
+ * Ends all processes of a companion: its process group first, then those that have left the group.
  *
- * @throws AgentError LEFTOVER naming what is still there
+ * @throws AgentError LEFTOVER with the processes that still run
  */
 export async function terminate(target: Target, { stopMs, killMs }: Patience, sight?: Sight): Promise<void> {
   const known = sight ?? (await Sight.of(target));
@@ -47,11 +47,11 @@ export async function terminate(target: Target, { stopMs, killMs }: Patience, si
   };
   if (await gone(kill, killMs)) return;
   const left = (await look()).map(({ pid }) => pid);
-  const message = `Processes of the companion are still there ${killMs / 1000} s after SIGKILL: ${left.join(', ')}`;
+  const message = `Processes of the companion still run ${killMs / 1000} s after SIGKILL: ${left.join(', ')}`;
   throw new AgentError('LEFTOVER', message);
 }
 
-/** Whether all is gone before the time is up. */
+/** Waits until all are gone. @returns false if the time is over first */
 export async function gone(look: () => Promise<readonly unknown[]>, withinMs: number): Promise<boolean> {
   for (const end = performance.now() + withinMs; ; await sleep(POLL_MS)) {
     if ((await look()).length === 0) return true;
@@ -60,9 +60,9 @@ export async function gone(look: () => Promise<readonly unknown[]>, withinMs: nu
 }
 
 /**
- * Finds every process of a companion. They are known by the control group, by the session that the companion leads, by the environment that
- * they have from it, and by their parents; never by a name. Whoever was found once stays known: when its parent ends before it, nothing else
- * may tell whose it is.
+ * Finds all processes of a companion: by the control group, by the session that the companion leads, by the environment
+ * that they inherit from it, and by their parents; never by a name. A process that was found once stays known: after
+ * its parent has ended, nothing else may identify it.
  */
 export class Sight {
   readonly #target: Target;
@@ -75,12 +75,12 @@ export class Sight {
   }
 
   static async of(target: Target): Promise<Sight> {
-    // The session's number is the companion's process id. It is no other's while the companion runs, or anything of its session.
+    // The session id is the companion's process id. It is not reused while any process of the session runs.
     const leads = target.process !== null && (await isAlive(target.process));
     return new Sight(target, leads ? target.process?.pid : undefined);
   }
 
-  /** Its session as long as there is anything in it. */
+  /** Id of its session, while the session has any process. */
   get session(): number | undefined {
     return this.#session;
   }
@@ -107,7 +107,7 @@ export class Sight {
   }
 }
 
-/** Commands such as `cmd_update` that an agent has left behind when it died. */
+/** Commands such as `cmd_update` that an agent left running when it died. */
 export async function commandsOf(id: string): Promise<readonly ProcessStat[]> {
   const found: ProcessStat[] = [];
   for (const stat of await runningProcesses()) {
@@ -117,7 +117,7 @@ export async function commandsOf(id: string): Promise<readonly ProcessStat[]> {
   return found;
 }
 
-/** Ends single processes, which are known already to be ours. */
+/** Ends single processes that are known to be ours. */
 export async function endProcesses(processes: readonly ProcessStat[], { stopMs, killMs }: Patience): Promise<void> {
   const left = async () => {
     const alive = await Promise.all(processes.map(isAlive));
@@ -129,7 +129,7 @@ export async function endProcesses(processes: readonly ProcessStat[], { stopMs, 
   if (await gone(left, killMs)) return;
   throw new AgentError(
     'LEFTOVER',
-    `Processes are still there after SIGKILL: ${(await left()).map(({ pid }) => pid).join(', ')}`,
+    `Processes still run after SIGKILL: ${(await left()).map(({ pid }) => pid).join(', ')}`,
   );
 }
 
@@ -142,6 +142,6 @@ function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch {
-    // It has ended meanwhile.
+    // It has already ended.
   }
 }

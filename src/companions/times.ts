@@ -1,16 +1,16 @@
 /** How long companions may take, in milliseconds. */
 export interface CompanionTimes {
-  /** A daemon that ends sooner has not started. */
+  /** A daemon that ends within this time has failed to start. */
   readonly settleMs: number;
-  /** For `cmd_start` of what is no daemon, `cmd_update`, `cmd_config` and `cmd_stop` to end. */
+  /** For `cmd_update`, `cmd_config`, `cmd_stop`, and `cmd_start` of a companion that is not a daemon. */
   readonly commandMs: number;
-  /** For `cmd_status` to answer. */
+  /** For `cmd_status`. */
   readonly statusMs: number;
-  /** Until `cmd_status` says for the first time that a daemon is running. */
+  /** From the start of a daemon until `cmd_status` first says that it is running. */
   readonly readyMs: number;
   /** From `cmd_stop` or SIGTERM until SIGKILL. */
   readonly stopMs: number;
-  /** From SIGKILL until what is left is reported. */
+  /** From SIGKILL until processes that still run are reported. */
   readonly killMs: number;
 }
 

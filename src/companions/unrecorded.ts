@@ -2,17 +2,17 @@ import { open, readlink } from 'node:fs/promises';
 import { commandLineOf, type ProcessStat, runningProcesses } from './proc.js';
 import { Sight, type Target } from './terminate.js';
 
-/** What the kernel reads of a script to find its interpreter, see execve(2). */
+/** How many bytes of a script the kernel reads to find its interpreter, see execve(2). */
 const FIRST_LINE = 255;
-/** What runs a script that names no interpreter: the shell that was to become it, see launch.ts. */
+/** Runs a script that names no interpreter: the shell of launch.ts tries to execute it, and then reads it itself. */
 const SHELL = '/bin/sh';
 const ELF = '\x7fELF';
 
 /**
- * Instances of a companion that nobody has a record of: they run this very file, by its whole path, for this very hook. A debugger or a
- * tracer that was given the same words runs another file, and is none.
+ * Instances of a companion without a record: processes that run exactly this file, by its full path, for exactly this
+ * hook. A debugger or tracer with the same arguments runs another file and does not count.
  *
- * @param recorded companions whose processes are known, workers with the same words included
+ * @param recorded companions whose processes are known, including workers with the same arguments
  */
 export async function unrecordedInstances(
   program: string,
@@ -27,26 +27,26 @@ export async function unrecordedInstances(
     const runs = interpreter === undefined ? await executes(stat.pid, program) : isScript(words, interpreter, program);
     if (runs) found.push(stat);
   }
-  // Seldom is there any, so that seldom all the others have to be looked for.
+  // Usually there are none. Then the slow search for known processes is not needed.
   if (found.length === 0) return found;
   const known = new Set<number>();
   for (const target of recorded) for (const { pid } of await (await Sight.of(target)).look()) known.add(pid);
   return found.filter(({ pid }) => !known.has(pid));
 }
 
-/** What runs a script: the words before its path. */
+/** The interpreter of a script: the words before the script's path. */
 interface Interpreter {
   readonly words: readonly string[];
-  /** Whether `env` has looked for it along the search path. */
+  /** Whether `env` finds the interpreter in PATH. */
   readonly searched: boolean;
 }
 
-/** @returns undefined for what is no script */
+/** @returns undefined for a file that is not a script */
 async function interpreterOf(program: string): Promise<Interpreter | undefined> {
   const start = await startOf(program);
   if (start === undefined || start.startsWith(ELF)) return undefined;
   if (!start.startsWith('#!')) return { words: [SHELL], searched: false };
-  // The kernel makes one word of all that stands behind the interpreter.
+  // The kernel passes everything after the interpreter as one word.
   const [, path, option] = /^#![ \t]*([^ \t\n]+)[ \t]*([^\n]*?)[ \t]*(?:\n|$)/.exec(start) ?? [];
   if (path === undefined) return { words: [SHELL], searched: false };
   if (!path.endsWith('/env') || !option) return { words: [path, option ?? ''].filter(Boolean), searched: false };

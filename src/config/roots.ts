@@ -1,8 +1,8 @@
 import * as value from './values.js';
 
 /*
- * Where root programs come from, in the names of l3afd's sections [xdp-root] and [tc-root]. The defaults are those of l3afd, so that its
- * packages need no more than their artifact's name.
+ * Where root programs come from, with the names of l3afd's sections [xdp-root] and [tc-root]. The defaults are l3afd's,
+ * so that its packages need only the name of their artifact.
  */
 
 const name = { schema: value.segment, placeholder: 'name' } as const;
@@ -10,7 +10,9 @@ const file = { schema: value.fileName, placeholder: 'file' } as const;
 const symbol = { schema: value.symbol, placeholder: 'name' } as const;
 const artifact = { schema: value.artifact.optional(), placeholder: 'file', absent: 'built in' } as const;
 
-/** Rows of the table of settings. What is set beside no artifact is refused: it would mean nothing. */
+/**
+ * Rows of the table of settings. A setting of a root without its artifact is rejected, because it would have no effect.
+ */
 export const ROOT_SETTINGS = {
   xdp_root_artifact: {
     ...artifact,
@@ -34,7 +36,7 @@ export const ROOT_SETTINGS = {
   },
   xdp_root_entry_function_name: {
     ...symbol,
-    description: 'function that is the XDP root',
+    description: 'function of the XDP root',
     default: 'xdp_root',
   },
   xdp_root_ingress_map_name: {
@@ -69,12 +71,12 @@ export const ROOT_SETTINGS = {
   },
   tc_root_ingress_entry_function_name: {
     ...symbol,
-    description: 'function that is the TC ingress root',
+    description: 'function of the TC ingress root',
     default: 'tc_ingress_root',
   },
   tc_root_egress_entry_function_name: {
     ...symbol,
-    description: 'function that is the TC egress root',
+    description: 'function of the TC egress root',
     default: 'tc_egress_root',
   },
   tc_root_ingress_map_name: {
@@ -89,7 +91,7 @@ export const ROOT_SETTINGS = {
   },
 } as const;
 
-/** What is wrong with the settings of roots taken together, in sentences. @param isGiven whether somebody has set it */
+/** Contradictions among the settings of roots, as sentences. @param isGiven whether a setting is set */
 export function rootContradictions(isGiven: (setting: string) => boolean): string[] {
   return ['xdp_root_', 'tc_root_'].flatMap((prefix) => {
     const artifactSetting = `${prefix}artifact`;

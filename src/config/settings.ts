@@ -5,25 +5,25 @@ import { ROOT_SETTINGS } from './roots.js';
 import type { SettingNames } from './sources.js';
 import * as value from './values.js';
 
-/** Everything about one setting but its names, which all follow from its key in the table. */
+/** Everything about one setting except its names, which follow from its key in the table. */
 export interface Definition {
   readonly schema: z.ZodType<unknown, string | undefined>;
-  /** In the manner of `--nats-url <url>`. */
+  /** As in `--nats-url <url>`. */
   readonly placeholder: string;
   readonly description: string;
-  /** As text that goes through the schema like any other. */
+  /** As text, which the schema checks like any other. */
   readonly default?: string | (() => string);
-  /** In words, where the default is not a constant. */
+  /** Describes a default that is not a constant. */
   readonly absent?: string;
   /** A value for the example file, for settings without a constant default. */
   readonly example?: string;
-  /** Takes out of a text what must not be shown. */
+  /** Removes what must not be shown from a text. */
   readonly redact?: (text: string) => string;
-  /** False for what the file cannot say about itself. */
+  /** False if the file cannot contain the setting. */
   readonly inFile?: false;
 }
 
-/** The one table of settings: flags, environment, file, help and the operators' documentation all follow it. */
+/** The one table of settings. Flags, environment, file, help and the operators' documentation all follow it. */
 const TABLE = {
   config: {
     schema: value.path.optional(),
@@ -35,7 +35,7 @@ const TABLE = {
   nats_url: {
     schema: value.servers.optional(),
     placeholder: 'url',
-    description: 'addresses of the NATS servers, joined by commas; without any the agent starts a server of its own',
+    description: 'addresses of the NATS servers, separated by commas; without any, the agent starts an embedded server',
     absent: 'embedded server',
     example: 'nats://broker.example:4222',
     redact: value.redactUrls,
@@ -51,15 +51,39 @@ const TABLE = {
   nats_nkey: {
     schema: value.secretFile.optional(),
     placeholder: 'file',
-    description: 'file with the NKey seed for the NATS servers; not together with nats_creds',
+    description: 'file with the NKey seed for the NATS servers',
     absent: 'none',
     example: '/etc/l3af-agent/agent.nk',
+    redact: value.redactSecret,
+  },
+  nats_user_file: {
+    schema: value.secretFile.optional(),
+    placeholder: 'file',
+    description: 'file with the name of the user for the NATS servers; together with nats_password_file',
+    absent: 'none',
+    example: '/etc/l3af-agent/nats-user',
+    redact: value.redactSecret,
+  },
+  nats_password_file: {
+    schema: value.secretFile.optional(),
+    placeholder: 'file',
+    description: 'file with the password of nats_user_file',
+    absent: 'none',
+    example: '/etc/l3af-agent/nats-password',
+    redact: value.redactSecret,
+  },
+  nats_token_file: {
+    schema: value.secretFile.optional(),
+    placeholder: 'file',
+    description: 'file with the token for the NATS servers',
+    absent: 'none',
+    example: '/etc/l3af-agent/nats-token',
     redact: value.redactSecret,
   },
   nats_tls_ca: {
     schema: value.secretFile.optional(),
     placeholder: 'file',
-    description: 'certificate authorities (PEM) that the NATS servers are verified with',
+    description: 'certificate authorities (PEM) for verifying the NATS servers',
     absent: "the system's",
     example: '/etc/l3af-agent/ca.pem',
     redact: value.redactSecret,
@@ -80,10 +104,16 @@ const TABLE = {
     example: '/etc/l3af-agent/agent.key',
     redact: value.redactSecret,
   },
+  nats_tls_handshake_first: {
+    schema: value.yesOrNo,
+    placeholder: 'bool',
+    description: 'begin with the TLS handshake, as NATS servers with handshake_first demand',
+    default: 'false',
+  },
   host_name: {
     schema: value.hostName,
     placeholder: 'name',
-    description: "the host's name, as commands carry it in host_name",
+    description: "the host's name, as in host_name of commands",
     default: hostname,
     absent: "the system's host name",
     example: 'web1.example',
@@ -91,14 +121,15 @@ const TABLE = {
   host_id: {
     schema: value.hostId.optional(),
     placeholder: 'token',
-    description: "the host's place in subjects, for a host name that is not lower-case RFC 1123",
-    absent: 'made of host_name',
+    description: "the host's token in subjects, for a host name that is not lower-case RFC 1123",
+    absent: 'derived from host_name',
     example: 'web1_example',
   },
   labels: {
     schema: value.labels,
     placeholder: 'labels',
-    description: 'what the fleet calls this host by, as name=value pairs joined by commas; shown in its registration',
+    description:
+      'labels of this host for the fleet, as name=value pairs separated by commas; shown in its registration',
     default: () => '',
     absent: 'none',
     example: 'rack=a1,role=edge',
@@ -106,20 +137,20 @@ const TABLE = {
   prefix: {
     schema: value.subjectPrefix,
     placeholder: 'subject',
-    description: 'beginning of every subject',
+    description: 'prefix of every subject',
     default: 'l3af',
   },
   js_api_prefix: {
     schema: value.systemSubjectPrefix.optional(),
     placeholder: 'subject',
-    description: 'subject of the JetStream API, where it is imported from another account',
+    description: 'subject of the JetStream API, if it is imported from another account',
     absent: '$JS.API',
     example: '$JS.API',
   },
   inbox_prefix: {
     schema: value.systemSubjectPrefix.optional(),
     placeholder: 'subject',
-    description: "beginning of the subjects of replies, where the host's permissions name one",
+    description: "prefix of reply subjects, if the host's permissions require one",
     absent: '_INBOX',
     example: '_INBOX',
   },
@@ -138,7 +169,7 @@ const TABLE = {
   repo_url: {
     schema: value.repository.optional(),
     placeholder: 'url',
-    description: 'package repository of programs that name none (http, https, file or nats://<bucket>)',
+    description: 'package repository for programs that name none (http, https, file or nats://<bucket>)',
     absent: 'none',
     example: 'https://packages.example/l3af',
     redact: value.redactUrls,
@@ -146,7 +177,7 @@ const TABLE = {
   repo_tls_ca: {
     schema: value.secretFile.optional(),
     placeholder: 'file',
-    description: 'certificate authorities (PEM) that https package repositories are verified with',
+    description: 'certificate authorities (PEM) for verifying https package repositories',
     absent: "the system's",
     example: '/etc/l3af-agent/repo-ca.pem',
     redact: value.redactSecret,
@@ -154,13 +185,13 @@ const TABLE = {
   signature_policy: {
     schema: value.oneOf('off', 'if-present', 'required'),
     placeholder: 'policy',
-    description: 'whether packages must be signed; if-present checks those that are',
+    description: 'whether packages must be signed; if-present checks only signed packages',
     default: 'off',
   },
   trusted_keys: {
     schema: value.trustedKeys.optional(),
     placeholder: 'keys',
-    description: 'public keys that packages may be signed with, or files that hold them, joined by commas',
+    description: 'public keys for verifying signatures of packages, or files that contain them, separated by commas',
     absent: 'none',
     example: '/etc/l3af-agent/packages.pub',
     redact: value.redactSecret,
@@ -176,38 +207,38 @@ const TABLE = {
   chaining: {
     schema: value.yesOrNo,
     placeholder: 'bool',
-    description: 'several programs per hook behind a root program; false: one program per hook, attached itself',
+    description: 'several programs per hook behind a root program; false: one program per hook, attached directly',
     default: 'true',
   },
   datapath: {
     schema: value.oneOf('libbpf', 'memory'),
     placeholder: 'kind',
-    description: 'libbpf drives the kernel; memory only imitates one, for trying out',
+    description: 'libbpf uses the kernel; memory only simulates it, for trials',
     default: 'libbpf',
   },
   xdp_mode: {
     schema: value.oneOf('auto', 'native', 'generic'),
     placeholder: 'mode',
-    description: "how XDP attaches: in the driver, in the stack, or the driver's if it can",
+    description: 'how XDP is attached: in the driver, in the network stack, or in the driver if it supports that',
     default: 'auto',
   },
   tc_mode: {
     schema: value.oneOf('auto', 'tcx', 'clsact'),
     placeholder: 'mode',
-    description: 'how TC attaches: by TCX link, by clsact filter, or TCX where the kernel has it',
+    description: 'how TC is attached: by TCX link, by clsact filter, or by TCX if the kernel supports it',
     default: 'auto',
   },
   run_stats: {
     schema: value.yesOrNo,
     placeholder: 'bool',
-    description: 'have the kernel count packets and time of every BPF program of the machine; costs 20 ns a run',
+    description: 'make the kernel count packets and time of every BPF program of the machine; costs 20 ns per run',
     default: 'false',
   },
   ...ROOT_SETTINGS,
   metrics_addr: {
     schema: value.listenAddress,
     placeholder: 'address',
-    description: 'where /metrics and /healthz are served; off: nowhere',
+    description: 'address that serves /metrics and /healthz; off: none',
     default: '127.0.0.1:8898',
   },
   snapshot_interval: {
@@ -225,7 +256,7 @@ const TABLE = {
   monitor_samples: {
     schema: value.windowSize,
     placeholder: 'number',
-    description: 'how many readings of a map avg, min, p95, rate and max-rate look back on',
+    description: 'how many of the last readings of a map avg, min, p95, rate and max-rate use',
     default: '20',
   },
   metrics_interval: {
@@ -243,7 +274,7 @@ const TABLE = {
   log_level: {
     schema: value.oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
     placeholder: 'level',
-    description: 'least severe messages that are logged',
+    description: 'lowest level of messages that are logged',
     default: 'info',
   },
 } as const satisfies Record<string, Definition>;
@@ -253,14 +284,14 @@ type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<CamelCase<Tail>>}`
   : S;
 
-/** The settings as the agent uses them, named in camel case. Durations in milliseconds; paths are absolute. */
+/** The settings as the agent uses them, named in camel case. Durations are in milliseconds, paths are absolute. */
 export type Config = { readonly [K in keyof Table as CamelCase<K>]: z.output<Table[K]['schema']> };
 
-/** A row of the table as help and documentation show it. */
+/** A row of the table for help and documentation. */
 export interface Setting extends SettingNames {
   readonly placeholder: string;
   readonly description: string;
-  /** The constant default, or undefined; then {@link absent} says in words what holds. */
+  /** The constant default. If it is undefined, {@link absent} describes the default. */
   readonly default: string | undefined;
   readonly absent: string | undefined;
   readonly example: string | undefined;

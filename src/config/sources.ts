@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
 import { parse, YAMLParseError } from 'yaml';
 
-/** How one setting is called in each source. */
+/** The names of one setting in each source. */
 export interface SettingNames {
   /** As a key of the file: `nats_url`. */
   readonly name: string;
   /** As a flag: `--nats-url`. */
   readonly flag: string;
-  /** As the option parser hands it over: `natsUrl`. */
+  /** As a property from the option parser: `natsUrl`. */
   readonly property: string;
   /** As an environment variable: `L3AF_NATS_URL`. */
   readonly env: string;
@@ -18,24 +18,24 @@ export interface SettingNames {
 
 export type SourceKind = 'flag' | 'environment' | 'file' | 'default';
 
-/** Text that a source has for a setting, and where in words. */
+/** A setting's text from a source, and that source in words. */
 export interface Given {
   readonly source: SourceKind;
   readonly text: string;
   readonly where: string;
 }
 
-/** What a source says, by name of setting, and each thing that is wrong with it as a sentence. */
+/** The content of a source, by name of setting, and everything that is wrong with it, as sentences. */
 export interface SourceContent {
   readonly given: ReadonlyMap<string, Given>;
   readonly problems: readonly string[];
 }
 
 const ENV_PREFIX = 'L3AF_';
-/** Further apart than this, two words are not taken for one with a typing error. */
+/** With a larger distance, one word is not taken for a misspelling of the other. */
 const LARGEST_TYPO = 2;
 
-/** Values that the option parser knows nothing of are left to it. An empty value counts as none, here as everywhere. */
+/** Unknown options are left to the option parser. An empty value means none, as in every source. */
 export function fromFlags(flags: Readonly<Record<string, unknown>>, settings: readonly SettingNames[]): SourceContent {
   const given = settings.flatMap(({ name, flag, property }): [string, Given][] => {
     const value = flags[property];
@@ -46,8 +46,8 @@ export function fromFlags(flags: Readonly<Record<string, unknown>>, settings: re
 }
 
 /**
- * Only variables that look like a typing error are refused: a cluster puts others that begin with `L3AF_` into the environment for
- * every service whose name begins so.
+ * Only variables that look like a misspelling are rejected. A cluster sets other variables that begin with `L3AF_` for
+ * every service whose name begins that way.
  */
 export function fromEnvironment(
   env: Readonly<Record<string, string | undefined>>,
@@ -63,9 +63,7 @@ export function fromEnvironment(
     .filter((variable) => variable.startsWith(ENV_PREFIX) && !variables.includes(variable))
     .flatMap((variable) => {
       const closest = nearest(variable, variables);
-      return closest === undefined
-        ? []
-        : [`The environment variable ${variable} is not known; did you mean ${closest}?`];
+      return closest === undefined ? [] : [`The environment variable ${variable} is unknown; did you mean ${closest}?`];
     });
   return { given: new Map(given), problems };
 }
@@ -76,7 +74,7 @@ export function fromFile(path: string, settings: readonly SettingNames[]): Sourc
   const problems: string[] = [];
   let content: unknown;
   try {
-    // The fail-safe schema leaves every scalar the text that it is: `007` stays `007`.
+    // The fail-safe schema keeps every scalar as its text: `007` stays `007`.
     content = parse(readFileSync(path, 'utf8'), { schema: 'failsafe' });
   } catch (error) {
     return { given, problems: [`The configuration file ${path} cannot be read: ${reasonOf(error)}.`] };
@@ -98,10 +96,10 @@ export function fromFile(path: string, settings: readonly SettingNames[]): Sourc
 function unknownKey(key: string, path: string, names: readonly string[]): string {
   const closest = nearest(key, names);
   const hint = closest === undefined ? '' : `; did you mean ${closest}?`;
-  return `The setting ${key} in ${path} is not known${hint === '' ? '.' : hint}`;
+  return `The setting ${key} in ${path} is unknown${hint === '' ? '.' : hint}`;
 }
 
-/** The paths of the plain values below a key, so that `nats: {url: …}` is told about as `nats.url`. */
+/** The paths of the plain values below a key, so that `nats: {url: …}` is reported as `nats.url`. */
 function leavesOf(path: string, value: unknown): string[] {
   if (!isMapping(value) || Object.keys(value).length === 0) return [path];
   return Object.entries(value).flatMap(([key, inner]) => leavesOf(`${path}.${key}`, inner));
@@ -111,7 +109,7 @@ function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** YAML's ways to write nothing, which the fail-safe schema leaves as text. */
+/** YAML's ways to write null, which the fail-safe schema keeps as text. */
 function isAbsent(text: string): boolean {
   return ['', '~', 'null'].includes(text);
 }
@@ -122,7 +120,7 @@ function reasonOf(error: unknown): string {
   return getSystemErrorMap().get(errno)?.[1] ?? String(error);
 }
 
-/** The candidate that was probably meant: the same but for separators and case, or at most two letters away. */
+/** The candidate that was probably meant: it differs only in separators and case, or in at most two letters. */
 function nearest(word: string, candidates: readonly string[]): string | undefined {
   const [closest] = candidates
     .map((candidate) => ({ candidate, distance: editDistance(plain(word), plain(candidate)) }))
@@ -134,7 +132,7 @@ function plain(word: string): string {
   return word.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
 }
 
-/** Levenshtein's: the fewest letters to insert, delete or replace. */
+/** Levenshtein distance: the fewest letters to insert, delete or replace. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

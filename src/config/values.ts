@@ -2,14 +2,14 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 
 /*
- * What a setting's text may say and what it becomes. Text is what all three sources have in common: flags and environment have
- * nothing else, and the file is read so that every scalar stays the text that was written.
+ * The permitted texts of settings and the values that they become. All three sources provide text: flags and
+ * environment have nothing else, and the file is read so that every scalar stays as written.
  */
 
 export interface ListenAddress {
   /** A name or an address; IPv6 without brackets. */
   readonly host: string;
-  /** 0 for a free one. */
+  /** 0 for a free port. */
   readonly port: number;
 }
 
@@ -19,19 +19,19 @@ const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/;
 const MILLISECONDS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 const SHORTEST_MS = 100;
 const LONGEST_MS = 24 * MILLISECONDS.h;
-/** WebSockets are not for Node's client. */
+/** Node's client does not use WebSockets. */
 const NATS_SCHEMES = ['nats:', 'tls:'];
 const REPOSITORY_SCHEMES = ['http:', 'https:', 'file:', 'nats:'];
-/** Tokens of letters, digits, `_` and `-`, joined by dots: what can stand in a subject without being a wildcard. */
+/** Tokens of letters, digits, `_` and `-`, joined by dots: part of a subject without wildcards. */
 const SUBJECT = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
-/** The same with the `$` that the server's own subjects begin with (`$JS.API`). */
+/** The same, with an optional `$` as in the server's own subjects (`$JS.API`). */
 const SYSTEM_SUBJECT = /^\$?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
 const HOST_TOKEN = /^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$/;
-/** Stands in the host's place of requests to every host. */
+/** The token in place of the host in requests to every host. */
 const EVERY_HOST = 'all';
 const HOST_NAME_MAX = 253;
 
-/** A value that `parse` makes of the text, or an issue that says what was expected when it returns undefined. */
+/** Converts the text with `parse`. If that returns undefined, there is an issue that says what was expected. */
 function expecting<T>(expected: string, parse: (text: string) => T | undefined) {
   return z.string().transform((text, context) => {
     const value = parse(text.trim());
@@ -73,20 +73,20 @@ const numberFrom = (least: number, most: number) =>
 
 export const count = numberFrom(0, 1000);
 
-/** How many samples are kept of each number: a rate takes two. */
+/** How many samples of each number are kept. A rate needs two. */
 export const windowSize = numberFrom(2, 1000);
 
-/** An absolute path; relative ones count from the working directory. */
+/** An absolute path. Relative paths start at the working directory. */
 export const path = expecting('a path', (text) => (text.includes('\0') ? undefined : resolve(text)));
 
-/** The path of a file with something secret in it. The secret itself would show in process lists, so it is refused. */
+/** The path of a file with a secret. The secret itself is rejected, since it would be visible in process lists. */
 export const secretFile = expecting('the path of a file, not its content', (text) =>
   holdsSecret(text) || text.includes('\0') ? undefined : resolve(text),
 );
 
-/** The client does not read a user or password out of an address: it would connect without, or to another port. */
+/** The client does not read a user or password from an address: it would connect without them, or to another port. */
 export const servers = expecting(
-  'one or more NATS addresses such as nats://broker.example:4222, joined by commas, without user and password',
+  'one or more NATS addresses such as nats://broker.example:4222, separated by commas, without user and password',
   (text) => {
     const addresses = text.split(',').map((address) => address.trim());
     return addresses.every(isServer) ? addresses : undefined;
@@ -103,9 +103,9 @@ export const repository = matching('an address that begins with http://, https:/
   hasScheme(text, REPOSITORY_SCHEMES),
 );
 
-/** Public keys, and absolute paths of files that hold some. */
+/** Public keys, and absolute paths of files that contain some. */
 export const trustedKeys = expecting(
-  'ed25519 public keys in base64, or paths of files with such, joined by commas',
+  'ed25519 public keys in base64, or paths of files that contain them, separated by commas',
   (text) => {
     const entries = text.split(',').map((entry) => entry.trim());
     if (entries.some((entry) => entry === '' || entry.includes('\0') || holdsSecret(entry))) return undefined;
@@ -118,16 +118,16 @@ export const subjectPrefix = matching('letters, digits, "_" and "-", in tokens j
 );
 
 export const systemSubjectPrefix = matching(
-  'a subject without wildcards, such as $JS.API or _INBOX.web1, with no dot at its end',
+  'a subject without wildcards and without a dot at its end, such as $JS.API or _INBOX.web1',
   (text) => SYSTEM_SUBJECT.test(text),
 );
 
 export const hostId = matching(
-  `lower-case letters, digits, "-" and "_" and not "${EVERY_HOST}"`,
+  `lower-case letters, digits, "-" and "_", but not "${EVERY_HOST}"`,
   (text) => HOST_TOKEN.test(text) && text !== EVERY_HOST,
 );
 
-/** The name of a folder of a package repository. The form of payloads, for names and versions alike. */
+/** The name of a folder of a package repository. Payloads use the same form for names and versions. */
 export const segment = matching(
   'letters, digits, ".", "_" and "-", without ".."',
   (text) => /^[A-Za-z0-9][\w.-]{0,62}$/.test(text) && !text.includes('..'),
@@ -141,18 +141,18 @@ export const artifact = matching('a plain file name that ends in .tar.gz, .tgz o
 );
 
 /** The name of a function or a map in an object file. */
-export const symbol = matching('a name as C has them', (text) => /^[A-Za-z_]\w{0,62}$/.test(text));
+export const symbol = matching('a name that is valid in C', (text) => /^[A-Za-z_]\w{0,62}$/.test(text));
 
 /** A directory's name in package paths. */
 export const platform = matching('letters, digits, ".", "_" and "-"', (text) => /^[A-Za-z0-9][\w.-]*$/.test(text));
 
-/** Whether it can stand in a subject without an explicit host id is for the subjects to say. */
+/** Whether it can be part of a subject without an explicit host id is checked where the subjects are made. */
 export const hostName = matching(
   `a name of at most ${HOST_NAME_MAX} characters without blanks`,
   (text) => text.length <= HOST_NAME_MAX && /^[\x21-\x7e]+$/.test(text),
 );
 
-export const labels = expecting('name=value pairs joined by commas', (text) => {
+export const labels = expecting('name=value pairs separated by commas', (text) => {
   const pairs = text === '' ? [] : text.split(',').map((pair) => pair.trim());
   if (!pairs.every((pair) => /^[A-Za-z0-9][\w./-]{0,62}=[\w./-]{0,63}$/.test(pair))) return undefined;
   return Object.fromEntries(pairs.map((pair) => pair.split('=', 2) as [string, string]));
@@ -179,8 +179,8 @@ function holdsSecret(text: string): boolean {
 }
 
 /**
- * URLs, joined by commas, without what is secret in them: passwords, a token in the user's place, and queries. Of text that is
- * no proper URL rather too much is hidden than too little.
+ * URLs, joined by commas, without their secrets: passwords, a token in place of the user, and queries. If the text is
+ * not a proper URL, it hides too much rather than too little.
  */
 export function redactUrls(text: string): string {
   const urls = text.split(',').map((url) => url.trim());
@@ -195,7 +195,7 @@ function redactUser(user: string): string {
   return colon === -1 ? '***' : `${user.slice(0, colon)}:***`;
 }
 
-/** A path as it is; a secret that was given in a path's place not at all. */
+/** Returns a path unchanged. A secret that was given instead of a path is hidden completely. */
 export function redactSecret(text: string): string {
   return holdsSecret(text.trim()) ? '***' : text;
 }

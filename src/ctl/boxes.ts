@@ -1,14 +1,14 @@
 import type { Style } from './style.js';
 
-/** A program as it is drawn. */
+/** A program as a box in a drawing. */
 export interface Box {
   readonly title: string;
-  /** Within: `prog 12`. */
+  /** Inside the box: `prog 12`. */
   readonly text: string;
-  /** At its lower edge: `slot 21`; '' for a program without a slot. */
+  /** In the lower edge: `slot 21`; '' for a program without a slot. */
   readonly foot: string;
   readonly tone: 'plain' | 'new' | 'wrong';
-  /** How packets come here from the box before: by its slot, by the order of links, or not at all. */
+  /** How packets get here from the previous box: through its slot, by the order of links, or not at all. */
   readonly reachedBy: 'slot' | 'order' | undefined;
 }
 
@@ -20,14 +20,14 @@ const APART = '    ';
 const ROOM_FOR_ARROW = 3;
 
 /**
- * A box for each program, an arrow for each slot that names the next (a broken one where the kernel goes on by itself), and as many rows
- * as it takes:
+ * Draws a box for each program and an arrow for each slot that names the next program. A dashed arrow means that the
+ * kernel continues by itself with the next link. Uses as many rows as needed:
  *
  *     ╭ xdp-root ╮    ╭ port-count 1.0 ╮
  *     │ prog 12  │ ─▶ │ prog 14        │
  *     ╰ slot 21 ─╯    ╰ slot 25 ───────╯
  *
- * @param width columns that a row may take; a box that is wider alone stands alone
+ * @param width maximum columns of a row; a box that is wider than this gets a row of its own
  */
 export function drawBoxes(boxes: readonly Box[], style: Style, width: number): string[] {
   return rowsOf(boxes, width).flatMap((row, index, rows) => drawRow(row, rows[index + 1]?.[0]?.reachedBy, style));
@@ -82,7 +82,7 @@ function innerWidth(box: Box): number {
   return Math.max(box.title.length, box.text.length, footOf(box).length - 2);
 }
 
-/** With its edges, and a blank within each. */
+/** The width including both edges and one blank next to each. */
 function outerWidth(box: Box): number {
   return innerWidth(box) + 4;
 }

@@ -27,12 +27,12 @@ interface PlanOptions extends CommonOptions {
 }
 
 const VERB_SUMMARIES: Readonly<Record<Verb, string>> = {
-  deploy: 'make a payload the whole desired state of a host',
-  add: "add a payload's programs to what a host runs",
-  delete: 'take programs away from a host, by name',
+  deploy: 'replace the whole desired state of a host with a payload',
+  add: 'add the programs of a payload to a host',
+  delete: 'remove programs from a host, by name',
 };
 
-/** `deploy`, `add`, `delete`, and `plan`, which tells what they would do. */
+/** Adds `deploy`, `add`, `delete`, and `plan`, which shows what they would do. */
 export function addCommands(program: Command, terminal: Terminal, exit: Exit): void {
   for (const verb of VERBS) {
     program
@@ -40,26 +40,26 @@ export function addCommands(program: Command, terminal: Terminal, exit: Exit): v
       .summary(VERB_SUMMARIES[verb])
       .description(`${capital(VERB_SUMMARIES[verb])}.`)
       .requiredOption('-f, --file <payload>', 'JSON file, or - for standard input')
-      .option('--host <name>', 'the host; the host_name in the payload unless given')
+      .option('--host <name>', 'the host (default: the host_name in the payload)')
       .option('--wait', 'wait for the acknowledgement')
       .addOption(durationOption('how long to wait', '60s'))
-      .option('--id <id>', 'id of the command; the same id is never run twice')
+      .option('--id <id>', 'id of the command; commands with the same id run only once')
       .option('--gen <number>', "the controller's generation for this host", parseGeneration)
-      .option('--prev-gen <number>', 'the generation that has to have been applied before', parseGeneration)
-      .option('--expires <when>', 'do not run it later than this: a time, or a duration from now', parseMoment)
+      .option('--prev-gen <number>', 'run an add or delete only if this generation was applied last', parseGeneration)
+      .option('--expires <when>', 'do not run it after this: a time, or a duration from now', parseMoment)
       .addHelpText('after', `\nExample:\n  $ l3afctl ${verb} -f payload.json --wait`)
       .action(async (_options, command: Command) => exit(await send(verb, command.optsWithGlobals(), terminal)));
   }
 
   program
     .command('plan')
-    .summary('what a command would do, without doing it')
+    .summary('show what a command would do, without doing it')
     .description(
-      'What a command would do, step by step. All that packets do not notice is tried, the verifier included, and taken back.',
+      'Show step by step what a command would do. Steps that do not affect packets are tried, including the verifier, and rolled back.',
     )
     .requiredOption('-f, --file <payload>', 'JSON file, or - for standard input')
-    .option('--host <name>', 'the host; the host_name in the payload unless given')
-    .addOption(new Option('--verb <verb>', 'of the command').choices([...VERBS]).default('deploy'))
+    .option('--host <name>', 'the host (default: the host_name in the payload)')
+    .addOption(new Option('--verb <verb>', 'verb of the command').choices([...VERBS]).default('deploy'))
     .addHelpText('after', '\nExample:\n  $ l3afctl plan -f payload.json')
     .action(async (_options, command: Command) => {
       const options: PlanOptions = command.optsWithGlobals();
@@ -85,7 +85,7 @@ async function send(verb: Verb, options: SendOptions, terminal: Terminal): Promi
   return withClient(options, async (client) => {
     if (options.wait === undefined) {
       const published = await client.publish(verb, host, body, publishing);
-      const what = published.duplicate ? 'was stored before' : 'is stored';
+      const what = published.duplicate ? 'was already stored' : 'is stored';
       print(published, options, terminal, ({ id, seq }) => [`${verb} ${id} for ${host} ${what}, sequence ${seq}`]);
       return EXIT.done;
     }
@@ -93,13 +93,13 @@ async function send(verb: Verb, options: SendOptions, terminal: Terminal): Promi
       ...publishing,
       timeoutMs: options.timeout,
     });
-    if (published.duplicate) terminal.error(`${published.id} was sent before; this is what became of it then\n`);
+    if (published.duplicate) terminal.error(`${published.id} was already sent; this is its earlier result\n`);
     print(acknowledgement, options, terminal, renderAcknowledgement);
     return exitCodeOfStatus(acknowledgement.status);
   });
 }
 
-/** What a plan comes upon is a result, told as a command's is. */
+/** A refused plan is a result and is printed like the result of a command. */
 function refusalOf(error: unknown): RequestRefusedError {
   if (error instanceof RequestRefusedError) return error;
   throw error;
@@ -108,5 +108,5 @@ function refusalOf(error: unknown): RequestRefusedError {
 function hostOf(options: { readonly host?: string }, named: string | undefined): string {
   const host = options.host ?? named;
   if (host !== undefined) return host;
-  throw new AgentError('CONFIG_INVALID', 'The payload names no host; say which with --host');
+  throw new AgentError('CONFIG_INVALID', 'The payload names no host; give one with --host');
 }

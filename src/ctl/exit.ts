@@ -1,7 +1,7 @@
 import { AgentError, type ErrorCode } from '../errors.js';
 import type { AckStatus } from '../messages/ack.js';
 
-/** What a script learns from `$?`. */
+/** The exit codes that scripts read from `$?`. */
 export const EXIT = { done: 0, refused: 1, usage: 2, timeout: 3, unreachable: 4 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

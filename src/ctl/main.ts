@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Command, CommanderError } from 'commander';
+import { messageOf } from '../errors.js';
 import { EXIT, type ExitCode, exitCodeOf } from './exit.js';
 import { buildProgram, whereToLook, wordsOf } from './program.js';
 import type { Terminal } from './session.js';
@@ -17,13 +18,13 @@ const terminal: Terminal = {
 const program = buildProgram(packageVersion(), terminal, (code) => {
   process.exitCode = code;
 });
-/** The command that is being run. */
+/** The command that is running. */
 let current: Command = program;
 program.hook('preAction', (_program, command) => {
   current = command;
 });
 
-// A reader that has seen enough (`l3afctl acks | head`) is no failure.
+// It is not a failure when the reader stops early (`l3afctl acks | head`).
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
   process.exit(process.exitCode);
@@ -35,11 +36,11 @@ try {
   process.exitCode = report(error);
 }
 
-/** Tells on one line what went wrong, and where to look after wrong usage; commander has told about options itself. */
+/** Prints the error on one line and, for wrong usage, where to find help. Commander reports wrong options itself. */
 function report(error: unknown): ExitCode {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
   const code = exitCodeOf(error);
-  terminal.error(`${wordsOf(current)}: ${harmless(error instanceof Error ? error.message : String(error))}\n`);
+  terminal.error(`${wordsOf(current)}: ${harmless(messageOf(error))}\n`);
   if (code === EXIT.usage) terminal.error(`${whereToLook(current)}\n`);
   return code;
 }

@@ -1,15 +1,19 @@
 import { type Command, Option } from 'commander';
 import type { ConnectOptions } from '../client/connection.js';
-import { parseServers } from './values.js';
+import { parseServers, parseSwitch } from './values.js';
 
-/** What every command understands. */
+/** Options that every command accepts. */
 export interface CommonOptions {
   readonly server: readonly string[];
   readonly creds?: string;
   readonly nkey?: string;
+  readonly userFile?: string;
+  readonly passwordFile?: string;
+  readonly tokenFile?: string;
   readonly tlsCa?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly tlsHandshakeFirst?: boolean;
   readonly prefix: string;
   readonly jsApiPrefix?: string;
   readonly inboxPrefix?: string;
@@ -21,21 +25,44 @@ const DEFAULT_SERVER = 'nats://127.0.0.1:4222';
 export function addCommonOptions(program: Command): Command {
   return program
     .addOption(
-      new Option('-s, --server <urls>', 'NATS servers, joined by commas')
+      new Option('-s, --server <urls>', 'NATS servers, separated by commas')
         .env('L3AF_NATS_URL')
         .default([DEFAULT_SERVER], DEFAULT_SERVER)
         .argParser(parseServers),
     )
     .addOption(new Option('--creds <file>', 'credentials file').env('L3AF_NATS_CREDS'))
     .addOption(new Option('--nkey <file>', 'file with the seed of an nkey').env('L3AF_NATS_NKEY').conflicts('creds'))
-    .addOption(new Option('--tls-ca <file>', 'certificates to trust').env('L3AF_NATS_TLS_CA'))
-    .addOption(new Option('--tls-cert <file>', 'own certificate').env('L3AF_NATS_TLS_CERT'))
-    .addOption(new Option('--tls-key <file>', "own certificate's key").env('L3AF_NATS_TLS_KEY'))
-    .addOption(new Option('--prefix <tokens>', 'first token of every subject').env('L3AF_PREFIX').default('l3af'))
-    .addOption(new Option('--js-api-prefix <tokens>', "JetStream's API, if not $JS.API").env('L3AF_JS_API_PREFIX'))
-    .addOption(new Option('--inbox-prefix <tokens>', 'reply subjects, if not _INBOX').env('L3AF_INBOX_PREFIX'))
     .addOption(
-      new Option('-o, --output <format>', 'for people or for scripts').choices(['table', 'json']).default('table'),
+      new Option('--user-file <file>', 'file with the name of the user')
+        .env('L3AF_NATS_USER_FILE')
+        .conflicts(['creds', 'nkey', 'tokenFile']),
+    )
+    .addOption(new Option('--password-file <file>', 'file with the password').env('L3AF_NATS_PASSWORD_FILE'))
+    .addOption(
+      new Option('--token-file <file>', 'file with the token').env('L3AF_NATS_TOKEN_FILE').conflicts(['creds', 'nkey']),
+    )
+    .addOption(new Option('--tls-ca <file>', 'CA certificates to trust').env('L3AF_NATS_TLS_CA'))
+    .addOption(new Option('--tls-cert <file>', 'client certificate').env('L3AF_NATS_TLS_CERT'))
+    .addOption(new Option('--tls-key <file>', 'key of the client certificate').env('L3AF_NATS_TLS_KEY'))
+    .addOption(
+      new Option('--tls-handshake-first [bool]', 'begin with the TLS handshake (handshake_first of the server)')
+        .env('L3AF_NATS_TLS_HANDSHAKE_FIRST')
+        .preset('true')
+        .argParser(parseSwitch),
+    )
+    .addOption(new Option('--prefix <tokens>', 'first token of every subject').env('L3AF_PREFIX').default('l3af'))
+    .addOption(
+      new Option('--js-api-prefix <tokens>', 'subject prefix of the JetStream API, if not $JS.API').env(
+        'L3AF_JS_API_PREFIX',
+      ),
+    )
+    .addOption(
+      new Option('--inbox-prefix <tokens>', 'prefix of reply subjects, if not _INBOX').env('L3AF_INBOX_PREFIX'),
+    )
+    .addOption(
+      new Option('-o, --output <format>', 'table for people, json for scripts')
+        .choices(['table', 'json'])
+        .default('table'),
     );
 }
 
@@ -46,7 +73,15 @@ export function connectOptions(options: CommonOptions): ConnectOptions {
     prefix: options.prefix,
     credsFile: options.creds,
     nkeyFile: options.nkey,
-    tls: { caFile: options.tlsCa, certFile: options.tlsCert, keyFile: options.tlsKey },
+    userFile: options.userFile,
+    passwordFile: options.passwordFile,
+    tokenFile: options.tokenFile,
+    tls: {
+      caFile: options.tlsCa,
+      certFile: options.tlsCert,
+      keyFile: options.tlsKey,
+      handshakeFirst: options.tlsHandshakeFirst,
+    },
     inboxPrefix: options.inboxPrefix,
     jsApiPrefix: options.jsApiPrefix,
   };

@@ -6,13 +6,13 @@ import { bucketOf } from '../packages/object-store.js';
 import { type PackageId, packagesIn, pathOf } from '../packages/repository.js';
 import { type CommonOptions, connectOptions } from './options.js';
 
-/* Where packages are, as it is said on the command line. */
+/* Package repositories as the command line names them. */
 
 export interface PackageOptions extends CommonOptions {
   readonly repo: string;
 }
 
-/** A repository that can be written to: a folder, or its file:// URL. */
+/** The path of a repository that can be written to. `repo` is a folder or its file:// URL. */
 export function folderOf(repo: string, expected = 'a folder'): string {
   if (repo.startsWith('file://') && URL.canParse(repo)) return fileURLToPath(repo);
   if (!repo.includes('://')) return resolve(repo);
@@ -37,7 +37,11 @@ export async function withBucket<T>(
   }
 }
 
-/** Those that a selector names, or is the beginning of the path of. @throws AgentError ARTIFACT_NOT_FOUND */
+/**
+ * The packages that match a selector: a package path, or the beginning of one.
+ *
+ * @throws AgentError ARTIFACT_NOT_FOUND when a selector matches no package
+ */
 export async function choose(selectors: readonly string[], repository: string): Promise<PackageId[]> {
   const all = await packagesIn(repository);
   for (const selector of selectors) {

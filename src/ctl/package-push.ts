@@ -34,7 +34,8 @@ export async function pushPackages(
 }
 
 /**
- * The artifact goes last: an agent that finds it finds what lies beside it. One that is there already stays, its signatures do not.
+ * Stores the artifact last: an agent that finds it also finds its checksum and signature files. An artifact that
+ * already exists is kept, but its signatures are replaced.
  *
  * @returns whether anything had to be stored
  */
@@ -45,7 +46,7 @@ async function pushPackage(path: string, repository: string, bucket: ObjectBucke
   const content = verified(join(repository, path), digest);
   const stored = await withProgress(path, repository, (onProgress) => bucket.put(path, { content, onProgress }, false));
   if (stored) {
-    // Somebody who was about to store other content, and will be told that it is too late, may have been here meanwhile.
+    // Meanwhile, another push with different content may have replaced these files. That push fails, so restore them.
     await pushBeside(path, repository, bucket);
     return true;
   }
@@ -60,7 +61,7 @@ async function pushPackage(path: string, repository: string, bucket: ObjectBucke
 
 function requireSame(path: string, there: StoredEntry | undefined, digest: string): void {
   if (there === undefined || there.digest === digest) return;
-  const message = `${path} is in the object store already, with other content; agents keep what they have of a version, so choose a new one`;
+  const message = `${path} is already in the object store with other content; agents never fetch a cached version again, so choose a new version`;
   throw new AgentError('ARTIFACT_INVALID', message);
 }
 
@@ -74,7 +75,10 @@ async function pushBeside(path: string, repository: string, bucket: ObjectBucket
     const there = await bucket.find(file);
     if (there?.digest === digest) continue;
     if (there !== undefined && there.digest === undefined) {
-      throw new AgentError('ARTIFACT_INVALID', `${file} in the object store is a link, or no object: remove it first`);
+      throw new AgentError(
+        'ARTIFACT_INVALID',
+        `${file} in the object store is a link or not an object; remove it first`,
+      );
     }
     await bucket.put(file, { content: verified(place, digest) }, true);
     stored = true;
@@ -96,7 +100,7 @@ async function withProgress<T>(
   }
 }
 
-/** A file's content, which fails at its end if the file has been altered since it was looked at. */
+/** Reads a file. Throws at its end if the content no longer has the given digest. */
 async function* verified(place: string, digest: string): AsyncGenerator<Buffer> {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(place) as AsyncIterable<Buffer>) {
@@ -104,7 +108,7 @@ async function* verified(place: string, digest: string): AsyncGenerator<Buffer> 
     yield chunk;
   }
   if (hash.digest('hex') === digest) return;
-  throw new AgentError('ARTIFACT_INVALID', `${place} was altered while it was read; push it again`);
+  throw new AgentError('ARTIFACT_INVALID', `${place} was changed while it was read; push it again`);
 }
 
 async function* inOnePiece(content: Buffer): AsyncGenerator<Buffer> {

@@ -51,7 +51,7 @@ export interface Verified {
   readonly files: readonly PackageFile[];
 }
 
-/** @throws AgentError, as all here */
+/** @throws AgentError, like all functions here */
 export async function buildPackage(
   folder: string,
   name: string,
@@ -66,7 +66,7 @@ export async function buildPackage(
   return withScratch(async (scratch) => {
     const archive = join(scratch, id.artifact);
     await buildArchive(folder, name, archive);
-    const { files } = await looked(id, pathToFileURL(await staged(id, archive, scratch)).href, scratch, {});
+    const { files } = await looked(id, pathToFileURL(await repositoryWith(id, archive, scratch)).href, scratch, {});
     const digest = await storeArchive(archive, id, repository, key);
     const { size: bytes } = await stat(archive);
     return { path: join(repository, path), files: files.length, bytes, digest, signed: key !== undefined };
@@ -94,7 +94,7 @@ export async function listPackages(repo: string, options: CommonOptions): Promis
   if (repo.startsWith('nats://')) {
     const entries = await withBucket(repo, options, (bucket) => bucket.list());
     if (entries === undefined) {
-      const message = `There is no object store ${bucketOf(new URL(repo))} on this server; l3afctl package push makes one`;
+      const message = `There is no object store ${bucketOf(new URL(repo))} on this server; l3afctl package push creates it`;
       throw new AgentError('ARTIFACT_NOT_FOUND', message);
     }
     const objects = entries.filter(({ digest }) => digest !== undefined);
@@ -136,7 +136,7 @@ interface Looking {
   readonly bucket?: ObjectBucket | undefined;
 }
 
-/** What the agents' own package cache makes of a package. */
+/** Checks a package with the package cache that agents use. */
 async function looked(id: PackageId, repoUrl: string, scratch: string, options: Looking): Promise<Verified> {
   const { trusted, bucket } = options;
   const keys = await readTrustedKeys(trusted ?? []);
@@ -151,16 +151,16 @@ async function looked(id: PackageId, repoUrl: string, scratch: string, options: 
   await cache.open();
   const { digest, files, platform, url } = await cache.inspect({ ...id, repoUrl: '' });
   if (platform !== id.platform) {
-    const message = `There is no ${pathOf(id)} there; agents of ${id.platform} would take ${url}`;
+    const message = `There is no ${pathOf(id)} in the repository; agents on ${id.platform} would use ${url}`;
     throw new AgentError('ARTIFACT_NOT_FOUND', message);
   }
   const signature = trusted === undefined ? 'signature not looked at' : 'signed by a trusted key';
   return { digest, signature, files };
 }
 
-/** The archive in a repository of its own, so that it can be looked at before it is anywhere else. */
-async function staged(id: PackageId, archive: string, scratch: string): Promise<string> {
-  const repository = join(scratch, 'staged');
+/** Puts the archive into a temporary repository, so that it can be checked before it is published. */
+async function repositoryWith(id: PackageId, archive: string, scratch: string): Promise<string> {
+  const repository = join(scratch, 'repository');
   await storeArchive(archive, id, repository);
   return repository;
 }
@@ -177,7 +177,7 @@ function listedOf(sizes: ReadonlyMap<string, number>): Listed[] {
 function requirePackage(path: string): PackageId {
   const id = packageAt(path);
   if (id !== undefined) return id;
-  throw wrong(`Expected <name>/<version>/<platform>/<artifact>, an archive that agents take, got ${path}`);
+  throw wrong(`Expected <name>/<version>/<platform>/<artifact> with an archive that agents accept, got ${path}`);
 }
 
 async function withScratch<T>(work: (folder: string) => Promise<T>): Promise<T> {

@@ -18,26 +18,26 @@ import { table } from './table.js';
 
 const BUCKET = `nats://${STREAMS.packages}`;
 
-/** `package build|sign|verify|list|push|keygen`: packages and the repositories that hold them. */
+/** Adds `package build|sign|verify|list|push|keygen`. */
 export function addPackageCommands(program: Command, terminal: Terminal, exit: Exit): void {
   const group = program
     .command('package')
     .helpCommand(false)
     .summary('build, sign, verify and publish packages')
     .description(
-      'Packages and their repositories: folders with <name>/<version>/<platform>/<artifact> beneath, and object stores on the bus.',
+      'Packages and their repositories. A repository is a folder that holds <name>/<version>/<platform>/<artifact>, or an object store on NATS.',
     );
   const done = () => exit(EXIT.done);
 
   group
     .command('build')
     .summary('pack a folder into a repository')
-    .description('Packs a folder into a repository, with its digest and, given a key, its signature beside it.')
-    .argument('<folder>', 'what to pack; the same content always gives the same package')
-    .argument('<name>', 'of the program')
-    .argument('<version>', 'of the program; what a version holds never changes')
+    .description('Pack a folder into a repository, together with its digest and, if a key is given, its signature.')
+    .argument('<folder>', 'folder to pack; the same content always gives the same package')
+    .argument('<name>', 'name of the program')
+    .argument('<version>', 'version of the program; the content of a version never changes')
     .addOption(repository('folder of the repository'))
-    .option('--platform <name>', 'codename of the distribution it is for', 'any')
+    .option('--platform <name>', 'codename of the distribution that the package is for', 'any')
     .option('--artifact <file>', 'file name of the archive (default: <name>.tar.gz)')
     .option('--key <file>', 'private key to sign with')
     .addHelpText('after', '\nExample:\n  $ l3afctl package build build/port-drop port-drop 2.0 --key release.key')
@@ -54,8 +54,8 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
   group
     .command('sign')
     .summary('add a signature to packages')
-    .description('Adds a signature to packages of a repository in a folder.')
-    .argument('<package...>', '<name>/<version>/<platform>/<artifact>, or the beginning of that')
+    .description('Add a signature to packages in a repository folder.')
+    .argument('<package...>', '<name>/<version>/<platform>/<artifact>, or the beginning of it')
     .addOption(repository('folder of the repository'))
     .requiredOption('--key <file>', 'private key')
     .action(async (selectors: string[], _options, command: Command) => {
@@ -67,15 +67,13 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('verify')
-    .summary('look at a package as an agent would')
-    .description('Fetches a package and looks at it as an agent would: digest, signature, and what the archive holds.')
+    .summary('check a package as an agent would')
+    .description('Fetch a package and check it as an agent would: its digest, its signature and its archive.')
     .argument('<package>', '<name>/<version>/<platform>/<artifact>')
     .addOption(repository('URL or folder of the repository'))
-    .option('--trust <keys>', 'public keys or files with such, joined by commas; the package must be signed by one')
+    .option('--trust <keys>', 'public keys, or files of them, separated by commas; one must have signed the package')
     .addOption(
-      new Option('--repo-tls-ca <file>', 'certificates that an https repository is verified with').env(
-        'L3AF_REPO_TLS_CA',
-      ),
+      new Option('--repo-tls-ca <file>', 'CA certificates to verify an https repository with').env('L3AF_REPO_TLS_CA'),
     )
     .action(async (path: string, _options, command: Command) => {
       const options: VerifyOptions = command.optsWithGlobals();
@@ -91,8 +89,8 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('list')
-    .summary('the packages of a repository')
-    .description('Lists the packages of a repository.')
+    .summary('list the packages of a repository')
+    .description('List the packages of a repository.')
     .addOption(repository('folder of the repository, or nats://<bucket>'))
     .action(async (_options, command: Command) => {
       const options: PackageOptions = command.optsWithGlobals();
@@ -121,11 +119,11 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('push')
-    .summary('copy packages to an object store on the bus')
+    .summary('copy packages to an object store on NATS')
     .description(
-      'Copies packages from a repository in a folder to an object store on the bus, which is made if it is absent.',
+      'Copy packages from a repository folder to an object store on NATS, and create the object store if it does not exist.',
     )
-    .argument('<package...>', '<name>/<version>/<platform>/<artifact>, or the beginning of that')
+    .argument('<package...>', '<name>/<version>/<platform>/<artifact>, or the beginning of it')
     .addOption(repository('folder of the repository'))
     .option('--to <bucket>', 'the object store', BUCKET)
     .addHelpText('after', '\nExample:\n  $ l3afctl package push ratelimiting/1.2 --repo /srv/l3af')
@@ -138,15 +136,15 @@ export function addPackageCommands(program: Command, terminal: Terminal, exit: E
 
   group
     .command('keygen')
-    .summary('make a key pair to sign packages with')
+    .summary('create a key pair for signing packages')
     .description(
-      'Makes a key pair to sign packages with: <file> is the private key, <file>.pub what agents are told to trust.',
+      'Create a key pair for signing packages. <file> is the private key; <file>.pub is the public key for the agents to trust.',
     )
-    .argument('<file>', 'must not exist')
+    .argument('<file>', 'file for the private key; must not exist yet')
     .action(async (file: string, _options, command: Command) => {
       const options: CommonOptions = command.optsWithGlobals();
       print(await makeKeys(file), options, terminal, ({ privateKey, publicKeyFile, publicKey }) => [
-        `${privateKey}: private key, for you alone`,
+        `${privateKey}: private key, keep it secret`,
         `${publicKeyFile}: public key, for trusted_keys: ${publicKey}`,
       ]);
       done();

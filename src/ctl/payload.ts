@@ -3,20 +3,21 @@ import { buffer } from 'node:stream/consumers';
 import type { Verb } from '../domain/command.js';
 import { AgentError } from '../errors.js';
 
-/** A command's payload as it will be sent, and the host that it names. */
+/** A command's payload exactly as it is sent, and the host that it names. */
 export interface PayloadFile {
   readonly body: Uint8Array;
   /** The same, parsed. */
   readonly json: unknown;
-  /** Undefined when it names none, as an empty list does. */
+  /** Undefined when the payload names no host, for example when it is an empty list. */
   readonly host: string | undefined;
 }
 
 /**
- * Reads a payload, byte for byte. Beyond being JSON it is not judged: the agent's version decides what is valid.
+ * Reads a payload byte for byte. Checks only that it is JSON and names at most one host. The rest is left to the agent,
+ * since each version decides what is valid.
  *
  * @param file path, or `-` for standard input
- * @throws AgentError CONFIG_INVALID when it cannot be read, is no JSON, or is meant for several hosts
+ * @throws AgentError CONFIG_INVALID when it cannot be read, is not JSON, or names several hosts
  */
 export async function readPayload(file: string): Promise<PayloadFile> {
   const source = file === '-' ? 'standard input' : file;
@@ -36,7 +37,7 @@ export async function readPayload(file: string): Promise<PayloadFile> {
   if (hosts.length > 1) {
     throw new AgentError(
       'CONFIG_INVALID',
-      `Expected ${source} to name one host, got ${hosts.join(', ')}; send one payload to each`,
+      `Expected ${source} to name one host, got ${hosts.join(', ')}; send each host its own payload`,
     );
   }
   return { body, json: payload, host: hosts[0] };
@@ -51,16 +52,18 @@ function hostNames(payload: unknown): string[] {
   );
 }
 
-/** What to say of a plan that was refused because its payload is another verb's: `delete` takes names, the others programs. */
+/**
+ * The hint for a refused plan whose payload belongs to another verb: `delete` takes names, the others take programs.
+ */
 export function verbHint(payload: unknown, verb: Verb): string | undefined {
   const kinds = new Set(entriesOf(payload).map((entry) => typeof entry));
   if (kinds.size !== 1) return undefined;
-  if (kinds.has('string') && verb !== 'delete') return 'The payload lists names, as a delete does: say --verb delete';
-  if (kinds.has('object') && verb === 'delete') return 'The payload lists programs, and a delete takes their names';
+  if (kinds.has('string') && verb !== 'delete') return 'The payload lists names, as for a delete: use --verb delete';
+  if (kinds.has('object') && verb === 'delete') return 'The payload lists programs, but a delete takes their names';
   return undefined;
 }
 
-/** What the payload lists below its interfaces, as far as it has the form of one. */
+/** The entries of all program lists, as far as the payload has the expected form. */
 function entriesOf(payload: unknown): unknown[] {
   if (!Array.isArray(payload)) return [];
   return payload.flatMap((entry: unknown) => {

@@ -2,30 +2,30 @@ import { Command, Help } from 'commander';
 import { addCommands } from './commands.js';
 import { addCommonOptions } from './options.js';
 import { addPackageCommands } from './package.js';
-import { addQuestions } from './questions.js';
+import { addQuestions } from './requests.js';
 import type { Exit, Terminal } from './session.js';
 
 const EXAMPLES = `
 Examples:
-  $ l3afctl plan -f web1.json            what a deploy would do
-  $ l3afctl deploy -f web1.json --wait   exits by what became of it
+  $ l3afctl plan -f web1.json            show what a deploy would do
+  $ l3afctl deploy -f web1.json --wait   deploy; exit code shows the result
   $ generate-payload web1 | l3afctl add -f - --wait --timeout 10s
   $ l3afctl delete -f names.json --host web1 -o json
-  $ l3afctl status                       every agent that answers
-  $ l3afctl show --host web1 --stats 2s  what packets pass, and how many
+  $ l3afctl status                       list all agents that answer
+  $ l3afctl show --host web1 --stats 2s  draw the chains and count packets
   $ l3afctl acks --host web1 --limit 5
   $ l3afctl package build build/port-drop port-drop 2.0 --repo /srv/l3af
 
 Exit codes:
   0  applied or unchanged (without --wait: stored)
-  1  failed, rejected, expired or superseded; a plan: refused
+  1  failed, rejected, expired, superseded, or refused by NATS (plan: refused)
   2  wrong usage
   3  no answer in time
-  4  NATS cannot be reached`;
+  4  no connection to NATS, or no stream there`;
 
-const ELSEWHERE = '\nWhere NATS is, and -o json for scripts: l3afctl --help';
+const ELSEWHERE = '\nFor options to connect to NATS, and -o json for scripts, see l3afctl --help';
 
-/** Says which options there must be; what else commands take is in their own help. */
+/** Shows in the usage line which options are required. */
 const HELP: Partial<Help> = {
   subcommandTerm: (command) => command.name(),
   commandUsage(command) {
@@ -44,15 +44,15 @@ const HELP: Partial<Help> = {
 /** The command line. Its commands throw instead of ending the process. */
 export function buildProgram(version: string, terminal: Terminal, exit: Exit): Command {
   const program = addCommonOptions(new Command('l3afctl'))
-    .description('Commands and questions to the agents of an L3AF fleet, over NATS')
+    .description('Send commands and queries to the agents of an L3AF fleet over NATS.')
     .version(version)
     .helpCommand(false)
     .configureHelp(HELP)
     .addHelpText('after', EXAMPLES);
   program.configureOutput({ writeOut: terminal.out, writeErr: terminal.error });
-  program.commandsGroup('Commands to a host:');
+  program.commandsGroup('Change a host:');
   addCommands(program, terminal, exit);
-  program.commandsGroup('Looking at hosts:');
+  program.commandsGroup('Inspect hosts:');
   addQuestions(program, terminal, exit);
   program.commandsGroup('Packages:');
   addPackageCommands(program, terminal, exit);
@@ -66,12 +66,12 @@ export function buildProgram(version: string, terminal: Terminal, exit: Exit): C
   return program;
 }
 
-/** As it is called: `l3afctl package build`. */
+/** The full name of a command: `l3afctl package build`. */
 export function wordsOf(command: Command): string {
   return command.parent === null ? command.name() : `${wordsOf(command.parent)} ${command.name()}`;
 }
 
-/** What a person reads after having called a command wrongly. */
+/** The line that points to the help after wrong usage. */
 export function whereToLook(command: Command): string {
   return `See ${wordsOf(command)} --help`;
 }

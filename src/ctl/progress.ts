@@ -1,20 +1,20 @@
-/** Where progress shows; on anything but a terminal it does not. */
+/** The stream to show progress on. Progress is shown only on a terminal. */
 export interface ProgressStream {
   readonly isTTY?: boolean;
   write(text: string): unknown;
 }
 
 export interface Progress {
-  /** @param bytes how many more are done */
+  /** @param bytes number of bytes done since the last call */
   advance(bytes: number): void;
-  /** Takes the line away. */
+  /** Clears the line. */
   end(): void;
 }
 
 const CLEAR_LINE = '\r\x1b[K';
 
 /**
- * One line that says how far something is.
+ * Shows progress in per cent on one line.
  *
  * @param total in bytes
  */

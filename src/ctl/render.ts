@@ -1,11 +1,11 @@
 import type { Fault } from '../errors.js';
 import type { Acknowledgement } from '../messages/ack.js';
-import type { Refusal } from '../messages/refusal.js';
+import type { RequestRefusal } from '../messages/refusal.js';
 import type { ReplyOf } from '../messages/requests.js';
 import { harmless, type Style } from './style.js';
 import { aligned, indent, table } from './table.js';
 
-/* What people see. Every function gives lines; scripts take `-o json` instead. */
+/* Output for people. Every function returns lines. Scripts use `-o json` instead. */
 
 const PROGRAM_COLUMNS = [
   { title: 'IFACE' },
@@ -17,7 +17,7 @@ const PROGRAM_COLUMNS = [
   { title: 'MESSAGE' },
 ] as const;
 
-/** An acknowledgement in full: its outcome, its faults with what lies beneath them, its programs. */
+/** A whole acknowledgement: its outcome, its faults with their details, and its programs. */
 export function renderAcknowledgement(acknowledgement: Acknowledgement, style: Style, width?: number): string[] {
   const { verb, id, host, status, code, message, errors, programs, undone, duration_ms: ms } = acknowledgement;
   const outcome = `${style('bold', verb)} ${id} on ${host}: ${status} in ${Math.round(ms)} ms`;
@@ -37,12 +37,12 @@ export function renderAcknowledgement(acknowledgement: Acknowledgement, style: S
   ];
 }
 
-export interface RefusedPlan extends Refusal {
+export interface RefusedPlan extends RequestRefusal {
   readonly verb: string;
   readonly host: string;
 }
 
-/** Why there is no plan, as it would be told of the command if it had been sent. */
+/** Why a plan was refused, in the form that the command itself would fail with. */
 export function renderRefusal({ verb, host, ...refusal }: RefusedPlan, style: Style): string[] {
   return [`${mark('failed', style)} ${style('bold', verb)} would fail on ${host}`, ...renderFaults(refusal, style)];
 }
@@ -63,7 +63,10 @@ function renderFaults({ code, message, errors = [] }: Failing, style: Style): st
   return indent([...reason, ...errors.flatMap((fault) => renderFault(fault, message, style))]);
 }
 
-/** A fault without its sentence where the line above says it already. One with a place of its own keeps it if others follow. */
+/**
+ * A fault, without its sentence where the line above already says it. A fault with a path keeps its sentence if the
+ * line above joins several.
+ */
 function renderFault({ path, code, message, detail }: Fault, told: string | undefined, style: Style): string[] {
   const place = path === undefined ? [] : [style('cyan', harmless(path))];
   const isTold = message === told || (path === undefined && told?.includes(message) === true);
@@ -72,7 +75,7 @@ function renderFault({ path, code, message, detail }: Fault, told: string | unde
   return [...place, ...indent(sentence), ...indent(beneath, 4).map((line) => style('dim', line))];
 }
 
-/** What is left of a width where lines are indented. */
+/** The width that is left for indented lines. */
 function within(width: number | undefined): number | undefined {
   return width === undefined ? undefined : width - 2;
 }
@@ -80,7 +83,7 @@ function within(width: number | undefined): number | undefined {
 function undoneText(undone: boolean, style: Style): string {
   return undone
     ? 'The host is as it was before the command.'
-    : style('red', 'Not everything could be undone: look at the state of the host.');
+    : style('red', 'Not everything could be rolled back: check the host with l3afctl show.');
 }
 
 const MARKS = {
@@ -109,7 +112,7 @@ const ACK_COLUMNS = [
   { title: 'ID' },
 ] as const;
 
-/** Acknowledgements, one a line. */
+/** Acknowledgements, one per line. */
 export function renderAcknowledgements(list: readonly Acknowledgement[], style: Style, width?: number): string[] {
   const rows = list.map((acknowledgement) => [
     MARKS[acknowledgement.status][1],
@@ -135,20 +138,35 @@ const STATUS_COLUMNS = [
   { title: 'LAST COMMAND' },
 ] as const;
 
-/** Agents, one a line, by name. */
+/** Agents, one per line, sorted by host name. */
 export function renderStatus(list: readonly ReplyOf<'status'>[], style: Style, width?: number): string[] {
   const rows = list
     .toSorted((a, b) => (a.host < b.host ? -1 : 1))
-    .map(({ host, version, ready, hooks, probes, queued, gen, last_command: last }) => [
+    .map(({ host, version, ready, hooks, probes, queued, gen, last_command: last, troubles = [] }) => [
       host,
       version,
-      ready ? 'ready' : 'starting',
+      ready ? 'ready' : troubles.some(({ task }) => task === 'consuming') ? 'deaf' : 'starting',
       runningOf([...hooks, ...(probes === undefined ? [] : [probes])]),
       String(queued),
       String(gen ?? '-'),
       last === undefined ? '-' : `${last.verb} ${last.status} ${last.finished_at}`,
     ]);
-  return table(STATUS_COLUMNS, rows, style, width);
+  const ofCompanions = list.flatMap(({ host, companions = [] }) =>
+    companions.map((companion) => {
+      const where = companion.direction === '' ? '' : ` at ${companion.iface}/${companion.direction}`;
+      const state = companion.condition === 'given-up' ? 'was given up' : 'is to be started again';
+      return `${host}: the companion of ${companion.name}${where} ${state} after ${companion.restarts} restarts`;
+    }),
+  );
+  const foreign = list.flatMap(({ host, hooks }) =>
+    hooks.flatMap((hook) =>
+      (hook.foreign ?? []).map(({ text }) => `${host}: ${hook.iface}/${hook.direction}: ${harmless(text)}`),
+    ),
+  );
+  const onTheBus = list.flatMap(({ host, troubles: those = [] }) =>
+    those.map(({ message }) => `${host}: ${harmless(message)}`),
+  );
+  return [...table(STATUS_COLUMNS, rows, style, width), ...ofCompanions, ...onTheBus, ...foreign];
 }
 
 function runningOf(places: readonly { readonly running: number; readonly desired: number }[]): string {
@@ -167,7 +185,7 @@ const RUNNING_COLUMNS = [
   { title: 'PROG ID', align: 'right' },
 ] as const;
 
-/** Desired programs, one a line, in the order in which packets pass them. */
+/** Desired programs, one per line, in the order in which packets pass them. */
 export function renderPrograms(list: readonly ReplyOf<'programs'>[], style: Style, width?: number): string[] {
   const rows = list
     .toSorted((a, b) => (a.host < b.host ? -1 : 1))
@@ -194,9 +212,14 @@ const PLAN_MARKS: Readonly<Record<string, readonly ['green' | 'yellow' | 'red' |
   stopped: ['red', '-'],
 };
 
-/** What a command would do: each program with its mark, then the steps in their order. */
+/** What a command would do: each program with a mark, then the steps in order. */
 export function renderPlan(plan: ReplyOf<'plan'>, style: Style): string[] {
-  if (!plan.changes) return [`No changes: ${plan.host} is as the payload asks.`];
+  const waiting = plan.outcomes.flatMap(({ name, message }) => (message === undefined ? [] : [`${name}: ${message}`]));
+  if (!plan.changes) {
+    const same = `No changes: ${plan.host} already matches the payload`;
+    if (waiting.length === 0) return [`${same}.`];
+    return [`${same}, as far as it can now.`, ...waiting.map((line) => `  ${harmless(line)}`)];
+  }
   const cells = plan.outcomes.map(({ iface, direction, name, version, result }) => [
     direction === '' ? 'probes' : `${iface}/${direction}`,
     `${name} ${version}`,
@@ -210,11 +233,13 @@ export function renderPlan(plan: ReplyOf<'plan'>, style: Style): string[] {
     steps.length === 0 ? [] : ['', style('bold', title), ...steps.map(({ text }) => `  ${harmless(text)}`)];
   return [
     ...programs,
+    ...waiting.map((line) => `    ${harmless(line)}`),
     '',
     ...plan.reasons.map((reason) => harmless(reason)),
-    ...phase('Beforehand, unnoticed by packets (tried for this plan, and taken back):', plan.prepare),
+    ...(plan.notes ?? []).map((note) => style('yellow', `! ${harmless(note)}`)),
+    ...phase('Before the change, no effect on packets (tried for this plan and rolled back):', plan.prepare),
     ...phase('The change itself:', plan.commit),
-    ...phase('Afterwards:', plan.cleanup),
+    ...phase('After the change:', plan.cleanup),
   ];
 }
 

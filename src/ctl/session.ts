@@ -5,18 +5,18 @@ import { type CommonOptions, connectOptions } from './options.js';
 import type { Style } from './style.js';
 import { parseDuration } from './values.js';
 
-/* What every command does with the fleet and the terminal. */
+/* What all commands share: the connection to the fleet and the terminal. */
 
-/** Where output goes, so that tests can look at it. */
+/** Where output goes. Tests pass their own. */
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
   readonly style: Style;
-  /** Its width; undefined where it is a file or a pipe. */
+  /** Width of the terminal; undefined for a file or a pipe. */
   readonly columns: number | undefined;
 }
 
-/** Is told the exit code of a command that was run. */
+/** Receives the exit code of the command. */
 export type Exit = (code: ExitCode) => void;
 
 export async function withClient<T>(options: CommonOptions, work: (client: FleetClient) => Promise<T>): Promise<T> {
@@ -28,7 +28,7 @@ export async function withClient<T>(options: CommonOptions, work: (client: Fleet
   }
 }
 
-/** For people as `render` has it, for scripts as JSON. */
+/** Prints a value as `render` formats it, or as JSON with `-o json`. */
 export function print<T>(
   value: T,
   { output }: CommonOptions,

@@ -4,17 +4,18 @@ import { harmless, type Style } from './style.js';
 import { aligned, grouped, indent } from './table.js';
 
 type Chains = ReplyOf<'chains'>;
-type Hook = Chains['hooks'][number];
+type ShownHook = Chains['hooks'][number];
 type Probes = NonNullable<Chains['probes']>;
-type Strand = Hook['strands'][number];
-type Member = Strand['members'][number];
-type Runs = NonNullable<Strand['runs']>;
+type ShownSubchain = ShownHook['strands'][number];
+type ShownMember = ShownSubchain['members'][number];
+type ShownRuns = NonNullable<ShownSubchain['runs']>;
 
 const HOOK_INDENT = 2;
 const CHAIN_INDENT = 4;
 
 /**
- * The chains of hosts as pictures: for each hook how it is attached, what packets pass, and in red what is not as desired.
+ * Draws the chains of hosts: for each hook how it is attached and what packets pass. Differences from the desired state
+ * are red.
  *
  * @param width columns of the terminal
  */
@@ -29,17 +30,17 @@ export function renderChains(list: readonly Chains[], style: Style, width: numbe
   return [...hosts, ...hint.map((line) => style('dim', line))];
 }
 
-const HINT = 'No packets are counted: the kernel counts while l3afctl show --stats 2s asks it to, or run_stats is on.';
+const HINT = 'No packets are counted: the kernel counts only during l3afctl show --stats 2s, or while run_stats is on.';
 
 function renderHost(chains: Chains, style: Style, width: number): string[] {
-  const unknown = chains.known ? [] : [style('yellow', 'What is desired is not known until the next deploy says it.')];
+  const unknown = chains.known ? [] : [style('yellow', 'The desired state is not known until the next deploy.')];
   const hooks = chains.hooks.flatMap((hook) => ['', ...renderHook(hook, chains, style, width)]);
   const probes = chains.probes === undefined ? [] : ['', ...renderProbes(chains.probes, chains.known, style)];
   const none = hooks.length + probes.length === 0 ? ['No chains.'] : [];
   return [style('bold', harmless(chains.host)), ...indent([...unknown, ...none], HOOK_INDENT), ...hooks, ...probes];
 }
 
-/** A line for each function that is a probe: they have no order, and nothing passes them. */
+/** One line for each probe function. Probes have no order, and no packets pass them. */
 function renderProbes(probes: Probes, known: boolean, style: Style): string[] {
   const { standing, desired, differences } = probes;
   const functions = standing.flatMap(({ name, version, functions }) =>
@@ -64,8 +65,8 @@ function renderProbes(probes: Probes, known: boolean, style: Style): string[] {
   ];
 }
 
-function renderHook(hook: Hook, chains: Chains, style: Style, width: number): string[] {
-  const { iface, direction, desired, differences } = hook;
+function renderHook(hook: ShownHook, chains: Chains, style: Style, width: number): string[] {
+  const { iface, direction, desired, differences, foreign = [] } = hook;
   const where = style('bold', `${harmless(iface)} ${direction}`);
   const disabled = desired.filter((program) => program.admin_status === 'disabled' && !has(hook, program.name));
   return [
@@ -77,6 +78,7 @@ function renderHook(hook: Hook, chains: Chains, style: Style, width: number): st
         ...runsText(hook, chains.window_ms).map((line) => style('dim', line)),
         ...disabledText(disabled, style),
         ...differencesText(differences, style),
+        ...foreign.map(({ text }) => style('yellow', `! ${harmless(text)}`)),
       ],
       CHAIN_INDENT,
     ),
@@ -87,8 +89,8 @@ function partCells({ name, prog_id: id, link_id: link }: Probes['standing'][numb
   return [name, id === undefined ? 'not pinned' : `prog ${id}`, link === undefined ? 'not attached' : `link ${link}`];
 }
 
-/** The probes that come and go with programs of a chain. */
-function besideText({ strands }: Hook): string[] {
+/** The probes that belong to programs of a chain. */
+function besideText({ strands }: ShownHook): string[] {
   const cells = strands.flatMap(({ members }) =>
     members.flatMap(({ name, version, probes = [] }) =>
       probes.map((part) => [`probe of ${name} ${version}`, ...partCells(part)]),
@@ -102,29 +104,29 @@ function disabledText(programs: readonly { name: string; version: string }[], st
   return [style('dim', `disabled: ${programs.map(({ name, version }) => harmless(`${name} ${version}`)).join(', ')}`)];
 }
 
-function differencesText(differences: Hook['differences'], style: Style): string[] {
+function differencesText(differences: ShownHook['differences'], style: Style): string[] {
   return differences.map(({ text }) => style('red', `✖ ${harmless(text)}`));
 }
 
-function hookMark({ differences }: Pick<Hook, 'differences'>, known: boolean, style: Style): string {
+function hookMark({ differences }: Pick<ShownHook, 'differences'>, known: boolean, style: Style): string {
   if (!known) return style('yellow', '?');
   return differences.length === 0 ? style('green', '✔') : style('red', '✖');
 }
 
-function attachmentText({ strands, interface_present: present }: Hook, style: Style): string {
+function attachmentText({ strands, interface_present: present }: ShownHook, style: Style): string {
   if (!present) return style('red', 'no such interface');
   const attachments = strands.flatMap(({ attachment }) => attachment ?? []);
   if (attachments.length === 0) return style('red', 'not attached');
   return attachments
     .map(({ kind, mode, link_id: link, attached }) => {
       const where = mode === undefined ? kind : `${kind} ${mode}`;
-      const how = kind === 'clsact' ? 'clsact filter' : `${where} link ${link}`;
+      const how = link === 0 ? `${kind} filter` : `${where} link ${link}`;
       return attached ? style('dim', how) : style('red', `${how}, detached`);
     })
     .join(style('dim', ', '));
 }
 
-function boxesOf(hook: Hook): Box[] {
+function boxesOf(hook: ShownHook): Box[] {
   const { strands, desired, differences } = hook;
   const wrong = new Set(differences.flatMap(({ programs }) => programs));
   const standing = strands.flatMap(({ members }, at) => [
@@ -146,8 +148,8 @@ function boxesOf(hook: Hook): Box[] {
   return [...standing, ...missing];
 }
 
-/** What the last slot names, if it is not empty: packets go where they should not. */
-function strayBox(members: readonly Member[]): Box[] {
+/** What the last slot names, if it is not empty: packets go to a program that they should not reach. */
+function strayBox(members: readonly ShownMember[]): Box[] {
   const next = members.at(-1)?.slot?.next ?? null;
   if (next === null) return [];
   const again = members.find(({ prog_id: id }) => id === next);
@@ -158,12 +160,15 @@ function lost(title: string, text: string, reachedBy: Box['reachedBy']): Box {
   return { title, text, foot: '', tone: 'wrong', reachedBy };
 }
 
-function has({ strands }: Hook, name: string): boolean {
+function has({ strands }: ShownHook, name: string): boolean {
   return strands.some(({ members }) => members.some((member) => member.name === name));
 }
 
-/** `12,345 packets counted, 151 ns each`, and with a window first what came within it: a line for each strand. */
-function runsText({ strands }: Hook, windowMs: number | undefined): string[] {
+/**
+ * One line for each subchain: `12,345 packets counted, 151 ns each`. With a window, the rate within the window comes
+ * first.
+ */
+function runsText({ strands }: ShownHook, windowMs: number | undefined): string[] {
   return strands.flatMap(({ members, runs, recent_runs: recent }) => {
     if (runs === undefined || (runs.count === 0 && windowMs === undefined)) return [];
     const whose = strands.length === 1 ? '' : `from ${harmless(members[0]?.name ?? '')} on: `;
@@ -178,6 +183,6 @@ function packets(count: number): string {
   return `${grouped(count)} ${count === 1 ? 'packet' : 'packets'}`;
 }
 
-function timeEach({ count, time_ns: time }: Runs): string {
+function timeEach({ count, time_ns: time }: ShownRuns): string {
   return count === 0 ? '' : `, ${grouped(Math.round(time / count))} ns each through the chain`;
 }

@@ -1,11 +1,11 @@
 import { styleText } from 'node:util';
 
-type Format = Parameters<typeof styleText>[0];
+type TextFormat = Parameters<typeof styleText>[0];
 
-/** Colours a text, or leaves it as it is. */
-export type Style = (format: Format, text: string) => string;
+/** Colours a text, or returns it unchanged. */
+export type Style = (format: TextFormat, text: string) => string;
 
-/** What styleText would look at on its own, standard output and the real environment, has been looked at already. */
+/** Without validation by styleText, which would check the real standard output and environment: `styleFor` decides. */
 const COLOURED: Style = (format, text) => styleText(format, text, { validateStream: false });
 
 const PLAIN: Style = (_format, text) => text;
@@ -16,8 +16,8 @@ export function styleFor(stream: { readonly isTTY?: boolean }, env: NodeJS.Proce
 }
 
 /**
- * A text that came over the bus, fit for a terminal: without control characters, which could move the cursor or
- * recolour what is already there. Line breaks and tabs stay.
+ * Makes a text from the bus safe for a terminal: replaces control characters, which could move the cursor or change
+ * colours. Line breaks and tabs stay.
  */
 export function harmless(text: string): string {
   return text.replaceAll(/[^\P{Cc}\n\t]/gu, '\uFFFD');

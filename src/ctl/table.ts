@@ -2,14 +2,14 @@ import type { Style } from './style.js';
 
 export interface Column {
   readonly title: string;
-  /** Numbers stand right. */
+  /** Numbers are aligned right. */
   readonly align?: 'left' | 'right';
 }
 
 /**
- * Aligned columns with two blanks between them, without blanks at the ends of lines.
+ * Aligned columns with two blanks between them and no trailing blanks.
  *
- * @param width where it takes more, the last column stands beneath the others
+ * @param width if lines would be longer, the last column goes on a line of its own below the others
  */
 export function table(
   columns: readonly Column[],
@@ -35,7 +35,7 @@ function folded(rows: readonly (readonly string[])[], columns: readonly Column[]
   return rows.map((row, index) => [lines[index] ?? '', ...(row[last] ? [`${BENEATH}${row[last]}`] : [])]);
 }
 
-/** Rows with their cells beneath each other; all stand left unless a column says otherwise. */
+/** Rows with aligned cells. Cells are aligned left unless a column says otherwise. */
 export function aligned(rows: readonly (readonly string[])[], columns: readonly Partial<Column>[] = []): string[] {
   const count = Math.max(0, ...rows.map((row) => row.length));
   const widths = Array.from({ length: count }, (_, index) => Math.max(...rows.map((row) => (row[index] ?? '').length)));

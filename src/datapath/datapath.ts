@@ -1,137 +1,163 @@
-import type { Hook } from '../domain/hook.js';
-import type { Observed } from '../domain/observed.js';
+import type { ForeignProgram } from '../domain/foreign.js';
+import type { AttachPointName, ChainHook } from '../domain/hook.js';
+import type { Observed, StoredEntries } from '../domain/observed.js';
 import type { MonitoredMap } from '../domain/program.js';
-import type { Claim, Fill, Place, ProbesTreatment } from '../domain/step.js';
 import type { AgentError } from '../errors.js';
+import type { Claim, LinkPosition, LocatedMapArgs, ProbesTreatment } from '../steps/step.js';
 
 /**
- * The kernel as the agent sees it: few verbs, each addressed by pin path. `libbpf/` drives the real one, `memory.ts` imitates it
- * for planning tests and machines without privileges; one contract suite proves both.
+ * The kernel as the agent sees it: a small set of operations that address objects by pin path. `libbpf/` drives the
+ * real kernel. `memory/` imitates it, for tests of planning and for machines without privileges. One contract suite
+ * tests both.
  *
- * All methods reject with `AgentError` (`KERNEL`, or a more telling code as stated) and leave nothing half done.
+ * All methods reject with an `AgentError` (`KERNEL`, or a more specific code as stated). A method that fails leaves
+ * nothing half done.
  */
 export interface Datapath {
   readonly kind: 'libbpf' | 'memory';
 
-  /** Reads everything that is ours: generations, slots, links and filters, public map names, interfaces. */
-  observe(): Promise<Observed>;
+  /**
+   * Reads everything that is ours: loads, slots, links and filters, public map names, interfaces.
+   *
+   * @param cgroups paths of control groups whose existence is checked too, in addition to those that our objects refer
+   *   to
+   */
+  observe(cgroups?: readonly string[]): Promise<Observed>;
 
   /**
-   * Opens the object, loads the entry program and the probes beside it and nothing else, attaches the probes, and pins all of it with
-   * slot and maps. After a failure nothing of the directory exists.
+   * Opens the object and loads the entry program and the probes beside it, and no other program. Attaches the probes.
+   * Pins the programs, the slot and the maps. After a failure the directory does not exist.
    *
-   * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill`, `share` or `monitors`), SLOT_INVALID (`slotMap`
-   *   absent or not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`,
-   *   LOAD_FAILED, ATTACH_FAILED (of a probe)
+   * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill`, `share` or `monitors`),
+   *   SLOT_INVALID (`slotMap` is missing or is not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of
+   *   `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`, LOAD_FAILED, ATTACH_FAILED (of a probe)
    */
   load(request: LoadRequest): Promise<void>;
 
   /**
-   * Opens the object, loads its probes (or the one that `entryFunction` names), attaches each to what its section names, and pins them
-   * with their maps. After a failure nothing of the directory exists.
+   * Opens the object, loads its probes (or only the one that `entryFunction` names), attaches each to the target in its
+   * section name, and pins them with their maps. After a failure the directory does not exist.
    *
-   * @throws AgentError as {@link load} does; ATTACH_FAILED where the kernel cannot have such probes, or has not got what one is for
+   * @throws AgentError as {@link load} does; ATTACH_FAILED if the kernel does not support such probes, or lacks the
+   *   target of one
    */
   loadProbes(request: LoadProbesRequest): Promise<void>;
 
   /**
-   * Gives the probes that were loaded beside a program to another generation's directory, in one step; they go on meanwhile. Idempotent
-   * where they are there already.
+   * Moves the probes that were loaded beside a program to another load's directory, in one step. They keep
+   * running. Idempotent if they have been moved already.
    */
   moveProbes(fromDir: string, toDir: string): Promise<void>;
 
   /**
-   * Makes a generation's directory with an empty slot in it (`stagePin`), for a companion to put its program into.
+   * Makes a load's directory with an empty slot in it (`handoverPin`), into which a companion puts its program.
    *
-   * @param like pin of a program with which what is put there must agree in all that a tail call asks for; null: no matter
+   * @param like pin of a program; the companion's program must be compatible with it for tail calls. null: no
+   *   requirement
    */
-  stage(dir: string, like: string | null): Promise<void>;
+  makeHandover(dir: string, like: string | null): Promise<void>;
 
-  /** Id of the program that stands on the stage of a directory; null while there is none. */
-  staged(dir: string): Promise<number | null>;
+  /** Id of the program in the handover slot of a directory; null if there is none. */
+  handedOver(dir: string): Promise<number | null>;
 
   /**
-   * Takes the program on a directory's stage over as if it had been loaded there: finds its slot, which it empties, and its maps, by what
-   * it uses and by what is pinned under `claim`, and pins all of it. After a failure the directory is as {@link stage} made it.
+   * Takes over the program in a directory's handover slot as if it had been loaded there. Finds its slot and its maps,
+   * among the maps that it uses and those pinned under `claim`. Empties the slot and pins everything. After a failure
+   * the directory is as {@link makeHandover} made it.
    *
-   * @throws AgentError LOAD_FAILED (no program there, or one of another kind), MAP_NOT_FOUND, SLOT_INVALID, MAP_VALUE_INVALID,
-   *   MAP_INCOMPATIBLE (of `share`)
+   * @throws AgentError LOAD_FAILED (no program there, or one of another type), MAP_NOT_FOUND, SLOT_INVALID,
+   *   MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of `share`)
    */
   capture(request: CaptureRequest): Promise<void>;
 
-  /** Writes key 0 of a slot, or empties it: one atomic step for packets. */
+  /** Writes or deletes key 0 of a slot. For packets this is one atomic step. */
   setSlot(slotPin: string, programPin: string | null): Promise<void>;
 
   /**
-   * Attaches a pinned program to a hook and pins the link. Idempotent when that program is already attached by that link. Several at one
-   * hook are possible only where {@link ordersLinks}; each of them is another program.
+   * Attaches a pinned program to a hook and pins the link. Idempotent if this link already attaches that program.
+   * Several links at one hook are possible only where {@link ordered} says so, each with a different program.
    *
-   * @param place among our own links there; none: behind everything that is there
-   * @throws AgentError INTERFACE_NOT_FOUND, HOOK_OCCUPIED naming the foreign program, ATTACH_FAILED
+   * @param place position among our own links there; none: behind everything that is attached
+   * @throws AgentError INTERFACE_NOT_FOUND, CGROUP_NOT_FOUND, HOOK_OCCUPIED naming the foreign program, ATTACH_FAILED
    */
-  attach(hook: Hook, programPin: string, linkPin: string, place?: Place | null): Promise<void>;
+  attach(hook: ChainHook, programPin: string, linkPin: string, place?: LinkPosition | null): Promise<void>;
 
-  /** Whether TC programs are attached by TCX links, of which a hook can have several, in an order that the kernel keeps. */
-  ordersLinks(): boolean;
+  /**
+   * What is at a hook and not ours, in order, as a chain would have it if it were attached now.
+   *
+   * @throws AgentError HOOK_OCCUPIED as {@link attach} does
+   */
+  foreignAt(hook: ChainHook): Promise<readonly ForeignProgram[]>;
 
-  /** Replaces the attached program atomically and moves the link's pin. Idempotent when the link is at `to` already. */
-  retarget(hook: Hook, from: LinkRef, to: LinkRef): Promise<void>;
+  /** The attach points at which a hook can have several of our links, in an order that the kernel keeps. */
+  ordered(): ReadonlySet<AttachPointName>;
 
-  /** Detaches and unpins; what is gone already is no error. Foreign programs and filters are never touched. */
-  detach(hook: Hook, linkPin: string): Promise<void>;
+  /** Replaces the attached program atomically and moves the link's pin. Idempotent if the link is at `to` already. */
+  retarget(hook: ChainHook, from: LinkRef, to: LinkRef): Promise<void>;
 
-  /** Applies a change to a map, all or nothing. */
+  /** Detaches and unpins. It is no error if the link is gone. Foreign programs and filters are never touched. */
+  detach(hook: ChainHook, linkPin: string): Promise<void>;
+
+  /** Applies a change to a map: all of it or nothing. */
   writeMap(pin: string, change: MapChange): Promise<void>;
 
-  /** The change that would bring a map back to what it is now, were a change applied to it. */
+  /** The change that would restore the map's present content after `change` is applied. */
   inverseOf(pin: string, change: MapChange): Promise<MapChange>;
 
-  /** The value under a key, raw; undefined if there is none. Per-CPU maps give one value per possible CPU, concatenated. */
+  /** What a map holds under exactly these keys, in hexadecimal. Per-CPU maps have a value for each possible CPU. */
+  readEntries(pin: string, keys: readonly string[]): Promise<StoredEntries>;
+
+  /**
+   * The raw value under a key; undefined if there is none. Per-CPU maps give one value for each possible CPU,
+   * concatenated.
+   */
   readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined>;
 
   /**
-   * Reads many maps in one pass, each opened once. Nothing is held open in between: what is open would keep a map in the kernel.
+   * Reads many maps in one pass and opens each of them once. Nothing stays open between two passes: an open descriptor
+   * would keep a map in the kernel.
    *
-   * @returns for each read what was found; undefined where another map or none is pinned now
+   * @returns a reading for each read; undefined if another map or none is pinned there now
    */
   readMaps(reads: readonly MapRead[]): Promise<readonly (MapReading | undefined)[]>;
 
   /**
-   * What the kernel has counted of each pinned program, by its pin, since the program was loaded; without those that are gone. It counts
-   * only while it is told to (see {@link countRuns}), and only what it runs itself: the run of an attached program includes all that it
-   * calls by tail calls, and those programs are not counted (`bpf_prog_run` in include/linux/filter.h).
+   * The kernel's run counters of each pinned program since it was loaded, by pin. Programs that are gone are left out.
+   * The kernel counts only while this is switched on (see {@link countRuns}), and only programs that it runs itself.
+   * The run of an attached program includes all programs that it reaches by tail calls; those are not counted
+   * (`bpf_prog_run` in include/linux/filter.h).
    */
   runStats(programPins: readonly string[]): Promise<ReadonlyMap<string, RunStats>>;
 
   /**
-   * Has the kernel count the runs of all programs on the machine, ours and others', until what is returned is disposed of or the process
-   * ends. Costs each run about 20 ns.
+   * Has the kernel count the runs of all programs on the machine, ours and foreign ones, until the result is disposed
+   * of or the process ends. This costs each run about 20 ns.
    *
    * @throws AgentError NO_PRIVILEGE without CAP_SYS_ADMIN
    */
   countRuns(): Promise<Disposable>;
 
-  /** Makes `path` a further name of the object pinned at `pin`, atomically replacing what had the name. */
+  /** Makes `path` another name of the object pinned at `pin`. Atomically replaces whatever had that name. */
   publish(pin: string, path: string): Promise<void>;
 
-  /** Takes a name away, and the directories that this leaves empty. */
+  /** Removes a name, and the directories that become empty. */
   unpublish(path: string): Promise<void>;
 
   /** Resolves when every packet that was inside a program at the time of the call has left it. */
   grace(): Promise<void>;
 
   /**
-   * Pins again what a running program has lost the pins of: the program, and maps that it uses.
+   * Pins a running program and maps that it uses again, after their pins were removed.
    *
-   * @throws AgentError KERNEL where the program is gone or does not use such a map
+   * @throws AgentError KERNEL if the program is gone or does not use such a map
    */
   repin(dir: string, programId: number, mapIds: readonly number[]): Promise<void>;
 
-  /** Unpins everything below a generation's directory; what is gone already is no error. */
+  /** Unpins everything below a load's directory. It is no error if it is gone. */
   discard(dir: string): Promise<void>;
 
   /**
-   * Waits until the kernel has let go of all of these, which nobody of us holds any more.
+   * Waits until the kernel has freed all of these objects, which the agent no longer holds.
    *
    * @throws AgentError LEFTOVER naming what still exists, and who holds it
    */
@@ -143,27 +169,30 @@ export interface Datapath {
 /** What to read of one map. */
 export interface MapRead {
   readonly pin: string;
-  /** Id of the map that is meant. */
+  /** Id of the map that is expected at the pin. */
   readonly mapId: number;
-  /** Raw keys; or all that there are, up to so many. */
+  /** Raw keys; or all keys, up to this number. */
   readonly keys: readonly Uint8Array[] | { readonly atMost: number };
-  /** Of a hash map, keys to be made before it is read, with a value of zeros, where they are not there. */
+  /** For a hash map: keys to create, with a value of zeros, before the map is read, if they do not exist. */
   readonly make?: readonly Uint8Array[];
 }
 
 export interface MapReading {
   readonly keys: readonly Uint8Array[];
-  /** Under each key what {@link Datapath.readMap} would give; all zero where there is nothing under it. */
+  /** For each key what {@link Datapath.readMap} would return; all zeros if the key does not exist. */
   readonly values: readonly Uint8Array[];
-  /** From one CPU's value to the next, in bytes. */
+  /** Distance between the values of two CPUs, in bytes. */
   readonly stride: number;
-  /** Whether there are more keys. */
+  /** Whether the map has more keys. */
   readonly more: boolean;
-  /** Why the kernel refuses to read this map; then nothing was found. */
+  /** Why the kernel refuses to read this map; then keys and values are empty. */
   readonly failure?: AgentError;
 }
 
-/** How XDP is asked to attach: in the driver, in the stack, or in the driver if it can. */
+/**
+ * How XDP attaches: in the driver (`native`), in the network stack (`generic`), or in the driver where it supports that
+ * (`auto`).
+ */
 export type XdpMode = 'auto' | 'native' | 'generic';
 
 /** Ids of objects in the kernel. */
@@ -178,16 +207,16 @@ export interface LinkRef {
   readonly link: string;
 }
 
-/** `run_cnt` and `run_time_ns` of `struct bpf_prog_info`; beyond 2^53 rounded. */
+/** `run_cnt` and `run_time_ns` of `struct bpf_prog_info`; rounded beyond 2^53. */
 export interface RunStats {
   readonly count: number;
-  /** Nanoseconds, of all CPUs together. */
+  /** Nanoseconds, the sum over all CPUs. */
   readonly timeNs: number;
 }
 
 export interface LoadRequest {
-  readonly hook: Hook;
-  /** The generation's directory: receives `prog`, `slot` and `maps/<name>`. */
+  readonly hook: ChainHook;
+  /** The load's directory: receives `prog`, `slot` and `maps/<name>`. */
   readonly dir: string;
   /** Path of the `.bpf.o` on disk. */
   readonly objectPath: string;
@@ -198,20 +227,20 @@ export interface LoadRequest {
   /** Maps to take from elsewhere instead of creating them: map name to pin. */
   readonly share: readonly { readonly map: string; readonly pin: string }[];
   /**
-   * Another generation's directory. Maps that ask to be pinned by their name (LIBBPF_PIN_BY_NAME) are taken from there where it has one
-   * that is alike, unless they are in `share` or `fill`; a PROG_ARRAY never is.
+   * Directories of other loadedPrograms. A map that asks to be pinned by its name (LIBBPF_PIN_BY_NAME) is taken from the
+   * first one that has a compatible one. Maps in `share` or `fill` are not, and a PROG_ARRAY never is.
    */
-  readonly otherSide?: string;
-  /** Entries to write before the program is pinned. */
-  readonly fill: readonly Fill[];
-  /** `attach` unless said. */
+  readonly otherSides?: readonly string[];
+  /** Entries to write before the program is pinned. Load-time constants among them are set before it is loaded. */
+  readonly fill: readonly LocatedMapArgs[];
+  /** Default: `attach`. */
   readonly probes?: ProbesTreatment;
-  /** What will be read of the program's maps, and must be there. */
+  /** What will be monitored: it must exist. Keys under which the program counts are made in maps that are new. */
   readonly monitors?: readonly MonitoredMap[];
 }
 
 export interface CaptureRequest extends Pick<LoadRequest, 'hook' | 'dir' | 'slotMap' | 'share' | 'fill' | 'monitors'> {
-  /** Where the companion may have pinned maps, under their whole names. */
+  /** Where the companion may have pinned maps, under their full names. */
   readonly claim: Claim;
 }
 
@@ -223,6 +252,15 @@ export interface LoadProbesRequest extends Pick<LoadRequest, 'dir' | 'objectPath
 
 /** Keys and values are raw bytes in hexadecimal. */
 export interface MapChange {
-  readonly set: readonly { readonly key: string; readonly value: string }[];
+  readonly set: readonly MapEntry[];
   readonly remove: readonly string[];
+  /** Keys that get a value of zeros if they do not exist. Existing values stay, also those written at the same moment. */
+  readonly make?: readonly string[];
+}
+
+export interface MapEntry {
+  readonly key: string;
+  readonly value: string;
+  /** Where in the value these bytes are written; the rest stays. Absent: it is the whole value. */
+  readonly offset?: number;
 }

@@ -6,12 +6,12 @@ export function parseAddress(text: string): Buffer | undefined {
 
 function parseIpv4(text: string): Buffer | undefined {
   const parts = text.split('.');
-  // A leading zero would be octal to some and decimal to others.
+  // Some programs read a leading zero as octal, others as decimal.
   const sound = parts.length === 4 && parts.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part) && Number(part) <= 255);
   return sound ? Buffer.from(parts.map(Number)) : undefined;
 }
 
-/** All forms of RFC 4291, section 2.2; without a zone, which means nothing in a packet. */
+/** Parses all forms of RFC 4291, section 2.2, except zones, which mean nothing in a packet. */
 function parseIpv6(text: string): Buffer | undefined {
   const halves = text.split('::');
   if (halves.length > 2) return undefined;
@@ -22,7 +22,7 @@ function parseIpv6(text: string): Buffer | undefined {
   return Buffer.concat([head, Buffer.alloc(zeros), tail ?? Buffer.alloc(0)]);
 }
 
-/** Groups of 16 bits between colons, the last of them perhaps with an IPv4 address in its place. */
+/** Parses groups of 16 bits between colons. An IPv4 address may take the place of the last two groups. */
 function parseGroups(text: string, mayEndInIpv4: boolean): Buffer | undefined {
   if (text === '') return Buffer.alloc(0);
   const groups = text.split(':');

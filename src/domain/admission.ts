@@ -1,7 +1,7 @@
 import type { ErrorCode } from '../errors.js';
 import type { Verb } from './command.js';
 
-/** What the headers of a command say beside its payload. */
+/** What the headers of a command contain besides its payload. */
 export interface Envelope {
   /** The controller's counter for this host. */
   readonly gen: number | undefined;
@@ -10,27 +10,33 @@ export interface Envelope {
   readonly expires: Date | undefined;
 }
 
-/** Where the host stands in its stream of commands. */
-export interface Standing {
+/** The host's position in its stream of commands. */
+export interface AdmissionState {
   /** Generation of the last applied command that had one. */
   readonly generation: number | undefined;
-  /** Why only a deploy is taken now; undefined when every verb is. */
+  /** Why only a deploy is accepted now; undefined if every verb is accepted. */
   readonly awaitingDeploy: string | undefined;
 }
 
-export interface Refusal {
+export interface AdmissionRefusal {
   readonly status: 'expired' | 'superseded' | 'rejected';
   readonly code: ErrorCode;
   readonly message: string;
 }
 
 /**
- * Whether a command may run, given its age and what ran before it. A deploy says the whole desired state and so needs no
- * predecessor; a delta (`add`, `delete`) whose predecessor was not applied would be applied over a hole.
+ * Decides whether a command may run, given its age and what ran before it. A deploy states the whole desired state and
+ * needs no predecessor. A delta (`add`, `delete`) may not run if its predecessor was not applied: the result would have
+ * a gap.
  *
  * @param serverNow milliseconds since the epoch by the server's clock
  */
-export function refusalOf(verb: Verb, envelope: Envelope, standing: Standing, serverNow: number): Refusal | undefined {
+export function refusalOf(
+  verb: Verb,
+  envelope: Envelope,
+  standing: AdmissionState,
+  serverNow: number,
+): AdmissionRefusal | undefined {
   const { gen, prevGen, expires } = envelope;
   const { generation, awaitingDeploy } = standing;
   if (expires !== undefined && expires.getTime() <= serverNow) {
@@ -38,7 +44,7 @@ export function refusalOf(verb: Verb, envelope: Envelope, standing: Standing, se
     return { status: 'expired', code: 'EXPIRED', message };
   }
   if (gen !== undefined && generation !== undefined && gen <= generation) {
-    const message = `Generation ${gen} is not newer than generation ${generation}, which is applied already`;
+    const message = `Generation ${gen} is not newer than generation ${generation}, which is already applied`;
     return { status: 'superseded', code: 'STALE_GENERATION', message };
   }
   if (verb === 'deploy') return undefined;

@@ -1,35 +1,35 @@
 /*
- * What is made of the numbers that are read of a monitored map, one after the other.
+ * Aggregates of the numbers that are read from a monitored map, one after the other.
  */
 
 export const AGGREGATORS = ['scalar', 'max-rate', 'rate', 'avg', 'min', 'p95'] as const;
 
 /**
- * What becomes of the samples of a window:
+ * How the samples of a window are aggregated:
  *
- *   scalar     the newest
- *   avg        their mean
- *   min        the lowest
- *   p95        that which 95 of 100 do not exceed
- *   rate       their increase per second
- *   max-rate   the largest increase per second between two of them
+ *   scalar     the newest sample
+ *   avg        the mean
+ *   min        the minimum
+ *   p95        the value that 95 of 100 samples do not exceed
+ *   rate       the increase per second
+ *   max-rate   the largest increase per second between two samples
  */
 export type Aggregator = (typeof AGGREGATORS)[number];
 
 /** The last samples of one number. */
 export interface Window {
   readonly last: number;
-  /** When it was read, in milliseconds of a clock that only goes forward. */
+  /** When it was read, in milliseconds of a monotonic clock. */
   readonly lastAt: number;
-  /** Oldest first; for rates the increase per second from one sample to the next. */
+  /** Oldest first. For rates: the increase per second from one sample to the next. */
   readonly values: readonly number[];
-  /** For rates: how long each value took, in seconds. */
+  /** For rates: the duration that each value covers, in seconds. */
   readonly seconds: readonly number[];
 }
 
 /**
- * A window with one more sample. A rate wants two samples, so the first is none; and a number that has fallen was set anew (its program
- * was loaded again, its map written), of which no rate can be told.
+ * Adds a sample to a window. A rate needs two samples, so the first one gives none. If the number has fallen, it was
+ * reset (its program was loaded again, or its map was written), and there is no rate either.
  *
  * @param size how many values are kept
  */
@@ -51,7 +51,7 @@ export function withSample(
   return { last: sample, lastAt: at, values: kept(values, rate, size), seconds: kept(seconds, took, size) };
 }
 
-/** Undefined where nothing can be told yet. */
+/** The aggregate of a window; undefined if there are not enough samples yet. */
 export function aggregateOf({ last, values, seconds }: Window, aggregator: Aggregator): number | undefined {
   if (aggregator === 'scalar') return last;
   if (values.length === 0) return undefined;

@@ -1,11 +1,11 @@
 import type { Chain, DesiredState } from './desired.js';
-import type { Hook } from './hook.js';
+import type { ChainHook } from './hook.js';
 
 export type Verb = Command['verb'];
 
 export const VERBS = ['deploy', 'add', 'delete'] as const satisfies readonly Verb[];
 
-/** A command whose payload is in order. Whether it fits the host's state is {@link file://./fold.ts}'s question. */
+/** A command with a valid payload. {@link file://./fold.ts} checks whether it fits the host's state. */
 export type Command = DeployCommand | AddCommand | DeleteCommand;
 
 /** The whole desired state of the host. */
@@ -13,12 +13,12 @@ export interface DeployCommand extends DesiredState {
   readonly verb: 'deploy';
 }
 
-/** Programs in addition to what is desired. */
+/** Programs to add to the desired state. */
 export interface AddCommand extends DesiredState {
   readonly verb: 'add';
 }
 
-/** Programs to take away, by name. */
+/** Programs to remove, by name. */
 export interface DeleteCommand {
   readonly verb: 'delete';
   readonly targets: readonly DeleteTarget[];
@@ -27,7 +27,7 @@ export interface DeleteCommand {
 }
 
 export interface DeleteTarget {
-  readonly hook: Hook;
+  readonly hook: ChainHook;
   readonly names: readonly string[];
 }
 

@@ -1,21 +1,24 @@
-/** The newest command message that was answered, and of which stream. */
+/** The newest command message that was answered, and its stream. */
 export interface Mark {
   /** Creation time of the stream, RFC 3339. */
   readonly created: string;
-  /** 0 from a rewind to the next deploy: what was answered may come again, and is then known by its time only. */
+  /**
+   * 0 from a rewind to the next deploy: answered messages may come again, and are then recognised only by their time.
+   */
   readonly lastSeq: number;
-  /** When the server stored that message, ISO 8601 in UTC with milliseconds; '' where that is not known. */
+  /** When the server stored that message, ISO 8601 in UTC with milliseconds; '' if unknown. */
   readonly storedAt: string;
   /**
-   * From a rewind to the next deploy: what lies behind this sequence was stored since that was noticed, whatever its time says. The
-   * clock of another server may be behind.
+   * Set from a rewind to the next deploy. Messages after this sequence were stored after the rewind was noticed,
+   * whatever their time is: the clock of another server may be behind.
    */
   readonly newAfter?: number;
 }
 
 /**
- * How something in the stream relates to what was answered last: it follows; it lies before (a later deploy said it all); the stream
- * was put back to an earlier state and hands out sequences for the second time; the stream was made anew.
+ * How a message or stream relates to the last answered message. It follows; it lies before (a later deploy has replaced
+ * it); the stream was put back to an earlier state and uses its sequences a second time; or the stream was created
+ * again.
  */
 export type Continuity = 'follows' | 'lies-before' | 'put-back' | 'made-anew';
 
@@ -35,8 +38,9 @@ export function continuityOfMessage(
 }
 
 /**
- * @param stream its newest message, whoever that is for
- * @param storedAtMark when the message that now has the known sequence was stored: a stream that was put back may have grown past it
+ * @param stream its newest message, for whichever host
+ * @param storedAtMark when the message that now has the known sequence was stored: a stream that was put back may have
+ *   grown past it
  */
 export function continuityOfStream(
   stream: { readonly created: string; readonly lastSeq: number },
@@ -50,7 +54,10 @@ export function continuityOfStream(
   return sameMoment(known.storedAt, storedAtMark) ? 'follows' : 'put-back';
 }
 
-/** The server tells a message's time in nanoseconds and in text; the two may differ by a millisecond when they are cut. */
+/**
+ * Compares two message times. The server reports a time in nanoseconds and as text; after truncation the two may differ
+ * by a millisecond.
+ */
 function sameMoment(one: string, other: string): boolean {
   return Math.abs(Date.parse(one) - Date.parse(other)) <= 1;
 }

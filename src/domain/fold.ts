@@ -1,14 +1,14 @@
 import { type Fault, RefusedError } from '../errors.js';
 import type { AddCommand, Command, DeleteCommand } from './command.js';
 import { type DesiredState, normalize, probesOf, programsAt } from './desired.js';
-import { type Hook, hookKey, NO_HOOK, type NoHook, sameHook } from './hook.js';
+import { type ChainHook, type Hook, hookKey, sameHook, TRACING } from './hook.js';
 import type { Program } from './program.js';
 
 /**
- * The desired state after a command. Folding a stream of commands this way and reconciling once ends in the same state as
+ * The desired state after a command. Folding a series of commands and then reconciling once gives the same state as
  * applying them one by one.
  *
- * @throws RefusedError NAME_CONFLICT or SEQ_ID_TAKEN for an `add` that does not fit what is desired already
+ * @throws RefusedError NAME_CONFLICT or SEQ_ID_TAKEN for an `add` that conflicts with the desired state
  */
 export function fold(before: DesiredState, command: Command): DesiredState {
   switch (command.verb) {
@@ -27,7 +27,7 @@ function foldAdd(before: DesiredState, command: AddCommand): DesiredState {
     return programs.flatMap((program) => conflictOf(program, present, hook));
   });
   const standing = probesOf(before);
-  faults.push(...probesOf(command).flatMap((probe) => nameConflict(probe, standing, NO_HOOK)));
+  faults.push(...probesOf(command).flatMap((probe) => nameConflict(probe, standing, TRACING)));
   const [first, ...rest] = faults;
   if (first !== undefined) throw new RefusedError([first, ...rest]);
 
@@ -42,7 +42,7 @@ function foldAdd(before: DesiredState, command: AddCommand): DesiredState {
   return normalize({ chains: [...untouched, ...added], addresses, probes });
 }
 
-function conflictOf(program: Program, present: readonly Program[], hook: Hook): Fault[] {
+function conflictOf(program: Program, present: readonly Program[], hook: ChainHook): Fault[] {
   if (present.some(({ name }) => name === program.name)) return nameConflict(program, present, hook);
   const holder = present.find((other) => other.seqId === program.seqId);
   if (holder === undefined) return [];
@@ -50,7 +50,7 @@ function conflictOf(program: Program, present: readonly Program[], hook: Hook): 
   return [{ path: `${program.path}.seq_id`, code: 'SEQ_ID_TAKEN', message }];
 }
 
-function nameConflict(program: Program, present: readonly Program[], hook: Hook | NoHook): Fault[] {
+function nameConflict(program: Program, present: readonly Program[], hook: Hook): Fault[] {
   const namesake = present.find((other) => other.name === program.name);
   if (namesake === undefined || sameRequest(namesake, program)) return [];
   const message =
@@ -70,12 +70,12 @@ function foldDelete(before: DesiredState, command: DeleteCommand): DesiredState 
   return normalize({ chains, addresses: before.addresses, probes });
 }
 
-/** Whether two requests ask for the same in every field, whatever the order of their keys. */
+/** Whether two requests are equal in every field, whatever the order of their keys. */
 function sameRequest(a: Program, b: Program): boolean {
   return canonical(a.payload) === canonical(b.payload);
 }
 
-/** JSON with sorted keys and without the fields that have Go's zero value, which l3afd writes or leaves out as it happens. */
+/** JSON with sorted keys and without fields that have Go's zero value: l3afd may write or omit these. */
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) => {
     if (typeof inner !== 'object' || inner === null || Array.isArray(inner)) return inner;

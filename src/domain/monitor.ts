@@ -1,20 +1,20 @@
 import { AgentError } from '../errors.js';
-import type { Layout } from './layout.js';
-import { encodeKey, type MapShape } from './mapvalue.js';
-import { mapSegment } from './pins.js';
+import { type Field, fieldNamed, fieldNames, type Layout } from './layout.js';
+import { hasNumbers, isHashOfNumbers, mapTypeName } from './map-types.js';
+import { encodeKey, type MapShape, type Named, named, namesThere } from './mapvalue.js';
 import type { MapValue, MonitoredMap } from './program.js';
 import { inBytes } from './scalar.js';
 
 /*
- * From a payload's `monitor_maps` to what is read of a map, and from raw bytes back to numbers.
+ * From a payload's `monitor_maps` to the reads of a map, and from raw bytes back to numbers.
  */
 
-/** Stands for every key that is in a map. */
+/** Stands for all keys of a map. */
 const ALL_KEYS = '*';
-/** Of a map of which all keys are wanted, so many are read. */
+/** How many keys are read at most if all keys of a map are requested. */
 export const MOST_KEYS = 256;
 
-/** A number in the bytes of a value. */
+/** The position of a number in the bytes of a value. */
 export interface NumberPlace {
   /** From the beginning of the value, in bytes. */
   readonly offset: number;
@@ -25,22 +25,19 @@ export interface NumberPlace {
   readonly network: boolean;
 }
 
-/** One `monitor_maps` entry in terms of the map that it is about. */
+/** One `monitor_maps` entry in terms of its map. */
 export interface MonitorTarget {
   /** Undefined: all keys. */
   readonly key: Buffer | undefined;
   readonly number: NumberPlace;
-  /** Whether the key is to be there for the program to count under: l3afd makes it, with 0, in hash maps whose values are numbers. */
+  /**
+   * Whether the agent creates the key, so that the program can count under it. As in l3afd, it is created with 0, in
+   * hash maps whose values are numbers.
+   */
   readonly isMade: boolean;
 }
 
-/** HASH, PERCPU_HASH, LRU_HASH and LRU_PERCPU_HASH of `enum bpf_map_type`. */
-const MADE_KINDS: readonly number[] = [1, 5, 9, 10];
-
-/** Kinds that hold numbers by keys (`enum bpf_map_type`): HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH, LPM_TRIE. */
-const NUMBER_KINDS: readonly number[] = [1, 2, 5, 6, 9, 10, 11];
-
-/** Whether two lists of entries ask for the same. */
+/** Whether two lists of entries are equal. */
 export function sameMonitors(
   one: readonly MonitoredMap[] | undefined,
   other: readonly MonitoredMap[] | undefined,
@@ -49,9 +46,9 @@ export function sameMonitors(
 }
 
 /**
- * That all entries can be read of a program's maps.
+ * Checks that all entries can be read from a program's maps.
  *
- * @param path of the program's payload, '' or with a dot at its end
+ * @param path of the program's payload: '', or with a dot at its end
  * @throws AgentError MAP_NOT_FOUND, MAP_VALUE_INVALID with the path of the field
  */
 export function checkMonitors(
@@ -61,42 +58,79 @@ export function checkMonitors(
 ): void {
   for (const [index, monitored] of (monitors ?? []).entries()) {
     const at = `${path}monitor_maps.${index}`;
-    const map = maps.find(({ name }) => mapSegment(name) === mapSegment(monitored.name));
-    if (map === undefined) {
-      const there = maps.map(({ name }) => name).join(', ') || 'none';
-      const message = `The program has no map ${monitored.name} to monitor; it has ${there}`;
+    const found = named(maps, monitored.name);
+    if (found === undefined) {
+      const message = `The program has no map ${monitored.name} to monitor; it has ${namesThere(maps)}`;
       throw new AgentError('MAP_NOT_FOUND', message, { path: `${at}.name` });
     }
-    targetOf(map, monitored, at);
+    targetOf(found, monitored, at);
   }
 }
 
 /**
- * What an entry means for the map that it names.
+ * Resolves an entry for the map or the global variable that it names.
  *
  * @param path of the entry: `0.bpf_programs.xdp_ingress.2.monitor_maps.0`
  * @throws AgentError MAP_VALUE_INVALID with the path of the field that does not fit
  */
-export function targetOf(map: MapShape, { key, field }: MonitoredMap, path: string): MonitorTarget {
-  if (!NUMBER_KINDS.includes(map.type)) {
-    const message = `${map.name} is of map type ${map.type}, which holds no numbers by keys; it cannot be monitored`;
-    throw new AgentError('MAP_VALUE_INVALID', message, { path: `${path}.name` });
+export function targetOf(
+  { map, variable }: Named<MapShape>,
+  { key, field }: Pick<MonitoredMap, 'key' | 'field'>,
+  path: string,
+): MonitorTarget {
+  const why = whyUnreadable(map);
+  if (why !== undefined) {
+    throw new AgentError('MAP_VALUE_INVALID', `${map.name} ${why}; it cannot be monitored`, { path: `${path}.name` });
   }
-  const number = placeOf(map, field, `${path}.field`);
+  const number = placeOf(map, variable, field, `${path}.field`);
   if (key === ALL_KEYS) return { key: undefined, number, isMade: false };
   const raw = encodeKey(map, key, { path: `${path}.key`, what: `a key of ${map.name}` });
-  // A struct of zeros might mean something to the program.
-  return { key: raw, number, isMade: MADE_KINDS.includes(map.type) && number.size === map.valueSize };
+  // A struct of zeros might have a meaning for the program.
+  return { key: raw, number, isMade: isHashOfNumbers(map.type) && number.size === map.valueSize };
 }
 
-function placeOf(map: MapShape, field: string, path: string): NumberPlace {
-  // Of a map whose BTF tells of another size than the kernel, the size alone counts.
+function whyUnreadable({ type, access }: MapShape): string | undefined {
+  if (!hasNumbers(type)) return `is of map type ${type} (${mapTypeName(type)}), which holds no numbers by keys`;
+  return access === 'write'
+    ? 'is declared with BPF_F_WRONLY: user space may only write it, and its program reads the entries'
+    : undefined;
+}
+
+/**
+ * The keys that must exist before a program sees its first packet, since it may count only under keys that exist.
+ *
+ * @param maps those of the program
+ * @param path of the program's payload: '', or with a dot at its end
+ * @returns for each map its raw keys in hexadecimal, without duplicates; only maps with such keys
+ */
+export function keysToMake<Shape extends MapShape>(
+  maps: readonly Shape[],
+  monitors: readonly MonitoredMap[] | undefined,
+  path = '',
+): { readonly map: Shape; readonly keys: readonly string[] }[] {
+  const keys = new Map<Shape, Set<string>>();
+  for (const [index, monitored] of (monitors ?? []).entries()) {
+    const found = named(maps, monitored.name);
+    if (found === undefined || found.map.access === 'read') continue;
+    const { key, isMade } = targetOf(found, monitored, `${path}monitor_maps.${index}`);
+    if (!isMade || key === undefined) continue;
+    const known = keys.get(found.map) ?? new Set();
+    keys.set(found.map, known.add(key.toString('hex')));
+  }
+  return [...keys].map(([map, each]) => ({ map, keys: [...each] }));
+}
+
+function placeOf(map: MapShape, variable: Field | undefined, field: string, path: string): NumberPlace {
+  // If BTF and kernel disagree about the size of the value, only the size counts.
   const known = map.value?.size === map.valueSize ? map.value : undefined;
-  let [layout, offset, what]: [Layout | undefined, number, string] = [known, 0, `a value of ${map.name}`];
+  let [layout, offset, what]: [Layout | undefined, number, string] =
+    variable === undefined
+      ? [known, 0, `a value of ${map.name}`]
+      : [variable.layout, variable.bitOffset / 8, `the variable ${variable.name}`];
   for (const name of field === '' ? [] : field.split('.')) {
     const inner = layout === undefined ? undefined : innerOf(layout, name);
     if (inner === undefined) {
-      const message = `There is no number ${name} in ${what}; it has ${fieldsOf(layout).join(', ') || 'no fields that are known'}`;
+      const message = `There is no number ${name} in ${what}; it has ${fieldsOf(layout).join(', ') || 'no known fields'}`;
       throw new AgentError('MAP_VALUE_INVALID', message, { path });
     }
     [layout, offset, what] = [inner.layout, offset + inner.offset, `${name} of ${what}`];
@@ -108,7 +142,7 @@ function placeOf(map: MapShape, field: string, path: string): NumberPlace {
   }
   const fields = fieldsOf(layout);
   const remedy = fields.length === 0 ? '' : `; name one of its numbers in field: ${fields.join(', ')}`;
-  throw new AgentError('MAP_VALUE_INVALID', `${what} is no number, but has ${inBytes(size)}${remedy}`, { path });
+  throw new AgentError('MAP_VALUE_INVALID', `${what} is not a number: it has ${inBytes(size)}${remedy}`, { path });
 }
 
 function isNumberSize(size: number): boolean {
@@ -116,25 +150,27 @@ function isNumberSize(size: number): boolean {
 }
 
 function innerOf(layout: Layout, name: string): { layout: Layout; offset: number } | undefined {
-  if (layout.kind === 'struct') {
-    const field = layout.fields.find((other) => other.name === name && other.bits === undefined);
-    return field === undefined ? undefined : { layout: field.layout, offset: field.bitOffset / 8 };
+  if (layout.kind === 'struct' || layout.kind === 'union') {
+    const field = fieldNamed(layout, name);
+    return field === undefined || field.bits !== undefined
+      ? undefined
+      : { layout: field.layout, offset: field.bitOffset / 8 };
   }
   if (layout.kind !== 'array' || !/^[0-9]{1,9}$/.test(name) || Number(name) >= layout.length) return undefined;
   return { layout: layout.element, offset: Number(name) * layout.element.size };
 }
 
-/** What can be named within a value. */
+/** The names of fields or indices within a value. */
 function fieldsOf(layout: Layout | undefined): readonly string[] {
   if (layout?.kind === 'array') return [`0 to ${layout.length - 1}`];
-  if (layout?.kind !== 'struct') return [];
-  return layout.fields.filter(({ name, bits }) => name !== '' && bits === undefined).map(({ name }) => name);
+  if (layout?.kind !== 'struct' && layout?.kind !== 'union') return [];
+  return fieldNames(layout).filter((name) => fieldNamed(layout, name)?.bits === undefined);
 }
 
 /**
- * The number in a value as user space reads it: of a per-CPU map the sum over all CPUs. Exact up to 2^53.
+ * The number in a value as user space reads it. For a per-CPU map, it is the sum over all CPUs. Exact up to 2^53.
  *
- * @param stride from one CPU's value to the next, in bytes; the value's own length where there is only one
+ * @param stride from one CPU's value to the next, in bytes; the value's own length if there is only one
  */
 export function numberIn(value: Uint8Array, stride: number, { offset, size, signed, network }: NumberPlace): number {
   const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
@@ -182,7 +218,7 @@ function valueIn(layout: Layout | undefined, raw: Uint8Array): MapValue {
   return `0x${Buffer.from(raw).toString('hex')}`;
 }
 
-/** Up to the zero at its end; what is not printable stands as its bytes. */
+/** The text up to the terminating zero. If it contains other than printable characters, its bytes. */
 function textOf(raw: Uint8Array): string {
   const end = raw.indexOf(0);
   const text = Buffer.from(end === -1 ? raw : raw.subarray(0, end)).toString('latin1');

@@ -1,4 +1,6 @@
-import { type Hook, sameHook } from './hook.js';
+import { ATTACH_POINTS } from './attach-points/registry.js';
+import type { ForeignProgram } from './foreign.js';
+import { type ChainHook, type Hook, isTracing, sameHook } from './hook.js';
 import type { Layout } from './layout.js';
 
 /** A map as the kernel describes it. Sizes in bytes. */
@@ -10,57 +12,74 @@ export interface MapInfo {
   readonly keySize: number;
   readonly valueSize: number;
   readonly maxEntries: number;
-  /** Possible CPUs, of a kind that holds a value for each under every key. */
+  /** Number of possible CPUs, for maps with one value per CPU. */
   readonly cpus?: number;
-  /** What keys and values mean; absent where the map's BTF does not tell. */
+  /** The types of keys and values; absent if neither the map nor its program has BTF for them. */
   readonly key?: Layout;
   readonly value?: Layout;
+  /**
+   * What its flags reserve for user space: only reading (BPF_F_RDONLY) or only writing (BPF_F_WRONLY). Absent for no
+   * restriction.
+   */
+  readonly access?: 'read' | 'write';
 }
 
-/** A probe program and the link that holds it, as they are pinned. */
+/** Stored values of a map by key, in hexadecimal; null for a key that does not exist. */
+export type StoredEntries = ReadonlyMap<string, string | null>;
+
+/** A probe program and its link, as they are pinned. */
 export interface ObservedProbe {
   /** Name of its function in the object. */
   readonly function: string;
-  /** Undefined while it is not pinned. */
+  /** Undefined if it is not pinned. */
   readonly programId: number | undefined;
-  /** Undefined while it is not pinned, and then attached to nothing: nobody can take such a link off but by its last user. */
+  /**
+   * Undefined if it is not pinned. The probe is then not attached either: such a link only detaches when its last
+   * reference is closed.
+   */
   readonly linkId: number | undefined;
 }
 
-/** One load of the probes of a package, pinned. */
-export interface ProbeGeneration {
+/** One pinned load of the probes of a package. */
+export interface LoadedProbes {
   readonly name: string;
   readonly versionSegment: string;
   readonly digest: string;
   readonly serial: number;
   readonly dir: string;
-  /** None while the directory is a torso. */
+  /** Empty if the directory is incomplete. */
   readonly probes: readonly ObservedProbe[];
   readonly maps: readonly MapInfo[];
-  /** Ids of maps that the probes use without their being pinned there. */
+  /** Ids of maps that the probes use but that are not pinned in the directory. */
   readonly lostMaps: readonly number[];
 }
 
-/** One pinned generation of one program. */
-export interface Generation {
-  readonly hook: Hook;
+/** One pinned load of one program. */
+export interface LoadedProgram {
+  readonly hook: ChainHook;
   readonly name: string;
-  /** As it stands in the path: dots are underscores. */
+  /** As in the path: dots are underscores. */
   readonly versionSegment: string;
   readonly digest: string;
   readonly serial: number;
   readonly dir: string;
-  /** Undefined while the directory is a torso: the agent died between making it and pinning the program. */
+  /** Undefined if the directory is incomplete: the agent died between creating it and pinning the program. */
   readonly programId: number | undefined;
   /** The slot and the program id in it (null: empty); undefined for a program without slot. */
   readonly slot: { readonly mapId: number; readonly next: number | null } | undefined;
-  /** Id of the program that its companion has put into the slot that it was given; null for none. Absent for one that the agent has loaded. */
-  readonly staged?: number | null;
-  /** All maps but the slot, by name. */
+  /**
+   * Id of the program that the companion has put into its handover slot; null for none. Absent if the agent has loaded
+   * the program.
+   */
+  readonly handedOver?: number | null;
+  /** All maps except the slot, by name. */
   readonly maps: readonly MapInfo[];
-  /** What it has lost the pins of while its program runs on: the program itself, maps by their ids. Absent if nothing is lost. */
+  /**
+   * The pins that it has lost while its program runs: the program's own, and those of maps by id. Absent if none is
+   * lost.
+   */
   readonly unpinned?: { readonly program: boolean; readonly maps: readonly number[] };
-  /** The probes that are in the program's object beside it; absent where there are none. */
+  /** The probes that the program's object contains beside it; absent for none. */
   readonly probes?: readonly ObservedProbe[];
 }
 
@@ -68,102 +87,142 @@ export interface Generation {
 export const XDP_RUN_MODES = ['native', 'generic', 'offloaded'] as const;
 export type XdpRunMode = (typeof XDP_RUN_MODES)[number];
 
-/** How a strand of a chain hangs at its hook. */
+/** What attaches programs to hooks: several kinds of links, and filters. */
+export const ATTACHMENT_KINDS = Object.values(ATTACH_POINTS).flatMap(({ attachments }) => attachments);
+export type AttachmentKind = (typeof ATTACHMENT_KINDS)[number];
+
+/** How a subchain of a chain is attached to its hook. */
 export interface Attachment {
-  readonly kind: 'xdp' | 'tcx' | 'clsact';
+  readonly kind: AttachmentKind;
   /** Path of the pinned link; '' for a clsact filter, which has no link. */
   readonly linkPin: string;
   /** Link id; 0 for a clsact filter. */
   readonly linkId: number;
   readonly programId: number;
-  /** False for a link whose interface is gone or that was detached by hand: it is pinned, but no packet meets it. */
+  /**
+   * False for a link whose interface is gone or that was detached by hand. It is still pinned, but no packet passes it.
+   */
   readonly attached: boolean;
-  /** Of an attached XDP chain: where the kernel really runs it. */
+  /** For an attached XDP chain: where the kernel actually runs it. */
   readonly mode?: XdpRunMode;
 }
 
 export interface ObservedHook {
-  readonly hook: Hook;
-  /** In the order in which packets meet them; dead links at whichever place. */
+  readonly hook: ChainHook;
+  /** In the order in which packets pass them. Dead links can be at any place. */
   readonly attachments: readonly Attachment[];
   /**
-   * Every generation pinned for this hook: live ones, and what a crash left. Each comes before the one that its slot names: in this order
-   * they can be let go, since a program stays in the kernel as long as a slot names it.
+   * Every program pinned for this hook: live ones, and what a crash left. Each one comes before the one that its
+   * slot names. This is the order in which they can be released, because a program stays in the kernel while a slot
+   * names it.
    */
-  readonly generations: readonly Generation[];
+  readonly loadedPrograms: readonly LoadedProgram[];
+  /** What else is at the hook of an attached chain, in the order in which packets pass it. Absent for nothing. */
+  readonly foreign?: readonly ForeignProgram[];
 }
 
-/** What the kernel and bpffs say at one moment. Never remembered, always read. */
+/** What the kernel and bpffs say at one moment. It is always read, never remembered. */
 export interface Observed {
   readonly hooks: readonly ObservedHook[];
   /** Interface name to interface index. */
   readonly interfaces: ReadonlyMap<string, number>;
+  /** The existing control groups, among those that were asked about and those with pins; absent for none. */
+  readonly cgroups?: ReadonlySet<string>;
   /** Public map path to the id of the map pinned there. */
   readonly publicMaps: ReadonlyMap<string, number>;
-  /** Of these maps, the ones that no generation and no program on the host uses; with the names that the kernel keeps, cut to 15 characters. */
+  /** Public map paths at which something other than a map is pinned. Absent for none. */
+  readonly otherPins?: ReadonlySet<string>;
+  /**
+   * Those public maps that no loaded program has pinned and no program on the host uses. Their names are the kernel's,
+   * cut to 15 characters.
+   */
   readonly orphans?: readonly MapInfo[];
-  /** The probes of the host, the newest load of a name last; absent where there are none. */
-  readonly probes?: readonly ProbeGeneration[];
+  /** Pins among our links that hold something the agent does not make. Absent for none. */
+  readonly foreignLinks?: readonly string[];
+  /** The probes of the host. The newest load of a name comes last. Absent for none. */
+  readonly probes?: readonly LoadedProbes[];
+  /**
+   * What maps hold under the keys that `map_args` name, by the pin of the map. A map that was not read, or that cannot
+   * be read, is absent.
+   */
+  readonly entries?: ReadonlyMap<string, StoredEntries>;
 }
 
-/** The probes of the host that are pinned. */
-export function observedProbes({ probes }: Pick<Observed, 'probes'>): readonly ProbeGeneration[] {
+/** The pinned probes of the host. */
+export function observedProbes({ probes }: Pick<Observed, 'probes'>): readonly LoadedProbes[] {
   return probes ?? [];
 }
 
-/** Whether nothing of ours is there. */
+/** Whether nothing of the agent's exists. */
 export function isBare(observed: Observed): boolean {
-  return observed.hooks.every(({ generations }) => generations.length === 0) && observedProbes(observed).length === 0;
+  return (
+    observed.hooks.every(({ loadedPrograms }) => loadedPrograms.length === 0) && observedProbes(observed).length === 0
+  );
 }
 
 /** Whether the companion that has loaded a program has put another one into its slot since. */
-export function isOvertaken({ staged, programId }: Pick<Generation, 'staged' | 'programId'>): boolean {
-  return typeof staged === 'number' && programId !== undefined && staged !== programId;
+export function isOvertaken({ handedOver, programId }: Pick<LoadedProgram, 'handedOver' | 'programId'>): boolean {
+  return typeof handedOver === 'number' && programId !== undefined && handedOver !== programId;
 }
 
-/** Whether each of some probes is pinned and attached. */
+/** Whether each of the probes is pinned and attached. */
 export function areWhole(probes: readonly ObservedProbe[]): boolean {
   return probes.every(({ programId, linkId }) => programId !== undefined && linkId !== undefined);
 }
 
-export function hookAt(observed: Observed, hook: Hook): ObservedHook {
-  return observed.hooks.find((other) => sameHook(other.hook, hook)) ?? { hook, attachments: [], generations: [] };
+/**
+ * Whether an attachment is a link, behind which other links are possible. An attachment that does not exist yet will be
+ * a link.
+ */
+export function isLink(attachment: Attachment | undefined): boolean {
+  return attachment?.linkPin !== '';
 }
 
-/** The attachment through which packets enter the chain, if there is one: the first of several. */
+/** Whether a hook's interface or control group exists. */
+export function isPresent({ interfaces, cgroups }: Pick<Observed, 'interfaces' | 'cgroups'>, hook: Hook): boolean {
+  if (isTracing(hook)) return true;
+  return 'cgroup' in hook ? cgroups?.has(hook.cgroup) === true : interfaces.has(hook.iface);
+}
+
+export function hookAt(observed: Observed, hook: ChainHook): ObservedHook {
+  return observed.hooks.find((other) => sameHook(other.hook, hook)) ?? { hook, attachments: [], loadedPrograms: [] };
+}
+
+/** The attachment by which packets enter the chain, or the first of several; undefined for none. */
 export function liveAttachment(observed: ObservedHook): Attachment | undefined {
   return observed.attachments.find((attachment) => attachment.attached);
 }
 
 /**
- * Programs joined by slots, from the one by which packets enter on. It ends where a slot is empty, names a program that is not ours, or
- * closes a loop. A chain is one strand, or several where TC programs without slots are in it: each of these ends one.
+ * Programs joined by slots, beginning with the one by which packets enter. A subchain ends where a slot is empty, names
+ * a foreign program, or closes a loop. A chain is one subchain, or several if it contains TC programs without slots:
+ * each of these ends a subchain.
  */
-export interface Strand {
-  /** What holds it at its hook, dead or alive; undefined for one that is only pinned. */
+export interface Subchain {
+  /** What attaches it to its hook, dead or alive; undefined if it is only pinned. */
   readonly attachment: Attachment | undefined;
-  readonly programs: readonly Generation[];
+  readonly programs: readonly LoadedProgram[];
 }
 
-/** The strands that packets pass at a hook, in the order in which they do. */
-export function liveStrands({ attachments, generations }: ObservedHook): Strand[] {
+/** The subchains that packets pass at a hook, in the order in which they pass them. */
+export function liveSubchains({ attachments, loadedPrograms }: ObservedHook): Subchain[] {
   return attachments
     .filter(({ attached }) => attached)
-    .map((attachment) => ({ attachment, programs: follow(generations, attachment.programId) }));
+    .map((attachment) => ({ attachment, programs: follow(loadedPrograms, attachment.programId) }));
 }
 
 /**
- * The strands that are pinned and that no packet enters: the interface went away, the link was removed by hand, or they were never
- * attached. Each ends where packets come by.
+ * The pinned subchains that no packet enters: the interface is gone, the link was removed by hand, or they were never
+ * attached. Each ends before the first program that packets pass.
  */
-export function looseStrands(observed: ObservedHook): Strand[] {
-  const { attachments, generations } = observed;
-  const passed = new Set(liveStrands(observed).flatMap(({ programs }) => programs));
-  const successors = new Set(generations.map((generation) => generation.slot?.next));
-  return generations
+export function looseSubchains(observed: ObservedHook): Subchain[] {
+  const { attachments, loadedPrograms } = observed;
+  const passed = new Set(liveSubchains(observed).flatMap(({ programs }) => programs));
+  const successors = new Set(loadedPrograms.map((loaded) => loaded.slot?.next));
+  return loadedPrograms
     .filter((head) => head.programId !== undefined && !passed.has(head) && !successors.has(head.programId))
     .map((head) => {
-      const programs = follow(generations, head.programId ?? null);
+      const programs = follow(loadedPrograms, head.programId ?? null);
       const end = programs.findIndex((program) => passed.has(program));
       return {
         attachment: attachments.find(({ programId }) => programId === head.programId),
@@ -173,34 +232,35 @@ export function looseStrands(observed: ObservedHook): Strand[] {
 }
 
 /**
- * The chain as links and slots have it. Where nothing is attached (the interface went away, the link was removed by hand), it is what
- * dead links hold, or else the longest strand that is still pinned, so that it can be attached again as it is.
+ * The chain according to links and slots. If nothing is attached (the interface is gone, or the link was removed by
+ * hand), it is what dead links hold, or else the longest subchain that is still pinned, so that it can be attached
+ * again as it is.
  */
-export function standingStrands(observed: ObservedHook): Strand[] {
-  const live = liveStrands(observed);
+export function standingSubchains(observed: ObservedHook): Subchain[] {
+  const live = liveSubchains(observed);
   if (live.length > 0) return live;
-  const loose = looseStrands(observed);
+  const loose = looseSubchains(observed);
   const held = loose.filter(({ attachment }) => attachment !== undefined);
   if (held.length > 0) return held;
   return loose.toSorted((a, b) => b.programs.length - a.programs.length).slice(0, 1);
 }
 
-/** The programs of {@link standingStrands}. */
-export function standingChain(observed: ObservedHook): readonly Generation[] {
-  return programsOf(standingStrands(observed));
+/** The programs of {@link standingSubchains}. */
+export function standingChain(observed: ObservedHook): readonly LoadedProgram[] {
+  return programsOf(standingSubchains(observed));
 }
 
-/** The programs of strands, each once. */
-export function programsOf(strands: readonly Strand[]): readonly Generation[] {
-  return [...new Set(strands.flatMap(({ programs }) => programs))];
+/** The programs of subchains, without duplicates. */
+export function programsOf(subchains: readonly Subchain[]): readonly LoadedProgram[] {
+  return [...new Set(subchains.flatMap(({ programs }) => programs))];
 }
 
-function follow(generations: readonly Generation[], start: number | null): readonly Generation[] {
-  const chain: Generation[] = [];
+function follow(loadedPrograms: readonly LoadedProgram[], start: number | null): readonly LoadedProgram[] {
+  const chain: LoadedProgram[] = [];
   for (let next = start; next !== null; next = chain.at(-1)?.slot?.next ?? null) {
-    const generation = generations.find(({ programId }) => programId === next);
-    if (generation === undefined || chain.includes(generation)) break;
-    chain.push(generation);
+    const loaded = loadedPrograms.find(({ programId }) => programId === next);
+    if (loaded === undefined || chain.includes(loaded)) break;
+    chain.push(loaded);
   }
   return chain;
 }

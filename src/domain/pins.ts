@@ -1,82 +1,96 @@
-import { type Direction, type Hook, programKind } from './hook.js';
+import { ATTACH_POINTS } from './attach-points/registry.js';
+import { type AttachPointName, attachPointOf, type ChainHook, hookOf, isAttachPointName, targetName } from './hook.js';
 
 /*
- * Every path under bpffs, in one place. l3afd's layout, which companions rely on:
+ * Every path under bpffs, in one place. Companions rely on this layout, which is l3afd's:
  *
- *   <bpffs>/<iface>/<program>/<version>/<map>                  maps of XDP programs, the slot among them
+ *   <bpffs>/<iface>/<program>/<version>/<map>                  maps of XDP programs, including the slot
  *   <bpffs>/tc/globals/<iface>/<program>/<version>/<map>       maps of TC programs
- *   <bpffs>/links/<iface>/<root>/<version>/<direction>         the link that holds a chain at its hook
+ *   <bpffs>/links/<iface>/<root>/<version>/<direction>         the link that attaches a chain to its hook
  *   <bpffs>/links/<iface>/<program>/<version>/<direction>-<digest>-<serial>
- *                                                              one that holds what follows a TC program without slot
- *   <bpffs>/progs/<iface>/<program>/<version>/<direction>-<digest>-<serial>/    one generation:
- *       prog, slot, maps/<map>, probes/<function>/prog and link; stage, where a companion has loaded the program
+ *                                                              the link of what follows a TC program without slot
+ *   <bpffs>/progs/<iface>/<program>/<version>/<direction>-<digest>-<serial>/    one load:
+ *       prog, slot, maps/<map>, probes/<function>/prog and link; stage, if a companion has loaded the program
  *   <bpffs>/progs/probes/<program>/<version>/probe-<digest>-<serial>/           one load of the probes of a package:
  *       maps/<map>, probes/<function>/prog and link
  *   <bpffs>/probes/<program>/<version>/<map>                   maps of probes
- *   <bpffs>/<iface>/<map>, <bpffs>/tc/globals/<iface>/<map>    further names, where l3afd had the maps before 2.1: for the companions
- *                                                              of that time
+ *   <bpffs>/<iface>/<map>, <bpffs>/tc/globals/<iface>/<map>    second names, where l3afd had the maps before 2.1:
+ *                                                              for the companions of that time
  *
- * A generation owns everything below its directory. The map paths outside are further names (hard links) of the live
- * generation's maps. bpffs refuses dots in names (kernel/bpf/inode.c, bpf_lookup), hence the two encodings.
+ * A load owns everything below its directory. The map paths outside are additional names (hard links) of the live
+ * program's maps. bpffs refuses dots in names (kernel/bpf/inode.c, bpf_lookup), hence the two encodings.
  */
 
-/** One load of one program for one hook. A reload of the same code is another generation with another serial. */
-export interface GenerationRef {
-  readonly hook: Hook;
+/** One load of one program for one hook. A reload of the same code is another load with another serial. */
+export interface LoadRef {
+  readonly hook: ChainHook;
   readonly name: string;
   readonly version: string;
-  /** {@link contentDigest} of the program; for a root the first 16 digits of its object file's SHA-256. */
+  /** {@link contentDigest} of the program. For a built-in root, the first 16 digits of its object file's SHA-256. */
   readonly digest: string;
-  /** Tells generations of the same code apart. */
+  /** Distinguishes loads of the same code. */
   readonly serial: number;
 }
 
-/** Interface names that would collide with the layout's own directories. */
-export const RESERVED_IFACE_NAMES: readonly string[] = ['tc', 'links', 'progs', 'probes'];
+/** Folders below bpffs with public map names, for attach points whose names are not directly in bpffs. */
+export const MAP_FOLDERS: readonly string[] = [
+  ...new Set(Object.values(ATTACH_POINTS).map(({ mapFolder }) => mapFolder)),
+].filter((folder) => folder !== '');
 
-/** What the roots of chains are called here, whichever package they come from: names that no other program may have. */
-export const ROOT_NAMES: readonly string[] = ['xdp-root', 'tc-root'];
+/** Names that an interface must not have, because they would collide with the layout's own directories. */
+export const RESERVED_NAMES: readonly string[] = [
+  ...MAP_FOLDERS.map((folder) => folder.split('/', 1)[0]!),
+  'links',
+  'progs',
+  'probes',
+];
 
-/** A version as it stands in a path: dots become underscores, as in l3afd. */
+/** The names of roots in pins, whichever package they come from. No other program may have these names. */
+export const ROOT_NAMES: readonly string[] = [...new Set(Object.values(ATTACH_POINTS).map(({ root }) => root.name))];
+
+/** A version as part of a path: dots become underscores, as in l3afd. */
 export function versionSegment(version: string): string {
   return version.replaceAll('.', '_');
 }
 
-/** An interface name as it stands in a path: reversible, so that `eth0.100` and `eth0_100` stay apart. */
-export function ifaceSegment(iface: string): string {
-  return iface.replaceAll('%', '%25').replaceAll('.', '%2E');
+/**
+ * An interface name or a control group path as part of a path. The encoding is reversible, so that `eth0.100` and
+ * `eth0_100` stay distinct.
+ */
+export function targetSegment(target: string): string {
+  return target.replaceAll('%', '%25').replaceAll('.', '%2E').replaceAll('/', '%2F');
 }
 
-/** The interface name that a path segment stands for. */
-export function ifaceOfSegment(segment: string): string {
-  return segment.replaceAll('%2E', '.').replaceAll('%25', '%');
+/** Reverses {@link targetSegment}. */
+export function targetOfSegment(segment: string): string {
+  return segment.replaceAll('%2F', '/').replaceAll('%2E', '.').replaceAll('%25', '%');
 }
 
-/** A map's name as it stands in a path: libbpf names global data maps `<object>.bss`. */
+/** A map name as part of a path. libbpf names global data maps `<object>.bss`. */
 export function mapSegment(map: string): string {
   return map.replaceAll('.', '_');
 }
 
-export function generationDir(bpffs: string, ref: GenerationRef): string {
+export function loadDir(bpffs: string, ref: LoadRef): string {
   const { hook, name, version, digest, serial } = ref;
-  const generation = `${hook.direction}-${digest}-${serial}`;
-  return `${bpffs}/progs/${ifaceSegment(hook.iface)}/${name}/${versionSegment(version)}/${generation}`;
+  const folder = `${hook.direction}-${digest}-${serial}`;
+  return `${bpffs}/progs/${targetSegment(targetName(hook))}/${name}/${versionSegment(version)}/${folder}`;
 }
 
-/** One load of the probes that a package brings for the host. */
-export type ProbesRef = Omit<GenerationRef, 'hook'>;
+/** One load of the probes that a package contains for the host. */
+export type ProbesRef = Omit<LoadRef, 'hook'>;
 
 export function probesDir(bpffs: string, { name, version, digest, serial }: ProbesRef): string {
   return `${bpffs}/progs/probes/${name}/${versionSegment(version)}/probe-${digest}-${serial}`;
 }
 
-/** What the name of such a directory says; undefined for a name that is not ours. */
+/** Parses the name of such a directory; undefined for a foreign name. */
 export function parseProbesName(name: string): { digest: string; serial: number } | undefined {
   const [, digest, serial] = /^probe-([0-9a-f]{16})-([0-9]{1,9})$/.exec(name) ?? [];
   return digest === undefined ? undefined : { digest, serial: Number(serial) };
 }
 
-/** The folder of all probes in a directory, which has one for each. It appears whole, with all that is in it. */
+/** The folder of all probes in a directory, with a folder for each probe. It appears atomically with its contents. */
 export function probesFolder(dir: string): string {
   return `${dir}/probes`;
 }
@@ -94,8 +108,8 @@ export function slotPin(dir: string): string {
   return `${dir}/slot`;
 }
 
-/** The slot that a companion puts its program into which it loads itself. */
-export function stagePin(dir: string): string {
+/** The slot into which a companion puts the program that it loads itself. */
+export function handoverPin(dir: string): string {
   return `${dir}/stage`;
 }
 
@@ -104,51 +118,47 @@ export function mapPin(dir: string, map: string): string {
 }
 
 /** Where companions and people find a live program's map. */
-export function publicMapPath(
-  bpffs: string,
-  program: Pick<GenerationRef, 'hook' | 'name' | 'version'>,
-  map: string,
-): string {
-  const base = programKind(program.hook.direction) === 'xdp' ? bpffs : `${bpffs}/tc/globals`;
-  const owner = `${ifaceSegment(program.hook.iface)}/${program.name}/${versionSegment(program.version)}`;
+export function publicMapPath(bpffs: string, program: Pick<LoadRef, 'hook' | 'name' | 'version'>, map: string): string {
+  const base = mapsBase(bpffs, program.hook);
+  const owner = `${targetSegment(targetName(program.hook))}/${program.name}/${versionSegment(program.version)}`;
   return `${base}/${owner}/${mapSegment(map)}`;
 }
 
-/** Where companions find a live program's map that know no other program of their interface, and no versions. */
-export function formerMapPath(bpffs: string, hook: Hook, map: string): string {
-  const base = programKind(hook.direction) === 'xdp' ? bpffs : `${bpffs}/tc/globals`;
-  return `${base}/${ifaceSegment(hook.iface)}/${mapSegment(map)}`;
+function mapsBase(bpffs: string, hook: ChainHook): string {
+  const { mapFolder } = attachPointOf(hook);
+  return mapFolder === '' ? bpffs : `${bpffs}/${mapFolder}`;
 }
 
-/** Where the link that holds `entry` (the root, or the only program with chaining off) at its hook is pinned. */
-export function linkPin(bpffs: string, entry: Pick<GenerationRef, 'hook' | 'name' | 'version'>): string {
+/** The map path for companions whose paths contain neither program nor version. */
+export function formerMapPath(bpffs: string, hook: ChainHook, map: string): string {
+  return `${mapsBase(bpffs, hook)}/${targetSegment(targetName(hook))}/${mapSegment(map)}`;
+}
+
+/** Pin of the link that attaches `entry` (the root, or the only program with chaining off) to its hook. */
+export function linkPin(bpffs: string, entry: Pick<LoadRef, 'hook' | 'name' | 'version'>): string {
   const { hook, name, version } = entry;
-  return `${bpffs}/links/${ifaceSegment(hook.iface)}/${name}/${versionSegment(version)}/${hook.direction}`;
+  return `${bpffs}/links/${targetSegment(targetName(hook))}/${name}/${versionSegment(version)}/${hook.direction}`;
 }
 
 /**
- * Where the link is pinned that holds what follows a TC program without slot: under the name of the generation that it enters by, since
- * an old one and a new one may hang side by side for a moment.
+ * Pin of the link of what follows a TC program without slot. It is named after the load by which packets enter,
+ * because an old and a new one may be attached at the same time for a moment.
  */
 export function furtherLinkPin(bpffs: string, dir: string): string {
   return `${bpffs}/links/${dir.slice(`${bpffs}/progs/`.length)}`;
 }
 
-/** What a generation's directory name says: `xdpingress-0123456789abcdef-3`; undefined for a name that is not ours. */
-export function parseGenerationName(
+/** Parses a load's directory name: `xdpingress-0123456789abcdef-3`; undefined for a foreign name. */
+export function parseLoadName(
   name: string,
-): { direction: Direction; digest: string; serial: number } | undefined {
-  const match = /^(xdpingress|ingress|egress)-([0-9a-f]{16})-([0-9]{1,9})$/.exec(name);
-  if (match === null) return undefined;
-  const [, direction, digest, serial] = match as unknown as [string, Direction, string, string];
-  return { direction, digest, serial: Number(serial) };
+): { attachPoint: AttachPointName; digest: string; serial: number } | undefined {
+  const [, attachPoint = '', digest = '', serial] = /^([a-z_]+)-([0-9a-f]{16})-([0-9]{1,9})$/.exec(name) ?? [];
+  return isAttachPointName(attachPoint) ? { attachPoint, digest, serial: Number(serial) } : undefined;
 }
 
-/** The hook that a pin of a generation is for; undefined for any other path. */
-export function hookOfPin(path: string): Hook | undefined {
-  const [, iface, name] = /\/progs\/([^/]+)\/[^/]+\/[^/]+\/([^/]+)\//.exec(path) ?? [];
-  const parsed = parseGenerationName(name ?? '');
-  return iface === undefined || parsed === undefined
-    ? undefined
-    : { iface: ifaceOfSegment(iface), direction: parsed.direction };
+/** The hook of a load's pin; undefined for any other path. */
+export function hookOfPin(path: string): ChainHook | undefined {
+  const [, target, name] = /\/progs\/([^/]+)\/[^/]+\/[^/]+\/([^/]+)\//.exec(path) ?? [];
+  const parsed = parseLoadName(name ?? '');
+  return target === undefined || parsed === undefined ? undefined : hookOf(targetOfSegment(target), parsed.attachPoint);
 }

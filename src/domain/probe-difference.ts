@@ -1,30 +1,30 @@
 import { type Difference, versionOf } from './difference.js';
-import type { ProbeGeneration } from './observed.js';
+import type { LoadedProbes } from './observed.js';
 import { contentDigest, type Program } from './program.js';
 
 /**
- * How the probes of a host differ from those that are desired; empty if they do not.
+ * Differences between the probes of a host and the desired ones; empty if there are none.
  *
- * @param standing without those that a load which was cut short has left
+ * @param standing without what interrupted loads have left
  */
-export function probeDifferencesOf(wanted: readonly Program[], standing: readonly ProbeGeneration[]): Difference[] {
+export function probeDifferencesOf(wanted: readonly Program[], standing: readonly LoadedProbes[]): Difference[] {
   return [
     ...standing.flatMap((load) => loadDifferences(load, wanted, standing)),
     ...wanted
       .filter(({ name, enabled }) => enabled && !standing.some((load) => load.name === name))
-      .map(({ name, version }) => about('missing', name, `${name} ${version} is desired, and not attached`)),
+      .map(({ name, version }) => about('missing', name, `${name} ${version} is desired, but not attached`)),
   ];
 }
 
 function loadDifferences(
-  load: ProbeGeneration,
+  load: LoadedProbes,
   wanted: readonly Program[],
-  standing: readonly ProbeGeneration[],
+  standing: readonly LoadedProbes[],
 ): Difference[] {
   const { name, digest } = load;
   const version = versionOf(load, wanted);
   const program = wanted.find((other) => other.name === name);
-  const extra = about('extra', name, `${name} ${version} is attached, and not desired`);
+  const extra = about('extra', name, `${name} ${version} is attached, but not desired`);
   if (program === undefined) return [extra];
   if (!program.enabled) return [about('disabled', name, `${name} ${version} is attached, though it is disabled`)];
   const asked = contentDigest(program);
@@ -32,19 +32,19 @@ function loadDifferences(
   if (standing.some((other) => other.name === name && other.digest === asked)) return [extra];
   const text =
     version === program.version
-      ? `${name} ${version} runs with other code than is desired`
-      : `${name} runs as ${version}, and ${program.version} is desired`;
+      ? `${name} ${version} does not run the desired code`
+      : `${name} runs as ${version}, but ${program.version} is desired`;
   return [about('version', name, text)];
 }
 
 function partDifferences(
-  { function: part, linkId, programId }: ProbeGeneration['probes'][number],
+  { function: part, linkId, programId }: LoadedProbes['probes'][number],
   name: string,
   version: string,
 ): Difference[] {
   if (linkId === undefined) return [about('detached', name, `${part} of ${name} ${version} is not attached`)];
   if (programId !== undefined) return [];
-  return [about('missing', name, `${part} of ${name} ${version} is attached, and its program is not pinned`)];
+  return [about('missing', name, `${part} of ${name} ${version} is attached, but its program is not pinned`)];
 }
 
 function about(kind: Difference['kind'], program: string, text: string): Difference {

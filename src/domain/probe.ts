@@ -1,24 +1,30 @@
-/** Where a probe program hangs, as the name of its section in the object says. */
+import { AgentError } from '../errors.js';
+
+/** Where a probe program is attached, according to the name of its section in the object. */
 export type ProbeTarget =
   | { readonly kind: 'tracepoint'; readonly group: string; readonly name: string }
-  | { readonly kind: 'raw-tracepoint'; readonly name: string }
+  | { readonly kind: 'raw-tracepoint' | 'tp-btf'; readonly name: string }
   | { readonly kind: 'kprobe' | 'kretprobe'; readonly function: string; readonly offset: number }
   | { readonly kind: 'uprobe' | 'uretprobe'; readonly path: string; readonly place: UprobePlace }
   | { readonly kind: 'fentry' | 'fexit'; readonly function: string };
 
-/** A function of a program or library with a distance in bytes from its beginning, or a distance from the beginning of the file. */
+/**
+ * A function of a program or library with an offset in bytes from its beginning, or an offset from the beginning of the
+ * file.
+ */
 export interface UprobePlace {
-  /** '' where the offset counts from the beginning of the file. */
+  /** '' if the offset counts from the beginning of the file. */
   readonly symbol: string;
   readonly offset: number;
 }
 
-/** The forms that libbpf has for each kind (`section_defs` in tools/lib/bpf/libbpf.c), the long ones and the short ones. */
+/** The long and short forms that libbpf has for each kind (`section_defs` in tools/lib/bpf/libbpf.c). */
 const KINDS: Readonly<Record<string, ProbeTarget['kind']>> = {
   tracepoint: 'tracepoint',
   tp: 'tracepoint',
   raw_tracepoint: 'raw-tracepoint',
   raw_tp: 'raw-tracepoint',
+  tp_btf: 'tp-btf',
   kprobe: 'kprobe',
   kretprobe: 'kretprobe',
   uprobe: 'uprobe',
@@ -28,17 +34,17 @@ const KINDS: Readonly<Record<string, ProbeTarget['kind']>> = {
 };
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
-/** Of a kernel function: compilers add `.isra.0` and the like. */
+/** Kernel functions may have suffixes from the compiler, such as `.isra.0`. */
 const FUNCTION = /^[A-Za-z_][A-Za-z0-9_.]{0,127}$/;
-/** Of a library's function: C++ and versions have more signs. */
+/** Library functions may contain more characters, because of C++ and symbol versions. */
 const SYMBOL = /^[A-Za-z_.$][A-Za-z0-9_.$@]{0,511}$/;
 const NUMBER = /^(?:0x[0-9a-f]{1,13}|[0-9]{1,15})$/i;
 
 /**
- * Reads the name of a section.
+ * Parses the name of a section.
  *
- * @returns undefined for a section that is no probe's, or that names no place to attach it to
- * @throws SyntaxError for one that begins like a probe's and goes on like nothing that could be attached to
+ * @returns undefined for a section that is not a probe's, or that names no place to attach to
+ * @throws SyntaxError for a name that begins like a probe's but has an invalid target
  */
 export function parseProbeSection(section: string): ProbeTarget | undefined {
   const slash = section.indexOf('/');
@@ -49,9 +55,33 @@ export function parseProbeSection(section: string): ProbeTarget | undefined {
   return target;
 }
 
+/** As they are written in sections: `tracepoint, raw_tp, …`. */
+const PROBE_KINDS = 'tracepoint, raw_tp, tp_btf, kprobe, kretprobe, uprobe, uretprobe, fentry and fexit';
+
+/** Sections of programs that are attached to something, but not by the agent: neither as a probe nor in a chain. */
+const OTHER_KINDS =
+  /^(?:ksyscall|kretsyscall|usdt|perf_event|iter|lsm|lsm_cgroup|fmod_ret|freplace|struct_ops|syscall|netfilter|sockops|socket|sk_[a-z]+|cgroup|lwt_[a-z0-9]+|lirc_mode2|flow_dissector)(?:\.[a-z]+)*(?:\/|$)/;
+/** Variants of kinds of probes, which libbpf writes with a dot: for many functions at once, or for programs that sleep. */
+const OTHER_VARIANTS = /^(?:kprobe|kretprobe|uprobe|uretprobe|fentry|fexit|tp_btf|raw_tp|raw_tracepoint)\.[a-z]/;
+
+/**
+ * Refuses programs of an object of probes that would be left out without a word.
+ *
+ * @throws AgentError OBJECT_INVALID for programs that the agent cannot attach
+ */
+export function refuseOtherKinds(programs: readonly { readonly name: string; readonly section: string }[]): void {
+  const others = programs.filter(({ section }) => OTHER_KINDS.test(section) || OTHER_VARIANTS.test(section));
+  if (others.length === 0) return;
+  const names = others.map(({ name, section }) => `${name} (${section})`).join(', ');
+  const advice = 'name the probe to use in entry_function_name, or leave the others out with SEC("?…")';
+  const message = `The agent cannot attach ${names}. The kinds of probes are ${PROBE_KINDS}; ${advice}`;
+  throw new AgentError('OBJECT_INVALID', message);
+}
+
 const FORMS: Readonly<Record<ProbeTarget['kind'], string>> = {
   tracepoint: 'tracepoint/<group>/<name>',
   'raw-tracepoint': 'raw_tp/<name>',
+  'tp-btf': 'tp_btf/<name>',
   kprobe: 'kprobe/<function>[+<offset>]',
   kretprobe: 'kretprobe/<function>',
   uprobe: 'uprobe/<path>:<symbol>[+<offset>] or uprobe/<path>:<offset>',
@@ -67,6 +97,7 @@ function parseTarget(kind: ProbeTarget['kind'], rest: string): ProbeTarget | und
       return NAME.test(group) && NAME.test(name) && more.length === 0 ? { kind, group, name } : undefined;
     }
     case 'raw-tracepoint':
+    case 'tp-btf':
       return NAME.test(rest) ? { kind, name: rest } : undefined;
     case 'fentry':
     case 'fexit':
@@ -99,8 +130,9 @@ function parsePlace(text: string, symbols: RegExp): UprobePlace | undefined {
 }
 
 /**
- * A section named `uprobe//usr/bin/app:main` has the whole path; in `uprobe/usr/bin/app:main` the slash that it begins with is the one
- * behind the kind. A name without a slash, which libbpf would look for along `PATH`, would depend on the agent's environment.
+ * The path of a uprobe. A section `uprobe//usr/bin/app:main` contains the whole path. In `uprobe/usr/bin/app:main`, the
+ * slash after the kind is also the first one of the path. libbpf would search `PATH` for a name without slash, which
+ * would depend on the agent's environment.
  */
 function pathOf(text: string): string | undefined {
   const path = text.startsWith('/') ? text : `/${text}`;
@@ -108,13 +140,15 @@ function pathOf(text: string): string | undefined {
   return isSound && path.length < 4096 ? path : undefined;
 }
 
-/** A target in words: `tracepoint sched/sched_switch`. */
+/** Describes a target: `tracepoint sched/sched_switch`. */
 export function describeTarget(target: ProbeTarget): string {
   switch (target.kind) {
     case 'tracepoint':
       return `tracepoint ${target.group}/${target.name}`;
     case 'raw-tracepoint':
       return `raw tracepoint ${target.name}`;
+    case 'tp-btf':
+      return `tp_btf ${target.name}`;
     case 'kprobe':
     case 'kretprobe':
       return `${target.kind} ${target.function}${offsetText(target.offset)}`;

@@ -1,61 +1,63 @@
 /*
- * When a companion that does not run is started again, and when no longer. Times are in milliseconds of any clock that does not go back.
+ * When a companion that does not run is started again, and when it is given up. Times are in milliseconds of a
+ * monotonic clock.
  */
 
 export interface RestartPolicy {
   /** Restarts within the window after which the companion is given up; 0: it is never started again. */
   readonly maxRestarts: number;
-  /** The window; also how long a companion has to run well until its restarts are forgotten. */
+  /** The window. Also how long a companion must run well before its restarts are forgotten. */
   readonly windowMs: number;
-  /** Between the first restart and the second; twice as long before each further one. */
+  /** Pause between the first restart and the second. It doubles before each further one. */
   readonly backOffMs: number;
 }
 
-/** What is found at one look. */
+/** What one check finds. */
 export type CompanionHealth =
-  /** Its process is there, and `cmd_status`, if it has one, prints RUNNING. */
+  /** Its process exists, and `cmd_status`, if it has one, prints RUNNING. */
   | 'running'
-  /** Its process is there, and `cmd_status` does not say so. */
+  /** Its process exists, but `cmd_status` does not print RUNNING. */
   | 'silent'
   | 'ended'
-  /** There is none, though there should be. */
+  /** No process exists, although one should. */
   | 'absent';
 
-/** `waiting`: it does not run and will be started; `given-up`: it does not run and will not be. */
+/** `waiting`: it does not run and will be started. `given-up`: it does not run and will not be started. */
 export type CompanionCondition = 'running' | 'waiting' | 'given-up';
 
-/** What is remembered of a companion from look to look. */
+/** What is remembered of a companion between checks. */
 export interface CompanionHistory {
   readonly condition: CompanionCondition;
-  /** When it was started again or first looked at, whichever was last. */
+  /** When it was started again or first checked, whichever was later. */
   readonly since: number;
-  /** Times of the attempts within the last window to start it, oldest first. */
+  /** Times of the attempts to start it within the last window, oldest first. */
   readonly attempts: readonly number[];
   /** How often it was started again since it last ran well for a whole window: l3afd's RestartCount. */
   readonly restarts: number;
-  /** Looks in a row that found it silent. */
+  /** Number of checks in a row that found it silent. */
   readonly silences: number;
 }
 
 export type Judgement =
-  /** It runs, or has its chance still. */
+  /** It runs, or still has a chance. */
   | { readonly action: 'none' | 'wait'; readonly history: CompanionHistory }
-  /** To be started now. The history takes it as done. */
+  /** To start now. The history already counts the start. */
   | { readonly action: 'start'; readonly history: CompanionHistory; readonly why: string }
-  /** From now on it is left alone; said once. */
+  /** From now on it is left alone. This is reported once. */
   | { readonly action: 'give-up'; readonly history: CompanionHistory; readonly why: string };
 
-/** A status command may fail once for reasons of its own. */
+/** A status command may fail once for other reasons. */
 const SILENCES = 2;
 
-/** @param restarts what an agent before this one has counted */
+/** @param restarts the count of a former agent */
 export function newHistory(now: number, restarts: number): CompanionHistory {
   return { condition: 'running', since: now, attempts: [], restarts, silences: 0 };
 }
 
 /**
- * Decides about one companion after a look at it. The first restart comes at once, each further one of the same window after a pause that
- * doubles; when the window has seen as many as are allowed, it is given up.
+ * Decides about one companion after a check. The first restart follows at once. Each further one within the same window
+ * follows after a pause that doubles. After the maximum number of restarts within the window, the companion is given
+ * up.
  */
 export function judge(
   before: CompanionHistory,
@@ -96,5 +98,5 @@ export function judge(
 const WORDS = {
   silent: 'its cmd_status does not say RUNNING',
   ended: 'it has ended',
-  absent: 'it is not there',
+  absent: 'it does not exist',
 } as const satisfies Record<Exclude<CompanionHealth, 'running'>, string>;

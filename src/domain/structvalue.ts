@@ -1,4 +1,14 @@
-import type { ArrayLayout, EnumLayout, Field, IntLayout, Layout, StructLayout } from './layout.js';
+import {
+  type ArrayLayout,
+  type EnumLayout,
+  type Field,
+  fieldNamed,
+  fieldNames,
+  type IntLayout,
+  type Layout,
+  type StructLayout,
+  type UnionLayout,
+} from './layout.js';
 import type { MapValue } from './program.js';
 import {
   checkRange,
@@ -7,30 +17,33 @@ import {
   inBytes,
   integerBytes,
   invalid,
-  type Place,
   parseBytes,
   parseInteger,
   parseSizedAddress,
   showValue,
   unexpected,
+  type ValuePlace,
 } from './scalar.js';
 
-/** No object is made larger than this; what is can be given byte by byte. */
+/** The maximum size of a struct that can be given as an object. Larger ones can be given byte by byte. */
 const MAX_OBJECT_BYTES = 64 * 1024;
 
 /**
- * The bytes that a value of a payload stands for in a key or value of a known layout:
+ * Encodes a value of a payload as a key or value of a known layout:
  *
- *   integer   a number, or a text of one; an address of its size; true and false for `bool`
- *   enum      a name of it, or a number
- *   array     a list with all elements; for one of `char` a text
- *   struct    an object with all fields
+ *   integer   a number, or a number as text; an address of its size; true and false for `bool`
+ *   enum      one of its names, or a number
+ *   array     a list with all elements; for an array of `char` a text
+ *   struct    an object with all fields; of a nameless union in it, those of one member
+ *   union     an object with one of its members; the remaining bytes are 0
  *
- * and for arrays, structs and unions also an address of their size, or `0x…` byte by byte. Without a layout the size alone decides.
+ * Arrays, structs and unions also accept an address of their size, or `0x…` byte by byte. Without a layout, only the
+ * size decides.
  *
- * @throws AgentError MAP_VALUE_INVALID for what does not fit: nothing is truncated, and nothing that is not given is made up
+ * @throws AgentError MAP_VALUE_INVALID for a value that does not fit; nothing is truncated, and no missing value is
+ *   invented
  */
-export function encodeValue(layout: Layout | undefined, size: number, value: MapValue, place: Place): Buffer {
+export function encodeValue(layout: Layout | undefined, size: number, value: MapValue, place: ValuePlace): Buffer {
   if (layout === undefined || layout.size !== size) return encodeUntyped(value, size, place);
   switch (layout.kind) {
     case 'int':
@@ -40,6 +53,8 @@ export function encodeValue(layout: Layout | undefined, size: number, value: Map
       return wholeBytes(value, size) ?? encodeArray(layout, value, place);
     case 'struct':
       return wholeBytes(value, size) ?? encodeStruct(layout, value, place);
+    case 'union':
+      return wholeBytes(value, size) ?? encodeUnion(layout, value, place);
     case 'opaque': {
       const bytes = wholeBytes(value, size);
       if (bytes !== undefined) return bytes;
@@ -48,15 +63,15 @@ export function encodeValue(layout: Layout | undefined, size: number, value: Map
   }
 }
 
-function encodeUntyped(value: MapValue, size: number, place: Place): Buffer {
+function encodeUntyped(value: MapValue, size: number, place: ValuePlace): Buffer {
   if (typeof value === 'object') {
-    const message = `${place.what} cannot be ${showValue(value)}: its BTF does not tell of what type it is`;
+    const message = `${place.what} cannot be ${showValue(value)}: its BTF does not name its type`;
     throw invalid(`${message}; give ${describeBytes(size)}`, place);
   }
   return encodeScalar(value, size, place);
 }
 
-function encodeNumber(layout: IntLayout | EnumLayout, value: MapValue, place: Place): Buffer {
+function encodeNumber(layout: IntLayout | EnumLayout, value: MapValue, place: ValuePlace): Buffer {
   const { size } = layout;
   const address = parseSizedAddress(value, size);
   if (address !== undefined) return address;
@@ -66,8 +81,8 @@ function encodeNumber(layout: IntLayout | EnumLayout, value: MapValue, place: Pl
   return layout.network ? bytes.reverse() : bytes;
 }
 
-/** @param bits how wide the number is */
-function integerOf(layout: IntLayout | EnumLayout, bits: number, value: MapValue, place: Place): bigint {
+/** @param bits the width of the number */
+function integerOf(layout: IntLayout | EnumLayout, bits: number, value: MapValue, place: ValuePlace): bigint {
   const { size, signed } = layout;
   const room = bits === size * 8 ? inBytes(size) : `${bits} ${bits === 1 ? 'bit' : 'bits'}`;
   if (layout.kind === 'int' && layout.bool) {
@@ -83,12 +98,12 @@ function integerOf(layout: IntLayout | EnumLayout, bits: number, value: MapValue
   return checkRange(integer, range, room, place);
 }
 
-/** Any object may be given whole, byte by byte or as the address that it is. */
+/** Any object may also be given byte by byte, or as an address of its size. */
 function wholeBytes(value: MapValue, size: number): Buffer | undefined {
   return parseSizedAddress(value, size) ?? parseBytes(value, size);
 }
 
-function encodeArray({ length, element, size, text }: ArrayLayout, value: MapValue, place: Place): Buffer {
+function encodeArray({ length, element, size, text }: ArrayLayout, value: MapValue, place: ValuePlace): Buffer {
   if (text && typeof value === 'string' && !/^0x/i.test(value)) {
     const bytes = Buffer.from(value);
     if (bytes.length < size) return Buffer.concat([bytes, Buffer.alloc(size - bytes.length)]);
@@ -106,45 +121,107 @@ function encodeArray({ length, element, size, text }: ArrayLayout, value: MapVal
   return Buffer.concat(elements, size);
 }
 
-function encodeStruct(layout: StructLayout, value: MapValue, place: Place): Buffer {
-  const { name, fields, size } = layout;
-  const names = fields.filter((field) => field.name !== '' && !isKernels(field)).map((field) => field.name);
+function encodeStruct(layout: StructLayout, value: MapValue, place: ValuePlace): Buffer {
+  const names = fieldNames(layout).filter((name) => !isKernels(fieldNamed(layout, name)!));
+  const given = checkObject(layout, value, `{${names.join(', ')}}`, place);
+  const bytes = Buffer.alloc(layout.size);
+  putFields(bytes, layout, 0, given, layout.name, place);
+  return bytes;
+}
+
+function encodeUnion(layout: UnionLayout, value: MapValue, place: ValuePlace): Buffer {
+  const given = checkObject(layout, value, `with one of {${fieldNames(layout).join(', ')}}`, place);
+  const bytes = Buffer.alloc(layout.size);
+  putMember(bytes, layout, 0, given, layout.name, place);
+  return bytes;
+}
+
+type GivenValue = Readonly<Record<string, MapValue>>;
+
+/** @throws AgentError MAP_VALUE_INVALID unless the value is an object of known fields */
+function checkObject(
+  layout: StructLayout | UnionLayout,
+  value: MapValue,
+  shape: string,
+  place: ValuePlace,
+): GivenValue {
+  const { name, size } = layout;
   if (typeof value !== 'object' || Array.isArray(value)) {
-    throw unexpected(`an object {${names.join(', ')}}, or ${describeBytes(size)}`, value, size, place);
-  }
-  if (fields.some((field) => field.name === '')) {
-    const message = `${place.what} cannot be an object: ${name} has a nameless union, of which it is open what field is meant`;
-    throw invalid(`${message}; give ${describeBytes(size)}`, place);
+    throw unexpected(`an object ${shape}, or ${describeBytes(size)}`, value, size, place);
   }
   if (size > MAX_OBJECT_BYTES)
     throw invalid(`${place.what} is too large for an object: it has ${inBytes(size)}`, place);
   for (const key of Object.keys(value)) {
-    if (names.includes(key)) continue;
-    const isOwned = fields.some((field) => field.name === key);
-    const why = isOwned ? 'which only the kernel writes; leave it out' : `only ${names.join(', ')}`;
-    throw invalid(`${name} has ${isOwned ? '' : 'no '}field ${showValue(key)}, ${why}`, fieldPlace(place, key));
+    const field = fieldNamed(layout, key);
+    if (field !== undefined && !isKernels(field)) continue;
+    const others = fieldNames(layout).filter((other) => !isKernels(fieldNamed(layout, other)!));
+    const why = field !== undefined ? 'which only the kernel writes; leave it out' : `only ${others.join(', ')}`;
+    const has = field !== undefined ? '' : 'no ';
+    throw invalid(`${name} has ${has}field ${showValue(key)}, ${why}`, fieldPlace(place, key));
   }
-  const bytes = Buffer.alloc(size);
+  return value as GivenValue;
+}
+
+/** @param base offset of the struct within the bytes, in bits. @param whose name of the struct that has a name */
+function putFields(
+  bytes: Buffer,
+  { fields }: Pick<StructLayout, 'fields'>,
+  base: number,
+  given: GivenValue,
+  whose: string,
+  place: ValuePlace,
+): void {
   for (const field of fields) {
     if (isKernels(field)) continue;
-    const at = fieldPlace(place, field.name);
-    const given = Object.hasOwn(value, field.name) ? (value as Record<string, MapValue>)[field.name] : undefined;
-    if (given === undefined) throw invalid(`${at.what} is missing; every field of ${name} has to be given`, at);
-    putField(bytes, field, given, at);
+    const bitOffset = base + field.bitOffset;
+    if (field.name === '' && field.layout.kind === 'union') {
+      putMember(bytes, field.layout, bitOffset, given, whose, place);
+    } else if (field.name === '' && field.layout.kind === 'struct') {
+      putFields(bytes, field.layout, bitOffset, given, whose, place);
+    } else {
+      const at = fieldPlace(place, field.name);
+      const value = Object.hasOwn(given, field.name) ? given[field.name] : undefined;
+      if (value === undefined) throw invalid(`${at.what} is missing; every field of ${whose} must be given`, at);
+      putField(bytes, { ...field, bitOffset }, value, at);
+    }
   }
-  return bytes;
+}
+
+/** Of a union exactly one member can be meant: they share their bytes. The bytes behind it stay 0. */
+function putMember(
+  bytes: Buffer,
+  union: UnionLayout,
+  base: number,
+  given: GivenValue,
+  whose: string,
+  place: ValuePlace,
+): void {
+  const meant = union.fields.filter((member) => namesOf(member).some((name) => Object.hasOwn(given, name)));
+  const [member] = meant;
+  if (member === undefined || meant.length > 1) {
+    const choice = union.fields.map((each) => namesOf(each).join(' and ')).join(', or ');
+    const has = member === undefined ? 'none of them is given' : 'more than one of them is given';
+    throw invalid(`Of ${whose} in ${place.what}, give ${choice}: they share their bytes, and ${has}`, place);
+  }
+  putFields(bytes, { fields: [member] }, base, given, whose, place);
+}
+
+function namesOf({ name, layout }: Field): readonly string[] {
+  if (name !== '') return [name];
+  return layout.kind === 'struct' || layout.kind === 'union' ? fieldNames(layout) : [];
 }
 
 function isKernels({ layout }: Field): boolean {
   return layout.kind === 'opaque' && layout.kernel;
 }
 
-function putField(bytes: Buffer, { layout, bitOffset, bits }: Field, value: MapValue, place: Place): void {
+function putField(bytes: Buffer, { layout, bitOffset, bits }: Field, value: MapValue, place: ValuePlace): void {
   if (bits === undefined) {
     bytes.set(encodeValue(layout, layout.size, value, place), bitOffset / 8);
     return;
   }
-  if (layout.kind !== 'int' && layout.kind !== 'enum') throw invalid(`${place.what} is no number of bits`, place);
+  if (layout.kind !== 'int' && layout.kind !== 'enum')
+    throw invalid(`${place.what} is not a bit-field of a number`, place);
   const integer = BigInt.asUintN(bits, integerOf(layout, bits, value, place));
   // On little endian, bit n of a struct is bit n % 8 of byte n / 8.
   for (let bit = 0; bit < bits; bit++) {
@@ -153,8 +230,8 @@ function putField(bytes: Buffer, { layout, bitOffset, bits }: Field, value: MapV
   }
 }
 
-/** Names that are long, or may hold dots, stand in the message only. */
-function fieldPlace({ path, what }: Place, field: string): Place {
+/** Names that are long or that may contain dots appear only in the message. */
+function fieldPlace({ path, what }: ValuePlace, field: string): ValuePlace {
   const isPlain = /^[A-Za-z0-9_]{1,64}$/.test(field);
   return { path: isPlain ? `${path}.${field}` : path, what: `${field} in ${what}` };
 }

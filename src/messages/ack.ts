@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { DIRECTIONS } from '../domain/hook.js';
+import { ATTACH_POINT_NAMES } from '../domain/hook.js';
 import { codeSchema } from './codes.js';
 import { instant, parseMessage } from './reading.js';
 
-/** What became of a command. */
+/** The result of a command. */
 export const ACK_STATUSES = ['applied', 'unchanged', 'failed', 'rejected', 'expired', 'superseded'] as const;
 
 export type AckStatus = (typeof ACK_STATUSES)[number];
@@ -15,14 +15,14 @@ export const faultSchema = z
     path: z.exactOptional(z.string()).describe('Where in the payload: 0.bpf_programs.xdp_ingress.2.seq_id'),
     code: codeSchema,
     message: z.string().describe('One sentence that a person can act on'),
-    detail: z.exactOptional(z.string()).describe("What lies beneath: the verifier's last lines, an errno in words"),
+    detail: z.exactOptional(z.string()).describe("The underlying cause: the verifier's last lines, an errno in words"),
   })
   .describe('One thing that is wrong');
 
 const programOutcomeSchema = z
   .object({
     iface: z.string().describe("'' for a probe"),
-    direction: z.enum([...DIRECTIONS, '']).describe("'' for a probe"),
+    direction: z.enum([...ATTACH_POINT_NAMES, '']).describe("'' for a probe"),
     name: z.string(),
     version: z.string(),
     prog_id: z.exactOptional(z.int()).describe("The kernel's program id; absent for a program that does not run"),
@@ -32,8 +32,8 @@ const programOutcomeSchema = z
   .describe('What was done with one program');
 
 /**
- * The answer to one command, as it stands in the acknowledgement stream. Names are an interface: others script against
- * them.
+ * The answer to one command, as it is stored in the acknowledgement stream. Its field names are an interface: users'
+ * scripts depend on them.
  */
 export const acknowledgementSchema = z
   .object({
@@ -41,29 +41,33 @@ export const acknowledgementSchema = z
     host: z.string(),
     verb: z
       .string()
-      .describe("Last token of the command's subject; not a known verb if the command was rejected for that"),
+      .describe("Last token of the command's subject. An unknown verb if the command was rejected for that"),
     gen: z.exactOptional(z.int()).describe('L3AF-Gen of the command'),
     seq: z.int().describe('Sequence of the command in its stream'),
     status: z.enum(ACK_STATUSES),
     code: z.exactOptional(codeSchema).describe('Absent when applied or unchanged'),
     message: z
       .exactOptional(z.string())
-      .describe('Absent when applied or unchanged, unless something is left to be done or left out'),
+      .describe(
+        'Absent when applied or unchanged, unless something was left out or still has to be done, or what is not ours is in the way',
+      ),
     errors: z.array(faultSchema),
     programs: z.array(programOutcomeSchema),
-    undone: z.exactOptional(z.boolean()).describe('After a failure: whether everything is back to what it was before'),
+    undone: z
+      .exactOptional(z.boolean())
+      .describe('After a failure: whether everything was rolled back to its state before the command'),
     received_at: instant,
     finished_at: instant,
     duration_ms: z.number(),
   })
-  .meta({ title: 'Acknowledgement', description: 'What became of one command' });
+  .meta({ title: 'Acknowledgement', description: 'The result of one command' });
 
 export type Acknowledgement = z.infer<typeof acknowledgementSchema>;
 
 /** What was done with one program, in an acknowledgement. */
 export type AckProgram = z.infer<typeof programOutcomeSchema>;
 
-/** @throws AgentError INVALID_JSON or INVALID_FIELD for a message that is no acknowledgement */
+/** @throws AgentError INVALID_JSON or INVALID_FIELD if the message is not an acknowledgement */
 export function parseAcknowledgement(body: Uint8Array): Acknowledgement {
   return parseMessage('acknowledgement', acknowledgementSchema, body);
 }

@@ -1,10 +1,11 @@
 import { z } from 'zod';
+import { VERBS, type Verb } from '../domain/command.js';
 import { REQUEST_VERBS, REQUESTS } from './requests.js';
 import { HEADERS, STREAMS, type Subjects, subjectsFor } from './subjects.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Draft 7 is what AsyncAPI's own schema language is a superset of. */
+/** AsyncAPI's own schema language is a superset of draft 7. */
 export function jsonSchema(schema: z.ZodType): Json {
   return z.toJSONSchema(schema, { target: 'draft-7', io: 'input' });
 }
@@ -22,12 +23,12 @@ const headers = {
     [HEADERS.gen]: { type: 'string', description: "The controller's counter per host, from 1" },
     [HEADERS.prevGen]: {
       type: 'string',
-      description: 'The generation that this one builds on; the command is refused when that one was not applied',
+      description: 'The generation that this one builds on. The command is rejected if that generation was not applied',
     },
     [HEADERS.expires]: {
       type: 'string',
       format: 'date-time',
-      description: 'Compared with the time at which the server stored the command',
+      description: 'The command is not run when its turn comes after this time, by the clock of the server',
     },
   },
 } as const satisfies Json;
@@ -39,7 +40,7 @@ const hostParameter = { host: { description: "The host's name with each dot as a
 const kindParameter = { kind: { description: 'What happened' } };
 
 /**
- * The AsyncAPI 3 document of everything that goes over the bus, from the agent's side: it receives commands and
+ * The AsyncAPI 3 document of all messages on the bus, from the agent's point of view: it receives commands and
  * requests, and sends the rest.
  */
 export function asyncApi(version: string): Json {
@@ -78,7 +79,7 @@ export function asyncApi(version: string): Json {
       },
       hosts: {
         address: `$KV.${STREAMS.hosts}.{${HOST}}`,
-        description: `The key-value bucket ${STREAMS.hosts}, whose entries end when the heartbeats do`,
+        description: `The key-value bucket ${STREAMS.hosts}. An entry expires when its heartbeats end`,
         parameters: hostParameter,
         messages: { host: { $ref: '#/components/messages/host' } },
       },
@@ -86,10 +87,10 @@ export function asyncApi(version: string): Json {
     },
     operations: {
       ...commandOperations,
-      sendAcknowledgement: operation('send', 'acknowledgements', 'Answer a command, exactly once'),
-      sendEvent: operation('send', 'events', 'Report what happened without a command'),
-      sendSnapshot: operation('send', 'snapshot', 'Tell what runs, after each command and each repair'),
-      sendHost: operation('send', 'hosts', 'Register, and show that the agent lives'),
+      sendAcknowledgement: operation('send', 'acknowledgements', 'Answer a command exactly once'),
+      sendEvent: operation('send', 'events', 'Report what happened on the host without a command'),
+      sendSnapshot: operation('send', 'snapshot', 'Report what runs, after each command and each repair'),
+      sendHost: operation('send', 'hosts', 'Register the host, and show that its agent is alive'),
       ...requestOperations,
     },
     components: { messages: { ...messages(), ...requestMessages() } },
@@ -100,8 +101,8 @@ function commandParts(subjects: Subjects): [Json, Json] {
   const verbs = {
     deploy: 'Make this the whole desired state of the host',
     add: 'Add these programs to the desired state',
-    delete: 'Take these programs out of the desired state',
-  };
+    delete: 'Remove these programs from the desired state',
+  } satisfies Record<Verb, string>;
   const channels = Object.keys(verbs).map((verb) => [
     verb,
     {
@@ -157,9 +158,7 @@ function messages(): Json {
   const command = (verb: string) => ({ headers, payload: { $ref: `./${verb}.json` } });
   const plain = (name: string) => ({ payload: { $ref: `./${name}.json` } });
   return {
-    deploy: command('deploy'),
-    add: command('add'),
-    delete: command('delete'),
+    ...Object.fromEntries(VERBS.map((verb) => [verb, command(verb)])),
     acknowledgement: {
       headers: {
         type: 'object',
@@ -191,7 +190,7 @@ function operation(action: 'send' | 'receive', channel: string, summary: string)
   return { action, channel: { $ref: `#/channels/${channel}` }, summary };
 }
 
-/** A subject with the place-holder tokens as parameters: `l3af.cmd.host.deploy` becomes `l3af.cmd.{host}.deploy`. */
+/** A subject with its place-holder tokens as parameters: `l3af.cmd.host.deploy` becomes `l3af.cmd.{host}.deploy`. */
 function address(subject: string, ...parameters: readonly string[]): string {
   return subject
     .split('.')

@@ -1,24 +1,24 @@
+import { MAX_MAP_ENTRIES } from '../domain/program.js';
 import { type Fault, RefusedError } from '../errors.js';
+import { ambiguitiesIn } from './ambiguity.js';
 import { MAX_FAULTS, type Path, unexpected } from './faults.js';
-import { MAX_MAP_ENTRIES } from './payload.js';
 
 const MAX_BODY_BYTES = 1024 * 1024;
 
-/** Keys and values of map_args lie at depth 9, and structs in them may be nested; what is deeper is no payload. */
+/** Keys and values of map_args are at depth 9, and may contain nested structs. No payload needs more than this. */
 const MAX_DEPTH = 16;
 
-/** The longest list of any payload. A longer one is refused before anything looks at its entries. */
+/** The longest list of any payload. A longer one is rejected before its entries are read. */
 const MAX_LIST = MAX_MAP_ENTRIES;
 
 const MAX_DETAIL = 200;
 const BYTE_ORDER_MARK = '\uFEFF';
 
 /**
- * The JSON value of a command's body. Where an object has the same key twice, the last one counts, as in every
- * JSON.parse.
+ * Parses a command's body as JSON.
  *
- * @throws RefusedError INVALID_JSON; INVALID_FIELD for a body that is too large, nested too deeply, or has a list that
- *   is too long
+ * @throws RefusedError INVALID_JSON; INVALID_FIELD for a body that is too large or nested too deeply, has a list that
+ *   is too long, has the same key twice in an object, or a number that loses digits
  */
 export function parseBody(body: Uint8Array): unknown {
   if (body.byteLength > MAX_BODY_BYTES) {
@@ -30,7 +30,7 @@ export function parseBody(body: Uint8Array): unknown {
     throw refusal('INVALID_JSON', 'Expected JSON without a byte order mark, got one; save the payload as plain UTF-8');
   }
   const value = parse(text);
-  const [first, ...rest] = structuralFaults(value);
+  const [first, ...rest] = [...structuralFaults(value), ...ambiguitiesIn(text)].slice(0, MAX_FAULTS);
   if (first !== undefined) throw new RefusedError([first, ...rest]);
   return value;
 }
@@ -48,11 +48,11 @@ function parse(text: string): unknown {
     return JSON.parse(text);
   } catch (error) {
     const detail = error instanceof Error ? error.message.slice(0, MAX_DETAIL) : '';
-    throw refusal('INVALID_JSON', 'Expected a JSON list of interfaces, got text that is no JSON', detail);
+    throw refusal('INVALID_JSON', 'Expected a JSON list of interfaces, got text that is not JSON', detail);
   }
 }
 
-/** What no field may have wherever it stands. Walks without recursion, since the depth is the sender's. */
+/** The limits that hold everywhere in a payload. Walks without recursion, since the sender determines the depth. */
 function structuralFaults(root: unknown): Fault[] {
   const faults: Fault[] = [];
   const pending: { value: unknown; path: Path }[] = [{ value: root, path: [] }];

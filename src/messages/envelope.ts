@@ -1,9 +1,10 @@
+import type { Envelope } from '../domain/admission.js';
 import { type Fault, RefusedError } from '../errors.js';
 import { shown } from './faults.js';
 import { instant } from './reading.js';
 import { HEADERS } from './subjects.js';
 
-/** A command's headers as they came; undefined where there is none. */
+/** A command's headers as received; undefined where a header is absent. */
 export interface RawEnvelope {
   readonly id: string;
   readonly gen: string | undefined;
@@ -11,12 +12,9 @@ export interface RawEnvelope {
   readonly expires: string | undefined;
 }
 
-export interface Envelope {
+/** The envelope with the id of the command. */
+export interface CommandEnvelope extends Envelope {
   readonly id: string;
-  readonly gen: number | undefined;
-  /** The generation that has to have been applied before; 0 for none. */
-  readonly prevGen: number | undefined;
-  readonly expires: Date | undefined;
 }
 
 const MAX_ID = 256;
@@ -26,10 +24,10 @@ const DIGITS = /^(0|[1-9][0-9]{0,15})$/;
 /**
  * Reads a command's headers.
  *
- * @throws RefusedError INVALID_FIELD with every header that is wrong; the faults have no path, since headers are not in
+ * @throws RefusedError INVALID_FIELD with every header that is wrong. The faults have no path, since headers are not in
  *   the payload
  */
-export function parseEnvelope(raw: RawEnvelope): Envelope {
+export function parseEnvelope(raw: RawEnvelope): CommandEnvelope {
   const gen = parseGeneration(raw.gen);
   const prevGen = parseGeneration(raw.prevGen);
   const expires = parseInstant(raw.expires);
@@ -49,14 +47,14 @@ export function parseEnvelope(raw: RawEnvelope): Envelope {
   return { id: raw.id, gen, prevGen, expires: expires ?? undefined };
 }
 
-/** @returns NaN for what is no generation */
+/** @returns NaN if the text is not a generation */
 function parseGeneration(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const value = DIGITS.test(text) ? Number(text) : Number.NaN;
   return Number.isSafeInteger(value) ? value : Number.NaN;
 }
 
-/** @returns null for what is no instant */
+/** @returns null if the text is not a time */
 function parseInstant(text: string | undefined): Date | undefined | null {
   if (text === undefined) return undefined;
   return instant.safeParse(text).success ? new Date(text) : null;

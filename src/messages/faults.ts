@@ -1,21 +1,21 @@
 import type { z } from 'zod';
 import type { ErrorCode, Fault } from '../errors.js';
 
-/** Where something stands in a payload. */
+/** The place of a value in a payload. */
 export type Path = readonly PropertyKey[];
 
-/** As many faults as an acknowledgement carries; who sees 50 knows enough. */
+/** The most faults that an acknowledgement has. More would not help anybody. */
 export const MAX_FAULTS = 50;
 
 const SHOWN_CHARACTERS = 40;
 
 /**
- * Keys that are shown in a path as they are. Any other may hold dots or be very long: its parent's path is given
- * instead.
+ * Keys that are shown unchanged in a path. Any other key may contain dots or be very long: the path of its parent is
+ * given instead.
  */
 const PLAIN_KEY = /^[A-Za-z0-9_-]{1,64}$/;
 
-/** Fields of earlier payloads, and where their content belongs. */
+/** Fields of earlier payloads, and the fields that replaced them. */
 const FORMER_FIELDS: Readonly<Record<string, string>> = { bpf_program_names: 'bpf_programs' };
 
 /** `0.bpf_programs.xdp_ingress.2.seq_id` */
@@ -24,28 +24,42 @@ export function pathText(path: Path): string {
   return (odd === -1 ? path : path.slice(0, odd)).map(String).join('.');
 }
 
-/** A fault at a place; without `path` when the payload as a whole is to blame. */
+/** A fault at a place; without `path` when it concerns the payload as a whole. */
 export function faultAt(path: Path, code: ErrorCode, message: string): Fault {
   const text = pathText(path);
   return text === '' ? { code, message } : { path: text, code, message };
 }
 
-/** "Expected seq_id to be an integer, got a list of 3 entries", with INVALID_FIELD. */
+/** An INVALID_FIELD fault. */
 export function unexpected(path: Path, expected: string, value: unknown): Fault {
-  return faultAt(path, 'INVALID_FIELD', `Expected ${fieldName(path)} to be ${expected}, got ${shown(value)}`);
+  return faultAt(path, 'INVALID_FIELD', expectation(path, expected, value));
+}
+
+/** "Expected seq_id to be an integer, got a list of 3 entries" */
+export function expectation(path: Path, expected: string, value: unknown): string {
+  return `Expected ${fieldName(path)} to be ${expected}, got ${shown(value)}`;
 }
 
 /**
- * What zod found, as faults. The schemas give every issue a noun phrase as its message (see forms.ts); zod's own words
- * never come through.
+ * Turns zod's issues into faults. The schemas give every issue a noun phrase as its message (see domain/forms.ts), and
+ * the rules of checks.ts a whole sentence and a code. zod's own texts are never shown.
+ *
+ * @returns at least one, and at most {@link MAX_FAULTS}
  */
-export function faultsOfIssues(issues: readonly z.core.$ZodIssue[], payload: unknown): Fault[] {
+export function faultsOfIssues(issues: readonly z.core.$ZodIssue[], payload: unknown): readonly [Fault, ...Fault[]] {
   const faults: Fault[] = [];
   const seen = new Set<string>();
   for (const issue of issues) {
     if (faults.length >= MAX_FAULTS) break;
     if (issue.code === 'unrecognized_keys') {
-      faults.push(...issue.keys.slice(0, MAX_FAULTS).map((key) => unknownField(issue.path, key)));
+      const { path } = issue;
+      const keys = issue.keys.slice(0, MAX_FAULTS);
+      const names = 'names' in issue ? String(issue.names) : undefined;
+      faults.push(...keys.map((key) => (names === undefined ? unknownField(path, key) : wrongName(path, key, names))));
+      continue;
+    }
+    if (issue.code === 'custom' && issue.params?.code !== undefined) {
+      faults.push(faultAt(issue.path, issue.params.code, issue.message));
       continue;
     }
     const { path, message } = innermost(issue);
@@ -54,10 +68,13 @@ export function faultsOfIssues(issues: readonly z.core.$ZodIssue[], payload: unk
     if (!seen.has(place)) faults.push(fault);
     seen.add(place);
   }
-  return faults;
+  return faults.slice(0, MAX_FAULTS) as [Fault, ...Fault[]];
 }
 
-/** Of a union that takes things of several depths (lists and objects of itself), what is wrong lies deepest. */
+/**
+ * A union may accept values of several depths (lists, and objects that contain themselves). The deepest issue is the
+ * real fault.
+ */
 function innermost(issue: z.core.$ZodIssue): { path: Path; message: string } {
   if (issue.code !== 'invalid_union') return issue;
   return issue.errors
@@ -77,7 +94,16 @@ function unknownField(parent: Path, key: string): Fault {
   return faultAt([...parent, key], 'UNKNOWN_FIELD', `Expected only known fields, got ${shown(key)}; ${hint}`);
 }
 
-/** The value at a path, looking only at the payload's own fields. */
+/** For a key of an object that accepts any key with a valid name. */
+function wrongName(path: Path, key: string, names: string): Fault {
+  return faultAt(
+    path,
+    'INVALID_FIELD',
+    `Expected the options in ${fieldName(path)} to have ${names}, got ${shown(key)}`,
+  );
+}
+
+/** The value at a path. Only the payload's own properties are followed. */
 function valueAt(payload: unknown, path: Path): unknown {
   return path.reduce<unknown>(
     (value, key) =>
@@ -95,7 +121,7 @@ function fieldName(path: Path): string {
   return pathText(path.slice(start)) || 'the field';
 }
 
-/** A value in a sentence: short, on one line, and never more than a glance of a large one. */
+/** A value in a sentence: on one line and short, also for a large value. */
 export function shown(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (value === null) return 'null';

@@ -3,14 +3,12 @@ import { dirname, join } from 'node:path';
 import { acknowledgementSchema } from './ack.js';
 import { asyncApi, jsonSchema } from './asyncapi.js';
 import { eventSchema } from './events.js';
+import { hostEntrySchema } from './host-entry.js';
 import { namesPayload, programsPayload } from './payload.js';
 import { refusalSchema } from './refusal.js';
-import { registrationSchema } from './registration.js';
 import { hostDataSchema } from './snapshot.js';
 
-/*
- * Writes schemas/ from the zod schemas: node dist/src/messages/generate.js
- */
+/* Writes schemas/ from the zod schemas: node dist/src/messages/generate.js */
 
 /** Every generated file, by its name in schemas/. */
 export function generateSchemas(): ReadonlyMap<string, string> {
@@ -19,22 +17,22 @@ export function generateSchemas(): ReadonlyMap<string, string> {
     'deploy.json': jsonSchema(
       programsPayload.meta({
         title: 'Deploy',
-        description: 'The whole desired state of the host; what is not in it goes',
+        description: 'The whole desired state of the host. Programs that are not in it are removed',
       }),
     ),
     'add.json': jsonSchema(
-      programsPayload.meta({ title: 'Add', description: 'Programs in addition to what is desired already' }),
+      programsPayload.meta({ title: 'Add', description: 'Programs in addition to the desired ones' }),
     ),
     'delete.json': jsonSchema(
       namesPayload.meta({
         title: 'Delete',
-        description: 'Programs to take away, by name; a name that is not there is no error',
+        description: 'Programs to remove, by name. An unknown name is not an error',
       }),
     ),
     'acknowledgement.json': jsonSchema(acknowledgementSchema),
     'snapshot.json': jsonSchema(hostDataSchema),
     'event.json': jsonSchema(eventSchema),
-    'host.json': jsonSchema(registrationSchema),
+    'host.json': jsonSchema(hostEntrySchema),
     'refusal.json': jsonSchema(refusalSchema),
     'asyncapi.json': asyncApi(version),
   };
@@ -43,7 +41,7 @@ export function generateSchemas(): ReadonlyMap<string, string> {
   );
 }
 
-/** The folder of package.json, above this file wherever it was built to. */
+/** The folder with package.json, above this file wherever it was built. */
 export function projectRoot(): string {
   let dir = import.meta.dirname;
   while (!existsSync(join(dir, 'package.json'))) {

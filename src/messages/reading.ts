@@ -1,14 +1,13 @@
 import { z } from 'zod';
 import { AgentError } from '../errors.js';
 
-/** A moment, RFC 3339. */
+/** A time, RFC 3339. */
 export const instant = z.iso.datetime({ offset: true });
 
 /**
- * Reads a message that an agent wrote. Fields that are not known are dropped, since the agent may be newer than the
- * reader.
+ * Reads a message that an agent wrote. Unknown fields are dropped, since the agent may be newer than the reader.
  *
- * @throws AgentError INVALID_JSON or INVALID_FIELD when it is not what it should be
+ * @throws AgentError INVALID_JSON or INVALID_FIELD when the message is invalid
  */
 export function parseMessage<T>(what: string, schema: z.ZodType<T>, body: Uint8Array): T {
   let json: unknown;

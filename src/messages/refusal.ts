@@ -2,19 +2,22 @@ import { z } from 'zod';
 import { faultSchema } from './ack.js';
 import { codeSchema } from './codes.js';
 
-/** The body of the answer to a request that failed. */
+/** The body of the answer to a failed request. */
 export const refusalSchema = z
   .object({
     code: codeSchema,
     message: z.string().describe('Also in the header Nats-Service-Error, on one line'),
-    errors: z.exactOptional(z.array(faultSchema)).describe('Each thing that is wrong, as in an acknowledgement'),
+    errors: z.exactOptional(z.array(faultSchema)).describe('Everything that is wrong, as in an acknowledgement'),
   })
   .meta({ title: 'Refusal', description: 'Why a request failed' });
 
-export type Refusal = z.infer<typeof refusalSchema>;
+export type RequestRefusal = z.infer<typeof refusalSchema>;
 
-/** Reads a refusal. Of a body that is none, as nats.js answers by itself, there is only the sentence in the header. */
-export function readRefusal(body: Uint8Array, header: string): Refusal {
+/**
+ * Reads a refusal. If the body is none, as in answers that nats.js sends itself, only the sentence in the header is
+ * used.
+ */
+export function readRefusal(body: Uint8Array, header: string): RequestRefusal {
   try {
     return refusalSchema.parse(JSON.parse(new TextDecoder().decode(body)));
   } catch {
@@ -22,14 +25,14 @@ export function readRefusal(body: Uint8Array, header: string): Refusal {
   }
 }
 
-/** Texts are not cut shorter than this: they tell something still. */
+/** Texts are not cut shorter than this, so that they still say something. */
 const SHORTEST_TEXT = 128;
 
 /**
- * The refusal, and then what is left of it when less and less of it is told: half of the errors each time, and half of each text. The
- * message says so.
+ * The refusal, then shorter and shorter versions of it: each has half of the errors and half of each text. Its message
+ * says so.
  */
-export function* everShorter(refusal: Refusal): Generator<Refusal> {
+export function* everShorter(refusal: RequestRefusal): Generator<RequestRefusal> {
   yield refusal;
   const { code, errors = [] } = refusal;
   let text = Math.max(...[refusal, ...errors].map(({ message }) => message.length), SHORTEST_TEXT);
@@ -45,7 +48,7 @@ export function* everShorter(refusal: Refusal): Generator<Refusal> {
         ...(detail !== undefined && { detail: cut(detail, text) }),
       };
     });
-    const note = `(shortened to what the server takes: ${count} of ${errors.length} errors)`;
+    const note = `(shortened to what the server allows: ${count} of ${errors.length} errors)`;
     yield { code, message: `${cut(refusal.message, text)} ${note}`, ...(refusal.errors && { errors: kept }) };
   }
 }

@@ -1,22 +1,36 @@
 import { z } from 'zod';
+import { VERBS } from '../domain/command.js';
 import { DIFFERENCE_KINDS } from '../domain/difference.js';
-import { DIRECTIONS } from '../domain/hook.js';
-import { XDP_RUN_MODES } from '../domain/observed.js';
+import { ATTACH_POINT_NAMES } from '../domain/hook.js';
+import { ATTACHMENT_KINDS, XDP_RUN_MODES } from '../domain/observed.js';
 import { AgentError } from '../errors.js';
 import { ACK_STATUSES } from './ack.js';
 import { instant, parseMessage } from './reading.js';
 import { hostDataSchema } from './snapshot.js';
 
 /*
- * The read-only requests of the micro service. A request's body is JSON, and an empty body stands for {}. A request
- * that fails is answered with the headers Nats-Service-Error-Code and Nats-Service-Error and a body as refusal.ts has it.
+ * The read-only requests of the micro service. A request's body is JSON, and an empty body means {}. A failed request
+ * is answered with the headers Nats-Service-Error-Code and Nats-Service-Error, and a body as in refusal.ts.
  */
 
-const direction = z.enum(DIRECTIONS);
-/** Of a program, which may be a probe: with '' for interface and direction. */
-const anyDirection = z.enum([...DIRECTIONS, '']);
+const direction = z.enum(ATTACH_POINT_NAMES);
+/** The direction of a program. '' for a probe, which has no interface and no direction. */
+const anyDirection = z.enum([...ATTACH_POINT_NAMES, '']);
 
-const mode = z.exactOptional(z.enum(XDP_RUN_MODES)).describe('Where an attached XDP chain really runs');
+const mode = z.exactOptional(z.enum(XDP_RUN_MODES)).describe('Where an attached XDP chain actually runs');
+
+const foreign = z
+  .exactOptional(
+    z.array(
+      z.object({
+        prog_id: z.int().describe('0 for a filter that is no BPF program'),
+        name: z.string(),
+        runs: z.enum(['before', 'behind']).describe('In relation to the chain'),
+        text: z.string(),
+      }),
+    ),
+  )
+  .describe('What else is at the hook and can keep packets from the chain, or the chain from it. Absent for nothing');
 
 const nothing = z.strictObject({}).describe('No parameters');
 
@@ -26,9 +40,13 @@ const statusReply = z
     version: z.string(),
     instance_id: z.string(),
     started_at: instant,
-    ready: z.boolean().describe('Whether the agent takes commands: it has observed, adopted and repaired'),
+    ready: z
+      .boolean()
+      .describe(
+        'Whether the agent accepts commands, after it has observed, adopted and repaired what it found. False while it cannot take any from their stream',
+      ),
     datapath: z.enum(['libbpf', 'memory']),
-    queued: z.int().describe('Commands that wait, the running one included'),
+    queued: z.int().describe('Waiting commands, including the running one'),
     gen: z.exactOptional(z.int()).describe('Last generation applied'),
     last_command: z.exactOptional(
       z.object({
@@ -44,22 +62,46 @@ const statusReply = z
         iface: z.string(),
         direction,
         attached: z.boolean(),
-        kind: z.exactOptional(z.enum(['xdp', 'tcx', 'clsact'])),
+        kind: z.exactOptional(z.enum(ATTACHMENT_KINDS)),
         mode,
-        desired: z.int().describe('Enabled programs that are asked for'),
-        running: z.int().describe('Programs that packets really pass, without the root'),
+        desired: z.int().describe('Enabled programs that are desired'),
+        running: z.int().describe('Programs that packets actually pass, without the root'),
+        foreign,
       }),
     ),
     probes: z
       .exactOptional(
         z.object({
-          desired: z.int().describe('Enabled probes that are asked for'),
+          desired: z.int().describe('Enabled probes that are desired'),
           running: z.int().describe('Those of them that are attached'),
         }),
       )
-      .describe('The probes of the host; absent for none'),
+      .describe('The probes of the host; absent if there are none'),
+    companions: z
+      .exactOptional(
+        z.array(
+          z.object({
+            iface: z.string(),
+            direction: anyDirection,
+            name: z.string().describe('Name of the program'),
+            condition: z.enum(['waiting', 'given-up']),
+            restarts: z.int().describe('How often it was started again'),
+          }),
+        ),
+      )
+      .describe('The companions that should run and do not; absent if there are none'),
+    troubles: z
+      .exactOptional(
+        z.array(
+          z.object({
+            task: z.enum(['consuming', 'storing']).describe('Taking commands, or storing answers and state'),
+            message: z.string().describe('Why, and what can be done'),
+          }),
+        ),
+      )
+      .describe('What NATS does not let the agent do although there is a connection; absent if there is nothing'),
   })
-  .describe('How the agent and its host are');
+  .describe('The state of the agent and its host');
 
 const programsRequest = z.strictObject({
   iface: z.exactOptional(z.string()).describe('Only the programs of this interface'),
@@ -75,65 +117,71 @@ const runningProgram = z.object({
   running: z.boolean(),
   mode,
   prog_id: z.exactOptional(z.int()),
-  map_name: z.string().describe("The slot, '' without one"),
+  map_name: z.string().describe("The slot; '' without one"),
 });
 
 const programsReply = z
   .object({ host: z.string(), programs: z.array(runningProgram) })
   .describe('Every desired program and whether it runs, by interface, direction and position');
 
-/** The longest that runs are counted for one answer. */
+/** The longest time for which runs are counted for one answer. */
 export const MAX_STATS_MS = 60_000;
 
 const chainsRequest = z.strictObject({
   iface: z.exactOptional(z.string()).describe('Only the chains of this interface'),
   stats_ms: z
     .exactOptional(z.int().min(1).max(MAX_STATS_MS))
-    .describe('Have the kernel count the runs of programs for so long, and answer after that'),
+    .describe('How long the kernel counts the runs of programs before the request is answered'),
 });
 
 const runs = z.object({
   count: z.int().describe('Runs: one for each packet'),
-  time_ns: z.int().describe('Time of all runs together, of all CPUs, what was reached by tail calls included'),
+  time_ns: z
+    .int()
+    .describe('Total time of all runs on all CPUs, including the programs that were reached by tail calls'),
 });
 
 const probeFunction = z.object({
   name: z.string(),
   prog_id: z.exactOptional(z.int()).describe('Absent while the program is not pinned'),
-  link_id: z.exactOptional(z.int()).describe('Absent: it is attached to nothing'),
+  link_id: z.exactOptional(z.int()).describe('Absent if it is not attached'),
 });
 
-const strand = z
+const subchain = z
   .object({
     attachment: z.exactOptional(
       z.object({
-        kind: z.enum(['xdp', 'tcx', 'clsact']),
+        kind: z.enum(ATTACHMENT_KINDS),
         mode,
         link_id: z.int().describe('0 for a clsact filter'),
-        attached: z.boolean().describe('False for a link that is still pinned, and that packets do not meet'),
+        attached: z.boolean().describe('False for a link that is still pinned but no longer attached'),
       }),
     ),
     members: z
       .array(
         z.object({
           name: z.string(),
-          version: z.string().describe('With underscores for dots where no desired program says how it is written'),
+          version: z.string().describe('With underscores instead of dots if no desired program gives its spelling'),
           root: z.boolean(),
           prog_id: z.int(),
           slot: z.exactOptional(
             z.object({
               map_id: z.int(),
-              next: z.int().nullable().describe('Id of the program that it names; null: empty'),
+              next: z.int().nullable().describe('Id of the program that it contains; null if empty'),
             }),
           ),
-          probes: z.exactOptional(z.array(probeFunction)).describe('Those in its object, which come and go with it'),
+          probes: z
+            .exactOptional(z.array(probeFunction))
+            .describe('The probes in its object, which are attached and removed with it'),
         }),
       )
       .describe('Joined by their slots, in this order'),
-    runs: z.exactOptional(runs).describe('Of the first member, which the kernel runs itself, since it was loaded'),
-    recent_runs: z.exactOptional(runs).describe('Those of them within window_ms'),
+    runs: z
+      .exactOptional(runs)
+      .describe('Runs of the first member since it was loaded. Only this one is run by the kernel itself'),
+    recent_runs: z.exactOptional(runs).describe('The runs within window_ms'),
   })
-  .describe('What hangs at one link: the whole chain, unless programs without slot are in it');
+  .describe('The programs at one link: the whole chain, unless it has programs without a slot');
 
 const difference = z.object({ kind: z.enum(DIFFERENCE_KINDS), programs: z.array(z.string()), text: z.string() });
 
@@ -145,27 +193,29 @@ const hostProbes = z
       .array(
         z.object({
           name: z.string(),
-          version: z.string().describe('With underscores for dots where no desired probe says how it is written'),
+          version: z.string().describe('With underscores instead of dots if no desired probe gives its spelling'),
           functions: z.array(probeFunction).describe('The programs of the object that are probes'),
         }),
       )
-      .describe('What is loaded'),
+      .describe('The loaded probes'),
     desired: z.array(z.object({ name: z.string(), version: z.string(), admin_status: adminStatus })),
     differences: z.array(difference),
   })
-  .describe('The probes of the host, which hang at no interface');
+  .describe('The probes of the host, which are not attached to an interface');
 
 const chainsReply = z
   .object({
     host: z.string(),
-    known: z.boolean().describe('Whether what is desired is known; else nothing can differ from it'),
+    known: z.boolean().describe('Whether the desired state is known. If not, no differences are reported'),
     window_ms: z.exactOptional(z.number()).describe('How long runs were counted for this answer'),
     hooks: z.array(
       z.object({
         iface: z.string(),
         direction,
         interface_present: z.boolean(),
-        strands: z.array(strand).describe('What packets pass, in this order; or would, if it were attached'),
+        strands: z
+          .array(subchain)
+          .describe('The strands in the order in which packets pass them, or would pass them if they were attached'),
         desired: z.array(
           z.object({
             name: z.string(),
@@ -175,15 +225,16 @@ const chainsReply = z
           }),
         ),
         differences: z.array(difference),
+        foreign,
       }),
     ),
-    probes: z.exactOptional(hostProbes).describe('Absent where there are none, and for one interface'),
+    probes: z.exactOptional(hostProbes).describe('Absent if there are none, or if one interface was requested'),
   })
-  .describe('The chains as the kernel has them, and how they differ from what is desired');
+  .describe('The chains as they are in the kernel, and how they differ from the desired state');
 
 const configReply = z
   .array(z.record(z.string(), z.unknown()))
-  .describe('The desired state as a deploy payload: sent as a deploy, it changes nothing');
+  .describe('The desired state as a deploy payload. Sending it as a deploy changes nothing');
 
 const healthReply = z
   .object({
@@ -191,10 +242,10 @@ const healthReply = z
     healthy: z.boolean(),
     checks: z.array(z.object({ name: z.string(), ok: z.boolean(), message: z.exactOptional(z.string()) })),
   })
-  .describe('Whether everything desired runs, and what is wrong where it does not');
+  .describe('Whether everything desired runs, and what is wrong if not');
 
 const planRequest = z.strictObject({
-  verb: z.enum(['deploy', 'add', 'delete']),
+  verb: z.enum(VERBS),
   payload: z.unknown().describe("The command's payload"),
 });
 
@@ -204,11 +255,14 @@ const planReply = z
   .object({
     host: z.string(),
     changes: z.boolean().describe('Whether the command would do anything'),
-    reasons: z.array(z.string()).describe('How each hook would change, and why so'),
+    reasons: z.array(z.string()).describe('How each hook would change, and why'),
+    notes: z
+      .exactOptional(z.array(z.string()))
+      .describe('What is not ours and stands before or behind the chains. Absent for nothing'),
     prepare: z
       .array(stepSchema)
-      .describe('Done beforehand; packets do not notice. Tried for this answer, and taken back'),
-    commit: z.array(stepSchema).describe('What packets notice, and then the companions'),
+      .describe('Steps that packets do not notice. They were executed for this answer and rolled back'),
+    commit: z.array(stepSchema).describe('Steps that packets notice, and then those of the companions'),
     cleanup: z.array(stepSchema),
     outcomes: z.array(
       z.object({
@@ -217,10 +271,11 @@ const planReply = z
         name: z.string(),
         version: z.string(),
         result: z.string(),
+        message: z.string().optional(),
       }),
     ),
   })
-  .describe('What the command would do now; everything was loaded through the verifier, and nothing attached');
+  .describe('What the command would do now. Everything was loaded through the verifier, and nothing was attached');
 
 /** Request and reply of every verb. */
 export const REQUESTS = {
@@ -240,7 +295,7 @@ export type ReplyOf<V extends RequestVerb> = z.infer<(typeof REQUESTS)[V]['reply
 export const REQUEST_VERBS = Object.keys(REQUESTS) as readonly RequestVerb[];
 
 /**
- * Reads the parameters of a request; absent ones are none.
+ * Reads the parameters of a request. Absent parameters mean none.
  *
  * @throws AgentError INVALID_FIELD with the place that is wrong
  */
@@ -255,7 +310,7 @@ export function parseRequest<V extends RequestVerb>(verb: V, parameters: unknown
 /**
  * Reads an agent's answer.
  *
- * @throws AgentError INVALID_JSON or INVALID_FIELD when it is not what the verb answers
+ * @throws AgentError INVALID_JSON or INVALID_FIELD if it is not an answer to the verb
  */
 export function parseReply<V extends RequestVerb>(verb: V, body: Uint8Array): ReplyOf<V> {
   const schema = REQUESTS[verb].reply as unknown as z.ZodType<ReplyOf<V>>;

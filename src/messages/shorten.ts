@@ -1,8 +1,8 @@
 import type { Acknowledgement } from './ack.js';
 
-/** What the longest acknowledgement keeps that has to be cut; each further cut halves it. */
+/** What an acknowledgement keeps at the first cut. Each further cut halves it. */
 const FIRST_CUT: Cut = { text: 2_000, errors: 50, programs: 500 };
-/** Texts are not cut shorter: ids, times and names stay whole, and messages tell something still. */
+/** Texts are not cut shorter than this: ids, times and names stay whole, and messages still say something. */
 const SHORTEST_TEXT = 128;
 
 interface Cut {
@@ -13,8 +13,8 @@ interface Cut {
 }
 
 /**
- * An acknowledgement that servers take: lists and texts are cut until it has at most `maxBytes` as JSON, and its message says that they
- * were. What became of the command always stays, so that the result may be larger than asked for.
+ * An acknowledgement that the server accepts. Lists and texts are cut until it has at most `maxBytes` as JSON, and its
+ * message says so. The result of the command always stays, so the acknowledgement may still be larger than `maxBytes`.
  */
 export function shortened(ack: Acknowledgement, maxBytes: number): Acknowledgement {
   if (sizeOf(ack) <= maxBytes) return ack;
@@ -34,7 +34,7 @@ function cutTo(ack: Acknowledgement, { text, errors, programs }: Cut): Acknowled
     typeof value === 'string' && value.length > text ? `${value.slice(0, text)}…` : value,
   ) as Acknowledgement;
   const rest = `${kept.errors.length} of ${ack.errors.length} errors and ${kept.programs.length} of ${ack.programs.length} programs`;
-  const note = `(shortened to what the server takes: ${rest})`;
+  const note = `(shortened to what the server allows: ${rest})`;
   return { ...cut, id: ack.id, message: cut.message === undefined ? note : `${cut.message} ${note}` };
 }
 

@@ -1,6 +1,6 @@
 import { AgentError } from '../errors.js';
 
-/** Every subject that concerns one host, and those that span all hosts. No other file spells a subject. */
+/** Every subject that concerns one host, and those that span all hosts. Subjects are written only in this file. */
 export interface Subjects {
   /** `l3af.cmd.<host>.<verb>` */
   command(verb: string): string;
@@ -22,13 +22,13 @@ export interface Subjects {
   request(verb: string): string;
   /** `l3af.req.all.<verb>`, answered by every host */
   requestAll(verb: string): string;
-  /** `l3af.dlq.<host>`, where quarantined commands are copied to */
+  /** `l3af.dlq.<host>`, for copies of quarantined commands */
   readonly deadLetter: string;
   /** `l3af.dlq.*` */
   readonly deadLettersAll: string;
 }
 
-/** Names of the streams and buckets: `state` and `hosts` are key-value buckets, `packages` is an object store. */
+/** Names of the streams and buckets. `state` and `hosts` are key-value buckets, `packages` is an object store. */
 export const STREAMS = {
   commands: 'L3AF_CMD',
   acks: 'L3AF_ACK',
@@ -38,7 +38,7 @@ export const STREAMS = {
   packages: 'L3AF_PACKAGES',
 } as const;
 
-/** Headers of commands and acknowledgements. The command id travels in NATS's own `Nats-Msg-Id` on the way in. */
+/** Headers of commands and acknowledgements. The id of a command is in NATS's own `Nats-Msg-Id`. */
 export const HEADERS = {
   gen: 'L3AF-Gen',
   prevGen: 'L3AF-Prev-Gen',
@@ -46,7 +46,7 @@ export const HEADERS = {
   commandId: 'L3AF-Command-Id',
 } as const;
 
-/** In the host's place of `l3af.req.all.<verb>`: no host may be called so. */
+/** The token in place of the host in `l3af.req.all.<verb>`. No host may have this name. */
 const EVERY_HOST = 'all';
 
 const PREFIX = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
@@ -56,9 +56,9 @@ const HOST_LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const HOST_NAME_MAX = 253;
 
 /**
- * @param prefix first token or tokens of every subject, as a rule `l3af`
- * @param token the host's place in a subject: what {@link hostToken} made of its name
- * @throws AgentError CONFIG_INVALID when either would break out of its place (wildcards, blanks, empty tokens)
+ * @param prefix first token or tokens of every subject, usually `l3af`
+ * @param token the host's token in a subject, as {@link hostToken} makes it from its name
+ * @throws AgentError CONFIG_INVALID when one of them has wildcards, blanks or empty tokens
  */
 export function subjectsFor(prefix: string, token: string): Subjects {
   if (!PREFIX.test(prefix)) {
@@ -90,10 +90,10 @@ export function subjectsFor(prefix: string, token: string): Subjects {
 }
 
 /**
- * The host's place in subjects, consumer names and keys: its name with each dot as an underscore. Underscores are not
- * legal in RFC 1123 names, so no two names share a token; raw dots would let `web` match the subjects of `web.dc1`.
+ * The host's token in subjects, consumer names and keys: its name with an underscore for each dot. Underscores are not
+ * legal in RFC 1123 names, so no two names share a token. With dots, `web` would match the subjects of `web.dc1`.
  *
- * @throws AgentError CONFIG_INVALID for a name that is no RFC 1123 name in lower case, or is `all`
+ * @throws AgentError CONFIG_INVALID for a name that is not an RFC 1123 name in lower case, or is `all`
  */
 export function hostToken(name: string): string {
   const legal = name.length <= HOST_NAME_MAX && name.split('.').every((label) => HOST_LABEL.test(label));

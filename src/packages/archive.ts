@@ -1,7 +1,7 @@
 import { AgentError } from '../errors.js';
 import { RATIO_FLOOR, type UnpackLimits } from './limits.js';
 
-/** What an archive says about one entry; nothing of it is checked yet. */
+/** What an archive says about one entry. None of it has been checked yet. */
 export interface ArchiveEntry {
   readonly path: string;
   readonly type: 'file' | 'directory' | RefusedType;
@@ -18,10 +18,10 @@ export type RefusedType =
   | 'socket'
   | 'sparse file or another special entry';
 
-/** An archive read in order: an entry, then its content piece by piece, then the next entry. */
+/** An archive, read in order: an entry, then its content piece by piece, then the next entry. */
 export type ArchivePart = ArchiveEntry | Uint8Array;
 
-/** Takes note of bytes that leave the decompressor. */
+/** Counts bytes that leave the decompressor. */
 export type Meter = (bytes: number) => void;
 
 /**
@@ -41,7 +41,7 @@ export function createMeter(archiveSize: number, limits: UnpackLimits): Meter {
   };
 }
 
-/** A fault of the archive's content; the caller says of which archive. */
+/** A fault in the archive's content. The caller adds the name of the archive. */
 export function invalid(reason: string): AgentError {
   return new AgentError('ARTIFACT_INVALID', reason);
 }

@@ -5,29 +5,31 @@ import { create } from 'tar';
 import { AgentError } from '../errors.js';
 
 /**
- * Writes the content of a folder as a package: a `.tar.gz` whose files lie in one folder, as L3AF's own packages have it. It is
- * reproducible: the same content gives the same bytes, whoever builds it and when. Executable bits are kept, and all else about
- * files is dropped.
+ * Writes the content of a folder as a package: a `.tar.gz` with all files in one top-level folder, like L3AF's own
+ * packages. The build is reproducible: the same content always gives the same bytes. Executable bits are kept. All
+ * other file attributes are dropped.
  *
  * @param top name of the folder in the archive
- * @throws AgentError ARTIFACT_INVALID for a folder that is none, holds no files, or links or devices
+ * @throws AgentError ARTIFACT_INVALID if it is not a folder, holds no files, or holds links or devices
  */
 export async function buildArchive(folder: string, top: string, path: string): Promise<void> {
   const stats = new Map<string, Stats>();
   const files = await filesBelow(folder, '', stats);
   if (files.length === 0) throw new AgentError('ARTIFACT_INVALID', `${folder} holds no files to pack`);
   const normal = {
-    // Leaves out owners, times of access and the host's own flags.
+    // Leaves out owners, access times and host-specific flags.
     portable: true,
     mtime: new Date(0),
     statCache: stats,
   };
-  // Without the dot a name that begins with @ would be taken for an archive to copy from.
+  // Without the dot, tar treats a name that begins with @ as an archive to copy from.
   const paths = files.map((file) => `./${file}`);
   await create({ ...normal, file: path, cwd: folder, prefix: top, gzip: { level: 9 }, strict: true }, paths);
 }
 
-/** Paths of regular files, in the order of their bytes, so that it depends on no locale and no file system. */
+/**
+ * Paths of regular files, sorted by their bytes, so that the order does not depend on the locale or the file system.
+ */
 async function filesBelow(folder: string, below: string, stats: Map<string, Stats>): Promise<string[]> {
   const found: string[] = [];
   for (const name of await namesIn(join(folder, below))) {
@@ -38,11 +40,11 @@ async function filesBelow(folder: string, below: string, stats: Map<string, Stat
       continue;
     }
     if (!stat.isFile()) {
-      const message = `${join(folder, path)} is neither a file nor a folder; packages hold no others`;
+      const message = `${join(folder, path)} is neither a file nor a folder; a package can hold only those`;
       throw new AgentError('ARTIFACT_INVALID', message);
     }
     stat.mode = (stat.mode & 0o111) === 0 ? 0o100644 : 0o100755;
-    // A file with two names goes in twice, not as a hard link, which agents refuse.
+    // A file with two names is stored twice, not as a hard link, since agents refuse links.
     stat.nlink = 1;
     stats.set(resolve(folder, path), stat);
     found.push(path);

@@ -20,13 +20,13 @@ import { requireSignature, type SignatureRules } from './signature.js';
 import type { Transport } from './transport.js';
 
 export interface PackageCacheOptions extends Pick<Transport, 'caFile' | 'env' | 'objects' | 'onFetched'> {
-  /** A folder of the cache's own; nobody else may use it. */
+  /** The cache's own folder. Nothing else may use it. */
   readonly dir: string;
-  /** The repository for packages that name none. */
+  /** The repository for packages that do not name one. */
   readonly repoUrl: string | undefined;
   /** See {@link file://./platform.ts}. */
   readonly platform: string;
-  /** Off unless given. */
+  /** Off by default. */
   readonly signatures?: SignatureRules;
   readonly fetch?: Partial<FetchLimits>;
   readonly unpack?: Partial<UnpackLimits>;
@@ -34,11 +34,11 @@ export interface PackageCacheOptions extends Pick<Transport, 'caFile' | 'env' | 
 }
 
 /**
- * Packages on disk, fetched when they are first asked for:
+ * Packages on disk. A package is fetched when it is first needed.
  *
  *   <dir>/refs/<key>.json        what a package reference stands for, see PackageRecord
  *   <dir>/sha256/<digest>/       an unpacked artifact; references with the same artifact share it
- *   <dir>/tmp/                   what is in the making; emptied by open()
+ *   <dir>/tmp/                   unfinished work; emptied by open()
  */
 export class PackageCache {
   readonly #options: PackageCacheOptions;
@@ -47,9 +47,9 @@ export class PackageCache {
   readonly #unpackLimits: UnpackLimits;
   readonly #keepLimits: KeepLimits;
   readonly #stop = new AbortController();
-  /** By key. Two requests for one package share one download. */
+  /** By key. Two requests for the same package share one download. */
   readonly #pending = new Map<string, Promise<PackageRecord>>();
-  /** Installing and collecting, one at a time: collecting must not see a folder whose record is not written yet. */
+  /** Installs and collects, one at a time: collect() must not see a folder whose record is not written yet. */
   #exclusive: Promise<unknown> = Promise.resolve();
 
   constructor(options: PackageCacheOptions) {
@@ -69,30 +69,30 @@ export class PackageCache {
     this.#keepLimits = { ...KEEP_LIMITS, ...options.keep };
   }
 
-  /** Makes the folders and removes what a crash left half-made. */
+  /** Creates the folders and removes unfinished work that a crash left. */
   async open(): Promise<void> {
     await rm(this.#path('tmp'), { recursive: true, force: true });
     await this.#makeFolders();
   }
 
-  /** Also while it is open: it is only a cache, and who removes it must not stop the agent. */
+  /** Also runs before each fetch: the agent must go on even if somebody removes the cache. */
   async #makeFolders(): Promise<void> {
     for (const folder of ['tmp', 'refs', 'sha256']) {
       await mkdir(this.#path(folder), { recursive: true, mode: 0o700 });
     }
   }
 
-  /** Gives up downloads that are under way; whoever waits for them gets ARTIFACT_UNREACHABLE. */
+  /** Aborts running downloads; callers that wait for them get ARTIFACT_UNREACHABLE. */
   async close(): Promise<void> {
     this.#stop.abort();
     await Promise.allSettled(this.#pending.values());
   }
 
   /**
-   * The folder of an unpacked package. What is cached is used without asking the repository, also for a version named `latest`;
-   * a cached package that was altered, is incomplete, or is not signed as the rules now want it, is fetched again.
+   * The folder of an unpacked package. A cached package is used without asking the repository, even for a version named
+   * `latest`. It is fetched again if it was altered, is incomplete, or is not signed as the current rules require.
    *
-   * @returns absolute path; the content lies there as the archive has it
+   * @returns absolute path of the folder with the archive's content
    * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE, ARTIFACT_TOO_LARGE, ARTIFACT_INVALID, DIGEST_MISMATCH,
    *   SIGNATURE_MISSING, SIGNATURE_INVALID; UNSUPPORTED or INVALID_FIELD for a reference that makes no URL
    */
@@ -100,14 +100,16 @@ export class PackageCache {
     return this.#folder(await this.#obtain(ref));
   }
 
-  /** What is known of a package: digest, files and where it came from; fetching it if need be. Throws what ensure() throws. */
+  /**
+   * The record of a package: digest, files and origin. Fetches the package if necessary. Throws what ensure() throws.
+   */
   inspect(ref: PackageRef): Promise<PackageRecord> {
     return this.#obtain(ref);
   }
 
   /**
-   * The absolute path of a file of a package, fetching the package if need be. The file lies at the top of the archive or in
-   * the one folder that is there.
+   * The absolute path of a file of a package. Fetches the package if necessary. The file is at the top of the archive
+   * or in its single top-level folder.
    *
    * @throws AgentError OBJECT_FILE_NOT_FOUND listing what the package holds, and what ensure() throws
    */
@@ -116,15 +118,16 @@ export class PackageCache {
     const file = locate(ref, objectFile, record.files);
     const path = join(this.#folder(record), file.path);
     if (await hasContent(this.#folder(record), file)) return path;
-    // Its name did not tell that it is to be loaded. Where it is missing, the package is fetched again.
+    // Only now it is clear that this file is loaded, so its content was not checked before. Once it is removed, #obtain
+    // fetches the package again.
     await rm(path, { force: true });
     await this.#obtain(ref);
     return path;
   }
 
   /**
-   * Removes packages that are neither named nor being fetched, and have not been used for long; the longest unused ones sooner where
-   * all of them together are too large.
+   * Removes packages that are not in `asked`, are not being fetched, and have not been used for a long time. If all of
+   * them together are too large, the least recently used ones are removed earlier.
    */
   async collect(asked: readonly PackageRef[]): Promise<void> {
     await this.#exclusively(async () => {
@@ -151,7 +154,7 @@ export class PackageCache {
       (await holdsFiles(this.#folder(record), record.files))
     ) {
       const now = new Date();
-      // Only collect() looks at it; on a disk that has become read-only what is cached can still be used.
+      // Only collect() needs the time. The cache stays usable on a disk that has become read-only.
       await utimes(recordPath, now, now).catch(() => {});
       return record;
     }
@@ -180,7 +183,7 @@ export class PackageCache {
     }
   }
 
-  /** By the rules of now, which may be stricter than those it was fetched under. What the rules did not ask for then is not known. */
+  /** Checks the current rules, which may be stricter than those at the time of the fetch. */
   #isTrusted(ref: PackageRef, { digest, platform, signatures }: PackageRecord): boolean {
     if (this.#signatures.policy === 'off') return true;
     if (signatures === undefined) return false;
@@ -188,12 +191,15 @@ export class PackageCache {
       requireSignature({ ...ref, platform, digest }, signatures, this.#signatures);
       return true;
     } catch {
-      // Fetching it again tells what is wrong, unless a new signature lies there by now.
+      // The new fetch reports the fault, or finds a new signature in the repository.
       return false;
     }
   }
 
-  /** The folder first and the record last: a crash in between leaves a folder without a record, which collect() removes. */
+  /**
+   * Installs the folder first and the record last: a crash in between leaves a folder without record, which collect()
+   * removes.
+   */
   async #install(work: string, record: PackageRecord, recordPath: string): Promise<void> {
     const folder = this.#folder(record);
     if (!(await holdsFiles(folder, record.files))) {

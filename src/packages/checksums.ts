@@ -1,14 +1,14 @@
 import { basename } from 'node:path';
 
-/** As sha256sum(1) writes it, `<hex>  <name>` or `<hex> *<name>`. */
+/** The format of sha256sum(1): `<hex>  <name>` or `<hex> *<name>`. */
 const LINE = /^(?<hex>[0-9a-f]{64}) [ *](?<name>.+)$/i;
-/** As `sha256sum --tag` writes it, and with less space openssl(1): `SHA256 (<name>) = <hex>`. */
+/** The format of `sha256sum --tag`, and with fewer spaces of openssl(1): `SHA256 (<name>) = <hex>`. */
 const TAGGED = /^SHA(2-)?256 ?\((?<name>.+)\) ?= (?<hex>[0-9a-f]{64})$/i;
 
 /**
- * What a checksum file, which is a list or one bare digest, says of an artifact.
+ * Reads the digest of an artifact from a checksum file. The file is a list, or one digest alone.
  *
- * @returns each digest once, in lower-case hexadecimal: one, where the file is good for anything
+ * @returns the distinct digests in lower-case hexadecimal; exactly one if the file is valid
  */
 export function digestsFor(artifact: string, checksums: string): readonly string[] {
   const lines = checksums.split('\n').map((line) => line.trim());

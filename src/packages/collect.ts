@@ -12,7 +12,8 @@ interface Kept {
 }
 
 /**
- * Removes from a cache's folder (see PackageCache) what is not in use and beyond the limits, and every folder that no record names.
+ * Removes from a cache's folder (see PackageCache) what is unused and exceeds the limits, and every folder that no
+ * record names.
  *
  * @param inUse keys of records
  */
@@ -35,7 +36,10 @@ export async function collectUnused(dir: string, inUse: ReadonlySet<string>, lim
   }
 }
 
-/** All that are in use, then the last used ones as far as time and room allow. References to one artifact share its room. */
+/**
+ * The records to keep: all that are in use, then the most recently used ones within the limits of time and size. An
+ * artifact counts once, however many records refer to it.
+ */
 function keptRecords(records: readonly Kept[], { unusedMs, maxBytes }: KeepLimits, now: number): Kept[] {
   const byUse = records.toSorted((a, b) => Number(b.inUse) - Number(a.inUse) || b.usedAt - a.usedAt);
   const digests = new Set<string>();

@@ -1,7 +1,7 @@
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Makes a file's content, or the names in a folder, survive a loss of power: fsync(2) of a file does not cover its name. */
+/** Syncs a file's content, or the names in a folder, to disk: fsync(2) of a file does not cover its name. */
 export async function sync(path: string): Promise<void> {
   const opened = await open(path, 'r');
   try {

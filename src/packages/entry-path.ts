@@ -1,14 +1,17 @@
 import { invalid } from './archive.js';
 
-/** NAME_MAX of Linux file systems, and a bound on paths well below PATH_MAX that also bounds their depth. In bytes. */
+/**
+ * NAME_MAX of Linux file systems, and a limit for paths well below PATH_MAX, which also limits their depth. In bytes.
+ */
 const MAX_SEGMENT = 255;
 const MAX_PATH = 1024;
 
 /**
- * The path of an archive's entry below the folder it is unpacked to, in one form: no leading `./`, no trailing slash.
+ * The normalized path of an archive entry, relative to the target folder: no leading `./`, no trailing slash.
  *
  * @returns '' for the folder itself (`./`, which `tar c .` writes)
- * @throws AgentError ARTIFACT_INVALID for a path that leads elsewhere or that two readers might understand differently
+ * @throws AgentError ARTIFACT_INVALID for a path that leads out of the folder, or that two readers could interpret
+ *   differently
  */
 export function entryPath(raw: string): string {
   const shown = JSON.stringify(raw.slice(0, 100));

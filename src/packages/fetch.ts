@@ -5,7 +5,9 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Deadline } from '../deadline.js';
 import { AgentError } from '../errors.js';
+import { retry } from '../retry.js';
 import { openHttp } from './http.js';
 import type { FetchLimits } from './limits.js';
 import { shownUrl } from './location.js';
@@ -21,10 +23,10 @@ export interface FetchedFile {
   readonly size: number;
 }
 
-/** What is given to a copy to end in. */
+/** The times that limit a copy. */
 const LATE_MS = 1000;
 
-/** Faults of the network that may pass (errno(3), getaddrinfo(3)). Anything else, an invalid certificate say, will not. */
+/** Transient network faults (errno(3), getaddrinfo(3)). All others are permanent, such as an invalid certificate. */
 const PASSING = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -40,29 +42,32 @@ const PASSING = new Set([
 ]);
 
 /**
- * Copies what a URL names to a file, hashing on the way, and tries again after faults that may pass.
+ * Downloads a URL to a file and computes its digest. Retries after transient faults.
  *
- * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE (transient if the same attempt may succeed later), ARTIFACT_TOO_LARGE
+ * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE (transient if a later attempt may succeed),
+ *   ARTIFACT_TOO_LARGE
  */
 export async function fetchFile(url: URL, path: string, transport: Transport): Promise<FetchedFile> {
   const { limits, stop } = transport;
-  const timeout = AbortSignal.timeout(limits.totalMs);
-  const signal = AbortSignal.any([stop, timeout]);
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await heeding(signal, copy(url, path, transport, signal));
-    } catch (error) {
-      if (stop.aborted) throw stopped(url, error);
-      if (timeout.aborted) throw tooSlow(url, limits, error);
-      const fault = faultOf(url, error);
-      if (!fault.transient || attempt >= limits.tries) throw fault;
-    }
-    // When the time runs out in the pause, the next try ends at once and says so.
-    await sleep(limits.backoffMs * 2 ** (attempt - 1), undefined, { signal }).catch(() => {});
+  using deadline = new Deadline(limits.totalMs, stop);
+  const { signal } = deadline;
+  try {
+    return await retry(() => heeding(signal, copy(url, path, transport, signal)), {
+      backoff: { firstMs: limits.backoffMs, capMs: Number.POSITIVE_INFINITY },
+      signal,
+      isPassing: (error, tries) => tries < limits.tries && faultOf(url, error).transient,
+    });
+  } catch (error) {
+    if (stop.aborted) throw stopped(url, error);
+    if (deadline.isOver) throw tooSlow(url, limits, error);
+    throw faultOf(url, error);
   }
 }
 
-/** Waits for what heeds a signal by itself. What does not is left behind some time after it: nothing may hold up the agent for ever. */
+/**
+ * Waits for work that normally ends by itself when the signal aborts. Stops waiting some time after the signal in any
+ * case, since nothing may block the agent for ever.
+ */
 async function heeding<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   const done = new AbortController();
   const overdue = async () => {
@@ -87,7 +92,7 @@ async function copy(url: URL, path: string, transport: Transport, signal: AbortS
     for await (const chunk of chunks) {
       size += chunk.length;
       if (size > limits.maxBytes) {
-        const message = `${shownUrl(url)} has more than ${limits.maxBytes} bytes, which is what is accepted`;
+        const message = `${shownUrl(url)} has more than ${limits.maxBytes} bytes, the largest size that is accepted`;
         throw new AgentError('ARTIFACT_TOO_LARGE', message);
       }
       hash.update(chunk);
@@ -114,7 +119,7 @@ function localPath(url: URL): string {
   try {
     return fileURLToPath(url);
   } catch (cause) {
-    const message = `${shownUrl(url)} does not name a file of this host: expected file:///<absolute path>`;
+    const message = `${shownUrl(url)} does not name a file on this host: expected file:///<absolute path>`;
     throw new AgentError('INVALID_FIELD', message, { cause });
   }
 }
@@ -135,6 +140,6 @@ function tooSlow(url: URL, limits: FetchLimits, cause: unknown): AgentError {
 }
 
 function stopped(url: URL, cause: unknown): AgentError {
-  const message = `Fetching ${shownUrl(url)} was given up because the agent stops`;
+  const message = `The fetch of ${shownUrl(url)} was aborted because the agent is stopping`;
   return new AgentError('ARTIFACT_UNREACHABLE', message, { cause, transient: true });
 }

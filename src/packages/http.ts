@@ -10,10 +10,11 @@ import { proxyFor, proxyHeaders, tunnel } from './proxy.js';
 import type { Transport } from './transport.js';
 
 /**
- * Opens a file on a web server, by a proxy where the environment names one, following redirects. node:http and not fetch, which would undo a `Content-Encoding: gzip` that
- * many servers put on a `.tar.gz`: what is hashed and unpacked must be the file's own bytes.
+ * Opens a file on a web server and follows redirects. Uses a proxy if the environment names one. Uses node:http and not
+ * fetch: many servers mark a `.tar.gz` with `Content-Encoding: gzip`, and fetch would decompress it. The digest must be
+ * that of the file's own bytes.
  *
- * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE, ARTIFACT_TOO_LARGE; or what the socket says
+ * @throws AgentError ARTIFACT_NOT_FOUND, ARTIFACT_UNREACHABLE, ARTIFACT_TOO_LARGE; or an error of the socket
  */
 export async function openHttp(url: URL, transport: Transport, signal: AbortSignal): Promise<Readable> {
   const { limits } = transport;
@@ -41,7 +42,7 @@ async function get(url: URL, transport: Transport, signal: AbortSignal): Promise
     let answer: http.IncomingMessage | undefined;
     request.on('response', (response) => {
       answer = response;
-      // The body's faults go to whoever reads it; this one is for the time before that, when there is nobody.
+      // A reader of the body gets its errors. This listener catches an error before there is a reader.
       response.on('error', () => {});
       resolve(response);
     });
@@ -50,13 +51,13 @@ async function get(url: URL, transport: Transport, signal: AbortSignal): Promise
       (answer ?? request).destroy(new AgentError('ARTIFACT_UNREACHABLE', message, { transient: true }));
     });
     request.on('error', reject);
-    // An answer that switches protocols (101) ends the request with neither a response nor an error.
+    // A response that switches protocols (101) ends the request without a response or error event.
     request.on('close', () => reject(unanswered(url)));
     request.end();
   });
 }
 
-/** Whom to ask for a URL, and how: its own host, or a proxy; https through a proxy goes end to end. */
+/** Where to send the request: to the URL's host or to a proxy. For https, the proxy only tunnels the connection. */
 async function route(url: URL, transport: Transport, signal: AbortSignal): Promise<https.RequestOptions> {
   const { hostname, host, port, protocol, pathname, search } = url;
   const headers = { 'accept-encoding': 'identity', 'user-agent': 'l3af-agent', host };
@@ -79,12 +80,12 @@ async function route(url: URL, transport: Transport, signal: AbortSignal): Promi
   const ca = transport.caFile === undefined ? {} : { ca: await authorities(transport.caFile) };
   if (proxy === undefined) return { ...own, ...ca };
   const socket = await tunnel(url, proxy, transport.limits.idleMs, signal);
-  // A server is named by TLS only where it has a name (RFC 6066, 3).
+  // TLS sends a server name only if it is not an IP address (RFC 6066, 3).
   const servername = isIP(own.hostname) === 0 ? own.hostname : '';
   return { ...own, createConnection: () => connectTls({ socket, host: own.hostname, servername, ...ca }) };
 }
 
-/** Read for each request, so that it can be renewed under a running agent. */
+/** Read again for each request, so that operators can replace the file while the agent runs. */
 async function authorities(caFile: string): Promise<Buffer> {
   try {
     return await readFile(caFile);
@@ -111,11 +112,11 @@ function refuseTooLong(response: http.IncomingMessage, url: URL, maxBytes: numbe
 
 function redirectTarget(from: URL, location: string | undefined): URL {
   if (location === undefined || !URL.canParse(location, from.href)) {
-    throw new AgentError('ARTIFACT_UNREACHABLE', `${shownUrl(from)} redirects to no valid place`);
+    throw new AgentError('ARTIFACT_UNREACHABLE', `${shownUrl(from)} redirects to an invalid URL`);
   }
   const target = new URL(location, from);
   requireKnownScheme(target);
-  // Not to a folder of this host, nor to the bus, where a server of the web has no business; and never to what is not encrypted.
+  // A web server must not redirect to files of this host or to NATS, and never from https to http.
   const web = ['http:', 'https:'].includes(target.protocol);
   if (!web || (from.protocol === 'https:' && target.protocol === 'http:')) {
     const message = `${shownUrl(from)} redirects from ${from.protocol}// to ${target.protocol}//, which is refused`;

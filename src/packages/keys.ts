@@ -2,11 +2,11 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject 
 import { readFile } from 'node:fs/promises';
 import { AgentError } from '../errors.js';
 
-/** An ed25519 public key, 32 bytes, in base64: what is configured, and what a `.pub` file holds. */
+/** An ed25519 public key, 32 bytes in base64, as in the configuration and in a `.pub` file. */
 const PUBLIC_KEY = /^[A-Za-z0-9+/]{43}=$/;
 
 export interface TrustedKey {
-  /** In base64, as people write it. */
+  /** In base64, as it was given. */
   readonly text: string;
   readonly key: KeyObject;
 }
@@ -27,7 +27,7 @@ export function generateKeys(): KeyPair {
 }
 
 /**
- * The keys that signatures are checked with.
+ * Reads the keys that signatures are checked with.
  *
  * @param given keys in base64, and paths of files with one key a line; lines that begin with `#` are comments
  * @throws AgentError CONFIG_INVALID for a file that cannot be read or holds no key
@@ -43,18 +43,18 @@ export async function readTrustedKeys(given: readonly string[]): Promise<readonl
 export async function readPrivateKey(path: string): Promise<KeyObject> {
   const pem = await readKeyFile(path);
   if (pem.includes('BEGIN ENCRYPTED PRIVATE KEY')) {
-    const message = `${path} is encrypted; openssl pkey -in ${path} writes it out for the time that it is needed`;
+    const message = `${path} is encrypted; decrypt it for the time that it is needed, with openssl pkey -in ${path}`;
     throw new AgentError('CONFIG_INVALID', message);
   }
   try {
     const key = createPrivateKey(pem);
     if (key.asymmetricKeyType === 'ed25519') return key;
   } catch {
-    // Told below: OpenSSL's own words ("DECODER routines::unsupported") help nobody.
+    // Reported below, since OpenSSL's own message ("DECODER routines::unsupported") does not help.
   }
   throw new AgentError(
     'CONFIG_INVALID',
-    `${path} holds no ed25519 private key in PEM; l3afctl package keygen makes one`,
+    `${path} holds no ed25519 private key in PEM; create one with l3afctl package keygen`,
   );
 }
 
@@ -79,7 +79,7 @@ function trustedKey(text: string, where: string): TrustedKey {
       return { text, key: createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' }) };
     }
   } catch {
-    // 32 bytes that are no key: told below like any other text that is none.
+    // 32 bytes that are not a key: reported below, like any other invalid text.
   }
   throw new AgentError('CONFIG_INVALID', `Expected an ed25519 public key, 32 bytes in base64, in ${where}`);
 }

@@ -1,14 +1,14 @@
-/** Bounds on fetching one file. Times in milliseconds, sizes in bytes. */
+/** Limits for fetching one file. Times in milliseconds, sizes in bytes. */
 export interface FetchLimits {
-  /** For one file, all tries and the pauses between them included. */
+  /** For one file, including all attempts and the pauses between them. */
   readonly totalMs: number;
-  /** For a server that sends nothing: while connecting, before the answer and between parts of it. */
+  /** How long a server may send nothing: while connecting, before the response, and between parts of it. */
   readonly idleMs: number;
   readonly maxBytes: number;
   readonly maxRedirects: number;
-  /** How often a fault that may pass is met before giving up. */
+  /** How many attempts are made, if each fails with a transient fault. */
   readonly tries: number;
-  /** Pause after the first try; doubled after each further one. */
+  /** Pause after the first attempt; doubled after each further one. */
   readonly backoffMs: number;
 }
 
@@ -21,7 +21,7 @@ export const FETCH_LIMITS: FetchLimits = {
   backoffMs: 250,
 };
 
-/** Bounds on what an archive may unpack to. Sizes in bytes. */
+/** Limits for unpacking an archive. Sizes in bytes. */
 export interface UnpackLimits {
   /** Files and folders together. */
   readonly maxEntries: number;
@@ -36,14 +36,14 @@ export const UNPACK_LIMITS: UnpackLimits = {
   maxRatio: 200,
 };
 
-/** A small archive of zeros has a huge ratio and does no harm. */
+/** A small archive of zeros has a huge ratio, but is harmless. */
 export const RATIO_FLOOR = 1024 * 1024;
 
-/** Bounds on what the cache keeps of packages that nothing asks for any more: a roll-back may want them. */
+/** Limits for packages in the cache that nothing uses any more. They are kept because a roll-back may need them. */
 export interface KeepLimits {
   /** Since they were last used, in milliseconds. */
   readonly unusedMs: number;
-  /** Of everything that is kept. What is asked for is kept however large it is. */
+  /** Of all packages in the cache. Packages in use are always kept, whatever their size. */
   readonly maxBytes: number;
 }
 

@@ -5,9 +5,9 @@ import type { PackageFile } from './unpack.js';
 const LISTED = 10;
 
 /**
- * Finds a file of a package by what the package is known to hold: at its top, else in its single top-level folder.
+ * Finds a file in a package's list of files: at the top, or else in the single top-level folder.
  *
- * @throws AgentError OBJECT_FILE_NOT_FOUND naming what is there
+ * @throws AgentError OBJECT_FILE_NOT_FOUND with a list of the package's files
  */
 export function locate(ref: PackageRef, name: string, files: readonly PackageFile[]): PackageFile {
   const tops = new Set(files.flatMap(({ path }) => (path.includes('/') ? [path.slice(0, path.indexOf('/'))] : [])));

@@ -4,18 +4,20 @@ import { ANY_PLATFORM } from './platform.js';
 
 const SCHEMES = ['http:', 'https:', 'file:', 'nats:'];
 
-/** A place where a package may lie. */
+/** A possible location of a package. */
 export interface Candidate {
   readonly url: URL;
-  /** The folder of the repository. */
+  /** The platform folder in the repository. */
   readonly platform: string;
 }
 
 /**
- * Where a package may lie, best place first: `<repo>/<name>/<version>/<platform>/<artifact>`, and the same for every platform.
+ * The possible locations of a package, best one first: `<repo>/<name>/<version>/<platform>/<artifact>`, then the same
+ * with the platform `any`.
  *
  * @param repoUrl the repository that applies to the package; undefined or '' if none is configured
- * @throws AgentError ARTIFACT_UNREACHABLE without a repository, UNSUPPORTED for a scheme, INVALID_FIELD for parts that make no URL
+ * @throws AgentError ARTIFACT_UNREACHABLE without a repository, UNSUPPORTED for an unknown scheme, INVALID_FIELD for
+ *   parts that do not form a URL
  */
 export function candidates(ref: PackageRef, repoUrl: string | undefined, platform: string): readonly Candidate[] {
   const repo = repositoryUrl(ref, repoUrl);
@@ -30,12 +32,12 @@ export function candidates(ref: PackageRef, repoUrl: string | undefined, platfor
   });
 }
 
-/** The place of an artifact's checksum file: beside it, in the format of sha256sum(1). */
+/** The URL of an artifact's checksum file: next to the artifact, in the format of sha256sum(1). */
 export function checksumUrl(artifact: URL): URL {
   return appendPath(artifact, '.sha256');
 }
 
-/** The place of an artifact's signatures: beside it. */
+/** The URL of an artifact's signature file: next to the artifact. */
 export function signatureUrl(artifact: URL): URL {
   return appendPath(artifact, '.sig');
 }
@@ -43,11 +45,11 @@ export function signatureUrl(artifact: URL): URL {
 /** @throws AgentError UNSUPPORTED for anything but http, https, file and nats */
 export function requireKnownScheme(url: URL): void {
   if (SCHEMES.includes(url.protocol)) return;
-  const message = `${shownUrl(url)} cannot be fetched: the scheme ${url.protocol}// is none of http://, https://, file:// and nats://`;
+  const message = `${shownUrl(url)} cannot be fetched: expected http://, https://, file:// or nats://, got ${url.protocol}//`;
   throw new AgentError('UNSUPPORTED', message);
 }
 
-/** A URL fit for messages and records: without user, password and query, which may hold secrets. */
+/** A URL for messages and records: without user, password and query, which may hold secrets. */
 export function shownUrl(url: URL): string {
   const shown = new URL(url);
   shown.username = '';
@@ -57,7 +59,7 @@ export function shownUrl(url: URL): string {
   return shown.href;
 }
 
-/** `user:password` of a URL, undefined where it has neither; some servers take a token as a password without user. */
+/** `user:password` of a URL, undefined if it has neither. Some servers take a token as a password without a user. */
 export function credentialsOf({ username, password }: URL): string | undefined {
   if (username === '' && password === '') return undefined;
   return `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
@@ -77,13 +79,13 @@ function repositoryUrl(ref: PackageRef, repoUrl: string | undefined): URL {
   const url = new URL(repoUrl);
   requireKnownScheme(url);
   if (url.protocol === 'nats:' && (!/^[\w-]*$/.test(url.host) || url.username !== '' || url.search !== '')) {
-    const message = `The package repository of ${ref.name} is no object store: expected nats://<bucket>`;
+    const message = `The package repository of ${ref.name} is not an object store: expected nats://<bucket>`;
     throw new AgentError('INVALID_FIELD', message);
   }
   return url;
 }
 
-/** Keeps the query: repositories of object stores carry their access token there. */
+/** Keeps the query, which carries the access token for repositories in object stores on the web. */
 function appendPath(url: URL, suffix: string): URL {
   const longer = new URL(url);
   longer.pathname = `${url.pathname.replace(/\/+$/, '')}${suffix}`;

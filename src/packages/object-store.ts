@@ -2,12 +2,12 @@ import { Readable } from 'node:stream';
 import { AgentError } from '../errors.js';
 import { shownUrl } from './location.js';
 
-/** The object stores of the bus. Implemented there and handed in. */
+/** The object stores on NATS. Implemented in `bus/` and passed in. */
 export interface ObjectStores {
   /**
-   * @param signal ends the reading
-   * @returns undefined where there is no such bucket or object
-   * @throws AgentError ARTIFACT_UNREACHABLE, transient while the broker is away; so does the content
+   * @param signal aborts the reading
+   * @returns undefined if there is no such bucket or object
+   * @throws AgentError ARTIFACT_UNREACHABLE, transient while NATS cannot be reached; reading the content throws it too
    */
   open(bucket: string, name: string, signal: AbortSignal): Promise<StoredObject | undefined>;
 }
@@ -18,7 +18,7 @@ export interface StoredObject {
   readonly content: AsyncIterable<Uint8Array>;
 }
 
-/** The bucket of `nats://` without one. */
+/** The bucket for `nats://` without a bucket name. */
 const DEFAULT_BUCKET = 'L3AF_PACKAGES';
 
 /** The bucket that a `nats://<bucket>/…` URL names. */
@@ -39,7 +39,7 @@ export async function openObject(
   signal: AbortSignal,
 ): Promise<Readable> {
   if (stores === undefined) {
-    throw new AgentError('ARTIFACT_UNREACHABLE', `${shownUrl(url)} cannot be fetched without a bus`);
+    throw new AgentError('ARTIFACT_UNREACHABLE', `${shownUrl(url)} cannot be fetched without a connection to NATS`);
   }
   const object = await stores.open(bucketOf(url), objectNameOf(url), signal);
   if (object === undefined) throw new AgentError('ARTIFACT_NOT_FOUND', `${shownUrl(url)} does not exist`);

@@ -19,9 +19,9 @@ export interface ObtainOptions {
 }
 
 /**
- * Fetches a package, makes sure that it is the right one, and only then unpacks it, to the folder `content` below `work`.
+ * Fetches a package, verifies its digest and signature, and only then unpacks it to the folder `content` in `work`.
  *
- * @throws AgentError as PackageCache.ensure
+ * @throws AgentError like PackageCache.ensure
  */
 export async function obtainPackage(ref: PackageRef, work: string, options: ObtainOptions): Promise<PackageRecord> {
   const { signatures: rules, transport } = options;
@@ -55,6 +55,6 @@ async function fetchFirst(
       missing = error;
     }
   }
-  const message = `No such package: there is nothing at ${places.map(({ url }) => shownUrl(url)).join(' or ')}`;
+  const message = `No such package: nothing found at ${places.map(({ url }) => shownUrl(url)).join(' or ')}`;
   throw new AgentError('ARTIFACT_NOT_FOUND', message, { cause: missing });
 }

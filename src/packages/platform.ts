@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 export const ANY_PLATFORM = 'any';
 
 /**
- * What this host's platform is called in a package repository: the distribution's codename (`bookworm`, `jammy`), else its
- * id and version (`rhel9.4`), else `any`. Keys and quoting: os-release(5).
+ * The name of this host's platform in a package repository: the distribution's codename (`bookworm`, `jammy`), or else
+ * its id and version (`rhel9.4`), or else `any`. For keys and quoting see os-release(5).
  */
 export async function distributionCodename(osReleasePath = '/etc/os-release'): Promise<string> {
   const text = await readFile(osReleasePath, 'utf8').catch(() => '');

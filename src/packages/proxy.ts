@@ -8,10 +8,10 @@ import { credentialsOf, shownUrl } from './location.js';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * The proxy that a URL is to be reached by, as curl(1) reads the environment: `HTTPS_PROXY` or `HTTP_PROXY` by the URL's scheme, and
- * none for what `NO_PROXY` lists. Names in lower case go first.
+ * The proxy for a URL, from the environment as curl(1) reads it: `HTTPS_PROXY` or `HTTP_PROXY` by the URL's scheme, and
+ * none for hosts in `NO_PROXY`. Names in lower case take precedence.
  *
- * @throws AgentError ARTIFACT_UNREACHABLE for a proxy that is no http or https URL
+ * @throws AgentError ARTIFACT_UNREACHABLE for a proxy that is not an http or https URL
  */
 export function proxyFor(url: URL, env: Environment): URL | undefined {
   const name = url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY';
@@ -20,10 +20,10 @@ export function proxyFor(url: URL, env: Environment): URL | undefined {
   const address = text.includes('://') ? text : `http://${text}`;
   const proxy = URL.canParse(address) ? new URL(address) : undefined;
   if (proxy !== undefined && ['http:', 'https:'].includes(proxy.protocol)) return proxy;
-  throw new AgentError('ARTIFACT_UNREACHABLE', `${name} is no http:// or https:// address of a proxy`);
+  throw new AgentError('ARTIFACT_UNREACHABLE', `${name} is not the address of a proxy: expected http:// or https://`);
 }
 
-/** `proxy-authorization`, where the proxy's address has a user or a password. */
+/** The `proxy-authorization` header, if the proxy's address has a user or a password. */
 export function proxyHeaders(proxy: URL): Record<string, string> {
   const user = credentialsOf(proxy);
   if (user === undefined) return {};
@@ -31,9 +31,9 @@ export function proxyHeaders(proxy: URL): Record<string, string> {
 }
 
 /**
- * A connection through a proxy to the host of an https URL (RFC 9110, 9.3.6).
+ * Opens a connection through a proxy to the host of an https URL (RFC 9110, 9.3.6).
  *
- * @throws AgentError ARTIFACT_UNREACHABLE when the proxy refuses; or what the socket says
+ * @throws AgentError ARTIFACT_UNREACHABLE when the proxy refuses; or an error of the socket
  */
 export async function tunnel(url: URL, proxy: URL, idleMs: number, signal: AbortSignal): Promise<Socket> {
   const authority = `${url.hostname}:${url.port || 443}`;
@@ -57,7 +57,7 @@ function variable(name: string, env: Environment): string {
   return (env[name.toLowerCase()] ?? env[name] ?? '').trim();
 }
 
-/** Entries are `*`, hosts, and domains, which cover what lies beneath them; with `:port` they hold for that port only. */
+/** Entries are `*`, hosts, or domains with all their subdomains. An entry with `:port` applies to that port only. */
 function isExcepted(url: URL, list: string): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const port = url.port || (url.protocol === 'https:' ? '443' : '80');

@@ -3,24 +3,25 @@ import { createReadStream } from 'node:fs';
 import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { isObject } from '../domain/json.js';
 import type { PackageFile } from './unpack.js';
 
-/** What the cache knows of one package reference. Kept as JSON. */
+/** What the cache knows about one package reference. Stored as JSON. */
 export interface PackageRecord {
   /** SHA-256 of the artifact, in lower-case hexadecimal; names the folder that holds the files. */
   readonly digest: string;
-  /** Where it was fetched from, without secrets. */
+  /** The URL that it was fetched from, without secrets. */
   readonly url: string;
   /** RFC 3339. */
   readonly fetchedAt: string;
-  /** The folder of the repository that it lay in. */
+  /** The platform folder of the repository that it was fetched from. */
   readonly platform: string;
-  /** In base64; empty for a package without, absent where the policy did not ask. */
+  /** In base64; empty for a package without signatures; absent if the policy did not check them. */
   readonly signatures?: readonly string[];
   readonly files: readonly PackageFile[];
 }
 
-/** @returns undefined for a record that is absent, torn or not of this form: the package is then simply fetched again */
+/** @returns undefined for a record that is absent, incomplete or not of this form; the package is then fetched again */
 export async function readRecord(path: string): Promise<PackageRecord | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(path, 'utf8'));
@@ -32,8 +33,8 @@ export async function readRecord(path: string): Promise<PackageRecord | undefine
 }
 
 /**
- * Whether a folder still holds what was unpacked to it: every file, with its size and its executable bit, and the content of
- * those that are loaded or run. Further files do no harm: companions may write beside themselves.
+ * Whether a folder still holds the unpacked files: each with its size and executable bit, and with its content if it is
+ * loaded or run. Additional files are harmless: companions may write files next to themselves.
  */
 export async function holdsFiles(folder: string, files: readonly PackageFile[]): Promise<boolean> {
   for (const file of files) {
@@ -53,7 +54,7 @@ async function isUnaltered(folder: string, file: PackageFile): Promise<boolean> 
   return !isLoadedOrRun(file) || (await sha256Of(path)) === file.sha256;
 }
 
-/** Whether a file that holdsFiles() has found in place also has its content, whatever it is called. */
+/** Whether the content of a file is unchanged, whatever its name. Call it for files that holdsFiles() has found. */
 export async function hasContent(folder: string, file: PackageFile): Promise<boolean> {
   return isLoadedOrRun(file) || (await sha256Of(join(folder, file.path))) === file.sha256;
 }
@@ -86,8 +87,4 @@ function isFile(value: unknown): value is PackageFile {
 
 function isText(value: unknown): value is string {
   return typeof value === 'string';
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null;
 }

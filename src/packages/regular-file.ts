@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 /**
  * Opens a file for reading.
  *
- * @returns undefined for a folder, a device or a FIFO: reading those may never end
+ * @returns undefined for a folder, a device or a FIFO, since reading one may never end
  */
 export async function openRegular(path: string): Promise<FileHandle | undefined> {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.

@@ -8,10 +8,10 @@ import { sync } from './durable.js';
 import { openRegular } from './regular-file.js';
 import { readSignatures, type Statement, signPackage } from './signature.js';
 
-/** A package of a repository; its path there is all four, with `/` between them. */
+/** A package in a repository. Its path joins the four fields with `/`. */
 export type PackageId = Omit<Statement, 'digest'>;
 
-/** What lies beside an artifact. */
+/** Suffixes of the files next to an artifact. */
 export const BESIDE = { digest: '.sha256', signatures: '.sig' } as const;
 
 const ARCHIVE = /^\w[\w.+~-]{0,240}\.(tar\.gz|tgz|zip)$/;
@@ -19,7 +19,7 @@ const SEGMENT = /^(?!.*\.\.)[A-Za-z0-9][\w.-]{0,62}$/;
 
 /**
  * @param path `<name>/<version>/<platform>/<artifact>`
- * @returns undefined for what is no package's path, the files beside an artifact among it
+ * @returns undefined if this is not the path of a package, for example for the files next to an artifact
  */
 export function packageAt(path: string): PackageId | undefined {
   const [name = '', version = '', platform = '', artifact = '', ...rest] = path.split('/');
@@ -31,11 +31,11 @@ export function pathOf({ name, version, platform, artifact }: PackageId): string
   return [name, version, platform, artifact].join('/');
 }
 
-/** The packages of a repository in a folder, in the order of their paths. */
+/** The packages in a repository folder, sorted by path. */
 export async function packagesIn(repository: string): Promise<PackageId[]> {
   try {
     let paths = await readdir(repository);
-    // Not deeper than packages lie: somebody's link to a folder further up would have no end.
+    // Not deeper than packages are: a link to a parent folder would never end.
     for (const _level of ['version', 'platform', 'artifact']) {
       const folders = paths.filter((path) => SEGMENT.test(path.slice(path.lastIndexOf('/') + 1)));
       paths = (await Promise.all(folders.map((folder) => pathsIn(repository, folder)))).flat();
@@ -68,11 +68,12 @@ async function isFile(path: string): Promise<boolean> {
 }
 
 /**
- * Puts an archive into a repository in a folder, with its digest and, given a key, its signature beside it. The artifact comes last: an
- * agent that finds it finds all.
+ * Puts an archive into a repository folder, with its digest and, if a key is given, its signature next to it. Writes
+ * the artifact last, so that an agent that finds it finds all files.
  *
  * @returns its SHA-256 in lower-case hexadecimal
- * @throws AgentError ARTIFACT_INVALID when another archive has this place: versions are immutable; SIGNATURE_INVALID
+ * @throws AgentError ARTIFACT_INVALID when there is already another archive, since versions are immutable;
+ *   SIGNATURE_INVALID
  */
 export async function storeArchive(
   archive: string,
@@ -84,7 +85,7 @@ export async function storeArchive(
   const digest = await digestOf(archive);
   const requireSame = (there: string | undefined) => {
     if (there === undefined || there === digest) return;
-    const message = `${pathOf(id)} is in ${repository} already, with other content; agents keep what they have of a version, so choose a new one`;
+    const message = `${pathOf(id)} is already in ${repository} with other content; agents never fetch a cached version again, so choose a new version`;
     throw new AgentError('ARTIFACT_INVALID', message);
   };
   const announce = (what: string) => writeAtomically(`${place}${BESIDE.digest}`, `${what}  ${id.artifact}\n`);
@@ -93,7 +94,7 @@ export async function storeArchive(
   await announce(digest);
   if (key !== undefined) await addSignature({ ...id, digest }, place, key);
   if (!(await placeNew(archive, place))) {
-    // Somebody else was first, just now, and may have other content: then what was announced is not what is there.
+    // Another process has just stored the artifact. If its content differs, the digest file must match that artifact.
     const there = await digestOf(place);
     await announce(there);
     requireSame(there);
@@ -102,10 +103,10 @@ export async function storeArchive(
 }
 
 /**
- * Signs a package of a repository in a folder; signatures by other keys stay beside it.
+ * Signs a package in a repository folder. Signatures by other keys stay.
  *
- * @throws AgentError ARTIFACT_NOT_FOUND; DIGEST_MISMATCH for a package that its checksum file does not fit, SIGNATURE_INVALID where there
- *   is a signature file of another kind
+ * @throws AgentError ARTIFACT_NOT_FOUND; DIGEST_MISMATCH if the package does not match its checksum file;
+ *   SIGNATURE_INVALID if the signature file has another format
  */
 export async function signStored(id: PackageId, repository: string, key: KeyObject): Promise<void> {
   const place = join(repository, pathOf(id));
@@ -117,7 +118,7 @@ async function addSignature(statement: Statement, place: string, key: KeyObject)
   const before = await readIfThere(path);
   const signatures = before === undefined ? [] : readSignatures(before);
   if (signatures === undefined) {
-    throw new AgentError('SIGNATURE_INVALID', `${path} holds something else than signatures of packages: move it away`);
+    throw new AgentError('SIGNATURE_INVALID', `${path} is not a signature file of a package; move it away`);
   }
   const lines = new Set([...signatures, signPackage(statement, key)]);
   await writeAtomically(path, [...lines].map((line) => `${line}\n`).join(''));
@@ -139,13 +140,13 @@ export async function digestOf(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** What lies in a place, provided that it is what agents would take. */
+/** The digest of a stored package, if agents would accept the package. */
 async function announcedDigest(id: PackageId, place: string): Promise<string> {
   const digest = await digestOf(place);
   const checksums = await readIfThere(`${place}${BESIDE.digest}`);
   const [announced, ...others] = checksums === undefined ? [digest] : digestsFor(id.artifact, checksums.toString());
   if (announced === digest && others.length === 0) return digest;
-  const message = `${pathOf(id)} has the digest sha256:${digest}, but the checksum file beside it says something else; agents would refuse it`;
+  const message = `${pathOf(id)} has the digest sha256:${digest}, but its checksum file says otherwise, so agents refuse it; build the package again or fix the checksum file`;
   throw new AgentError('DIGEST_MISMATCH', message);
 }
 
@@ -160,13 +161,13 @@ async function readIfThere(path: string): Promise<Buffer | undefined> {
   }
 }
 
-/** @returns false if something has the place already */
+/** @returns false if the file already exists */
 async function placeNew(archive: string, place: string): Promise<boolean> {
   const draft = draftBeside(place);
   try {
     await copyFile(archive, draft);
     await sync(draft);
-    // Unlike a rename, it takes nobody's place.
+    // Unlike a rename, a link never replaces an existing file.
     await link(draft, place);
     return true;
   } catch (error) {
@@ -177,7 +178,7 @@ async function placeNew(archive: string, place: string): Promise<boolean> {
   }
 }
 
-/** Not made of the name that it is for, which may be as long as a name can be. */
+/** Does not contain the final name, which may already have the maximum length. */
 function draftBeside(path: string): string {
   return join(dirname(path), `.draft-${randomUUID()}`);
 }

@@ -5,7 +5,7 @@ import type { TrustedKey } from './keys.js';
 
 const SIGNATURE_POLICIES = ['off', 'if-present', 'required'] as const;
 
-/** `if-present` takes a package without signature, but none with a wrong one. */
+/** `if-present` accepts a package without a signature, but refuses one with a wrong signature. */
 export type SignaturePolicy = (typeof SIGNATURE_POLICIES)[number];
 
 export interface SignatureRules {
@@ -13,9 +13,9 @@ export interface SignatureRules {
   readonly keys: readonly TrustedKey[];
 }
 
-/** What a signature vouches for. */
+/** What a signature confirms. */
 export interface Statement extends Pick<PackageRef, 'name' | 'version' | 'artifact'> {
-  /** The folder of the repository: a codename, or `any`. */
+  /** The platform folder in the repository: a codename, or `any`. */
   readonly platform: string;
   /** SHA-256 of the artifact, in lower-case hexadecimal. */
   readonly digest: string;
@@ -25,8 +25,8 @@ export interface Statement extends Pick<PackageRef, 'name' | 'version' | 'artifa
 const SIGNATURE_BYTES = 64;
 
 /**
- * Signs a package. What is signed is not the artifact alone but what it is: otherwise a signed old version could be put in the
- * place of a new one, or one package in that of another.
+ * Signs a package. The signature covers name, version and platform too. Otherwise an attacker could replace a new
+ * version by a signed old one, or one package by another.
  *
  * @returns base64
  */
@@ -35,9 +35,9 @@ export function signPackage(statement: Statement, key: KeyObject): string {
 }
 
 /**
- * The signatures in a `.sig` file: one in base64 a line, or the 64 bytes of a single one.
+ * The signatures in a `.sig` file: one per line in base64, or the 64 bytes of a single one.
  *
- * @returns in base64; undefined if the file holds something else
+ * @returns signatures in base64; undefined if the file holds anything else
  */
 export function readSignatures(content: Buffer): readonly string[] | undefined {
   if (content.length === SIGNATURE_BYTES) return [content.toString('base64')];
@@ -50,7 +50,7 @@ export function readSignatures(content: Buffer): readonly string[] | undefined {
   return whole ? signatures : undefined;
 }
 
-/** The trusted key that one of the signatures was made with, for this very statement. */
+/** The trusted key that made one of the signatures for exactly this statement. */
 function signerOf(
   statement: Statement,
   signatures: readonly string[],
@@ -61,9 +61,9 @@ function signerOf(
 }
 
 /**
- * Holds a package's signatures against the rules.
+ * Checks a package's signatures against the rules.
  *
- * @param signatures empty for a package without
+ * @param signatures empty for an unsigned package
  * @throws AgentError SIGNATURE_MISSING, SIGNATURE_INVALID
  */
 export function requireSignature(statement: Statement, signatures: readonly string[], rules: SignatureRules): void {
@@ -75,12 +75,12 @@ export function requireSignature(statement: Statement, signatures: readonly stri
   }
   if (signerOf(statement, signatures, rules.keys) !== undefined) return;
   const message =
-    `The signature of ${name} ${version} for ${statement.platform} is by none of the ${rules.keys.length} trusted keys, ` +
-    'or was made for another package';
+    `The signature of ${name} ${version} for ${statement.platform} was not made with any of the ` +
+    `${rules.keys.length} trusted keys, or it was made for another package`;
   throw new AgentError('SIGNATURE_INVALID', message);
 }
 
-/** None of the parts can hold a line break, so that no two statements have the same bytes. */
+/** No part can contain a line break, so two different statements never have the same bytes. */
 function statementBytes({ name, version, platform, artifact, digest }: Statement): Buffer {
   return Buffer.from(`l3af-package-v1\n${name}\n${version}\n${platform}\n${artifact}\nsha256:${digest}\n`);
 }

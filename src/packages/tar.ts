@@ -18,24 +18,24 @@ const TYPES: Readonly<Record<string, ArchiveEntry['type']>> = {
 
 const GZIP_MAGIC = 0x1f;
 
-/** Reads a gzip-compressed tar archive; strict: damage and whatever the parser would pass over are errors. */
+/** Reads a gzip-compressed tar archive. Strict: damage, and anything that the parser would ignore, is an error. */
 export async function* readTar(path: string, meter: Meter): AsyncGenerator<ArchivePart> {
   const tar = startParser();
-  // Node's gunzip works in its thread pool; the parser's own would block the event loop.
+  // Node's gunzip runs in the thread pool. The parser's own would block the event loop.
   const gunzip = createGunzip();
   const blocks = pipeline(createReadStream(path), gunzip, () => {});
   let first = true;
   for await (const chunk of blocks as AsyncIterable<Buffer>) {
-    // The parser undoes a second compression by itself, and out of the meter's sight.
+    // The parser would decompress a second time by itself, and the meter could not count those bytes.
     if (first && chunk[0] === GZIP_MAGIC) throw invalid('it is compressed twice');
     first = false;
     meter(chunk.length);
     yield* tar.feed(chunk);
   }
   yield* tar.finish();
-  // What follows a zero byte is passed over, and could be an archive for another reader.
+  // The parser ignores what follows the end, but another reader could find an archive there.
   for await (const rest of createReadStream(path, { start: gunzip.bytesWritten }) as AsyncIterable<Buffer>) {
-    if (rest.some((byte) => byte !== 0)) throw invalid('something lies behind its end');
+    if (rest.some((byte) => byte !== 0)) throw invalid('there is data after its end');
   }
 }
 
@@ -44,7 +44,7 @@ interface TarParser {
   finish(): readonly ArchivePart[];
 }
 
-/** The parser emits synchronously while it is written to, so that what one chunk holds can be handed on as a list. */
+/** The parser emits events synchronously during a write, so the entries of one chunk can be returned as a list. */
 function startParser(): TarParser {
   const parser = new Parser({ strict: true, zstd: false });
   const faults: unknown[] = [];
@@ -67,9 +67,9 @@ function startParser(): TarParser {
     parts.push({ path: entry.path, type: 'sparse file or another special entry', mode: 0 });
   });
   parser.on('entry', (entry: ReadEntry) => {
-    // Other readers end at the first empty block, and take the path of a global header.
-    if (ended) faults.push(invalid('it goes on behind its end'));
-    if (entry.globalExtended?.path !== undefined) faults.push(invalid('it names all files at once'));
+    // Other readers stop at the first empty block, and use the path of a global header.
+    if (ended) faults.push(invalid('there are entries after its end'));
+    if (entry.globalExtended?.path !== undefined) faults.push(invalid('a global header sets the path of all files'));
     parts.push({
       path: entry.path,
       type: TYPES[entry.type] ?? 'sparse file or another special entry',
@@ -97,8 +97,8 @@ function startParser(): TarParser {
 }
 
 /**
- * What of an extended header (pax) the parser passes over or cuts off, where another reader may not: who lists an archive before it is
- * published must see what agents will unpack.
+ * Finds faults in an extended (pax) header that the parser ignores or cuts off, but other readers may not. A person who
+ * lists an archive before publishing it must see exactly what agents unpack.
  */
 function faultOfMeta(text: string): string | undefined {
   if (/(^|\n)\d+ (link)?path=[^\n]*\0/.test(text)) return 'a name holds a NUL';

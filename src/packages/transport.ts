@@ -4,15 +4,15 @@ import type { ObjectStores } from './object-store.js';
 /** How files are fetched. */
 export interface Transport {
   readonly limits: FetchLimits;
-  /** Ends every download. */
+  /** Aborts every download. */
   readonly stop: AbortSignal;
-  /** Certificate authorities (PEM) that https repositories are verified with; the system's unless given. */
+  /** File of CA certificates (PEM) to verify https repositories with; the system's by default. */
   readonly caFile?: string | undefined;
-  /** Where proxies are named; the process's own environment unless given. */
+  /** Environment that names the proxies; the process's own by default. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Without it there are no `nats://` repositories. */
+  /** Required for `nats://` repositories. */
   readonly objects?: ObjectStores | undefined;
-  /** Told of every artifact that has arrived. */
+  /** Called for every artifact that was fetched. */
   readonly onFetched?: ((fetched: Fetched) => void) | undefined;
 }
 

@@ -12,7 +12,7 @@ import { readZip } from './zip.js';
 
 /** A file of an unpacked package. */
 export interface PackageFile {
-  /** Below the package's folder, with `/` between names. */
+  /** Relative to the package's folder, with `/` between names. */
   readonly path: string;
   /** In bytes. */
   readonly size: number;
@@ -25,17 +25,17 @@ type Reader = (path: string, meter: Meter) => AsyncIterable<ArchivePart>;
 
 const READERS: Readonly<Record<string, Reader>> = { '.tar.gz': readTar, '.tgz': readTar, '.zip': readZip };
 
-/** @throws AgentError ARTIFACT_INVALID for a name that promises no archive that the agent can unpack */
+/** @throws AgentError ARTIFACT_INVALID for a name without the ending of an archive that the agent can unpack */
 export function requireArchiveName(artifact: string): void {
   readerFor(artifact);
 }
 
 /**
- * Unpacks an archive to a folder that does not exist yet. Contents are on disk when this returns; permissions are 0755 for
- * what was executable and 0644 for the rest. After an error the folder may hold a part.
+ * Unpacks an archive to a folder that does not exist yet. The content is on disk when this returns. Permissions are
+ * 0755 for executable files and 0644 for others. After an error the folder may hold a part of the content.
  *
- * @param artifact its name, whose ending says what kind of archive it is
- * @throws AgentError ARTIFACT_INVALID for anything but plain files and folders that stay inside, ARTIFACT_TOO_LARGE
+ * @param artifact name of the archive; the ending gives its format
+ * @throws AgentError ARTIFACT_INVALID for anything but plain files and folders within the folder, ARTIFACT_TOO_LARGE
  */
 export async function unpack(
   artifact: string,
@@ -63,18 +63,18 @@ function readerFor(artifact: string): Reader {
   const ending = Object.keys(READERS).find((known) => artifact.length > known.length && artifact.endsWith(known));
   const reader = ending === undefined ? undefined : READERS[ending];
   if (reader !== undefined) return reader;
-  const message = `Artifact ${artifact} is no package: expected a name that ends in ${Object.keys(READERS).join(', ')}`;
+  const message = `Artifact ${artifact} is not a package: expected a name that ends in ${Object.keys(READERS).join(', ')}`;
   throw new AgentError('ARTIFACT_INVALID', message);
 }
 
-/** Faults of this host (a full disk) stay what they are; any other is the archive's. */
+/** Faults of this host (such as a full disk) keep their code. All others are faults of the archive. */
 function refusalOf(artifact: string, error: unknown): unknown {
   if (!(error instanceof Error) || 'syscall' in error) return error;
   const code = error instanceof AgentError ? error.code : 'ARTIFACT_INVALID';
   return new AgentError(code, `Artifact ${artifact} is refused: ${error.message}`, { cause: error });
 }
 
-interface OpenFile {
+interface UnpackedFile {
   readonly path: string;
   readonly executable: boolean;
   readonly handle: FileHandle;
@@ -82,14 +82,16 @@ interface OpenFile {
   size: number;
 }
 
-/** Writes entries below a folder. It makes no links and creates each file anew, so that nothing written can lead outside. */
+/**
+ * Writes entries into a folder. Makes no links and opens no existing files, so nothing is written outside the folder.
+ */
 class FolderWriter {
   readonly #root: string;
   readonly #maxEntries: number;
   readonly #folders = new Set<string>();
   readonly #files = new Map<string, PackageFile>();
   #entries = 0;
-  #current: OpenFile | undefined;
+  #current: UnpackedFile | undefined;
 
   constructor(root: string, maxEntries: number) {
     this.#root = root;
@@ -102,7 +104,7 @@ class FolderWriter {
 
   async begin(entry: ArchiveEntry): Promise<void> {
     await this.#finishFile();
-    // One for the folder itself (`./`). A million entries for the same folder would make no second folder, but take their time.
+    // Plus one for the folder itself (`./`). Repeated entries for one folder count too, since each takes time.
     if (++this.#entries > this.#maxEntries + 1) throw this.#tooMany();
     const path = entryPath(entry.path);
     const { type, mode } = entry;
@@ -115,7 +117,7 @@ class FolderWriter {
 
   async append(content: Uint8Array): Promise<void> {
     const file = this.#current;
-    if (file === undefined) throw invalid('it holds content that belongs to no file');
+    if (file === undefined) throw invalid('it holds content that does not belong to a file');
     file.hash.update(content);
     file.size += content.length;
     await file.handle.writeFile(content);
@@ -147,7 +149,7 @@ class FolderWriter {
     this.#claim(path);
     const handle = await open(join(this.#root, path), 'wx');
     this.#current = { path, executable, handle, hash: createHash('sha256'), size: 0 };
-    // Held here too and not only when it is complete: a second entry of this name is then noticed at once.
+    // Added here and not only when the file is complete, so that a second entry with this name is noticed at once.
     this.#files.set(path, { path, size: 0, sha256: '', executable });
   }
 

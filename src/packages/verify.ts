@@ -7,16 +7,16 @@ import { checksumUrl, shownUrl, signatureUrl } from './location.js';
 import { readSignatures } from './signature.js';
 import type { Transport } from './transport.js';
 
-/** A list of checksums of a whole release fits; a page that says "not found" in many words does not matter. */
+/** Large enough for the checksums of a whole release. */
 const MAX_BESIDE_BYTES = 64 * 1024;
 
 /**
- * Holds a fetched artifact against its digest: the one that the program asks for, else the one in the checksum file beside it, where
- * there is one.
+ * Checks a fetched artifact against its digest: the one in the program's payload, or else the one in the checksum file
+ * next to the artifact, if there is one.
  *
  * @param asked SHA-256 in lower-case hexadecimal
- * @throws AgentError DIGEST_MISMATCH naming both digests, ARTIFACT_INVALID for a checksum file without a digest for the artifact,
- *   and what fetching throws: a checksum that cannot be had now is not a checksum that does not exist
+ * @throws AgentError DIGEST_MISMATCH with both digests, ARTIFACT_INVALID for a checksum file without a digest for the
+ *   artifact, and what fetching throws: a checksum file that cannot be fetched now may still exist
  */
 export async function verifyDigest(
   artifact: FetchedFile,
@@ -33,10 +33,10 @@ export async function verifyDigest(
 }
 
 /**
- * The signatures beside an artifact.
+ * Fetches the signatures next to an artifact.
  *
- * @returns empty where there are none
- * @throws AgentError SIGNATURE_INVALID for a file that is no signature, and what fetching throws
+ * @returns an empty list if there are none
+ * @throws AgentError SIGNATURE_INVALID for a file that is not a signature, and what fetching throws
  */
 export async function fetchSignatures(
   artifact: FetchedFile,
@@ -48,11 +48,11 @@ export async function fetchSignatures(
   if (content === undefined) return [];
   const signatures = readSignatures(content);
   if (signatures !== undefined) return signatures;
-  const message = `${shownUrl(place)} is no signature: expected 64 bytes, or lines of base64`;
+  const message = `${shownUrl(place)} is not a signature: expected 64 bytes, or lines of base64`;
   throw new AgentError('SIGNATURE_INVALID', message);
 }
 
-/** @returns undefined where there is no such file */
+/** @returns undefined if there is no such file */
 async function fetchBeside(place: URL, path: string, transport: Transport): Promise<Buffer | undefined> {
   try {
     const limits = { ...transport.limits, maxBytes: MAX_BESIDE_BYTES };

@@ -26,15 +26,15 @@ export async function* readZip(path: string, meter: Meter): AsyncGenerator<Archi
   }
 }
 
-/** Readers differ in which of an entry's two headers they go by; what they say must be the same for all. */
+/** An entry has two headers, and readers differ in which they use. So both must have the same name. */
 async function requireOneName(zip: ZipFile, entry: Entry): Promise<void> {
   const { fileName } = await zip.readLocalFileHeaderPromise(entry);
   if (fileName.equals(entry.fileNameRaw)) return;
-  throw invalid(`${JSON.stringify(entry.fileName)} has another name in its local header`);
+  throw invalid(`${JSON.stringify(entry.fileName)} has a different name in its local header`);
 }
 
 function describe(entry: Entry): ArchiveEntry {
-  // The upper half of the external attributes is st_mode where a Unix wrote the archive, and 0 elsewhere (APPNOTE 4.4.15).
+  // The upper half of the external attributes is st_mode if the archive was made on Unix, else 0 (APPNOTE 4.4.15).
   const mode = entry.externalFileAttributes >>> 16;
   return { path: entry.fileName, type: typeOf(mode & S_IFMT, entry.fileName), mode: mode & 0o7777 };
 }
@@ -42,7 +42,7 @@ function describe(entry: Entry): ArchiveEntry {
 function typeOf(format: number, name: string): ArchiveEntry['type'] {
   const byName = name.endsWith('/') ? 'directory' : 'file';
   const type = format === 0 ? byName : (TYPES.get(format) ?? 'sparse file or another special entry');
-  // Some readers go by the name and some by the mode.
+  // Some readers use the name to decide, others the mode.
   if (type === 'file' && byName === 'directory') throw invalid(`${JSON.stringify(name)} is both a file and a folder`);
   return type;
 }

@@ -1,40 +1,46 @@
-import type { Hook, NoHook } from '../domain/hook.js';
-import type { Generation } from '../domain/observed.js';
+import type { Hook } from '../domain/hook.js';
+import type { LoadedProgram } from '../domain/observed.js';
 import { mapPin, ROOT_NAMES } from '../domain/pins.js';
-import type { ProgramOutcome, ProgramResult } from '../domain/plan.js';
 import { contentDigest, type Program } from '../domain/program.js';
+import type { ProgramOutcome, ProgramResult } from '../steps/plan.js';
 
-type Standing = Pick<Generation, 'name' | 'versionSegment' | 'digest' | 'dir' | 'maps'>;
+type StandingProgram = Pick<LoadedProgram, 'name' | 'versionSegment' | 'digest' | 'dir' | 'maps'>;
 
 export interface OutcomeInput {
-  readonly hook: Hook | NoHook;
-  /** What stands now, the root included. */
-  readonly standing: readonly Standing[];
+  readonly hook: Hook;
+  /** What runs now, including the root. */
+  readonly standing: readonly StandingProgram[];
   readonly before: readonly Program[] | undefined;
   readonly wanted: readonly Program[];
   /** What will run, in order. */
   readonly members: readonly { readonly program: Program; readonly dir: string }[];
   /** Pins of the maps that the plan writes. */
   readonly changedMaps?: ReadonlySet<string>;
+  /** Programs of the same code that are loaded with other load-time constants, or that begin anew. */
+  readonly renewed?: ReadonlySet<Program>;
+  /** For each program that is not all there: what it waits for. */
+  readonly waiting?: ReadonlyMap<Program, string>;
 }
 
-/** What becomes of each program that is wanted or that stands, in the words of the acknowledgement. */
+/** What happens to each program that is desired or that runs, in the words of the acknowledgement. */
 export function outcomesOf(input: OutcomeInput): ProgramOutcome[] {
   const { hook, standing, wanted, members } = input;
   const asked = wanted.map((program): ProgramOutcome => {
     const { name, version } = program;
     const dir = members.find((member) => member.program === program)?.dir;
-    return { hook, name, version, dir, result: program.enabled ? resultOf(program, input) : 'disabled' };
+    const message = program.enabled ? input.waiting?.get(program) : undefined;
+    const result = program.enabled ? resultOf(program, input) : 'disabled';
+    return { hook, name, version, dir, result, ...(message !== undefined && { message }) };
   });
   const names = new Set(wanted.map((program) => program.name));
   const gone = standing
-    .filter((generation) => !names.has(generation.name) && !ROOT_NAMES.includes(generation.name))
-    .map((generation): ProgramOutcome => {
-      const version = input.before?.find((program) => program.name === generation.name)?.version;
+    .filter((loaded) => !names.has(loaded.name) && !ROOT_NAMES.includes(loaded.name))
+    .map((loaded): ProgramOutcome => {
+      const version = input.before?.find((program) => program.name === loaded.name)?.version;
       return {
         hook,
-        name: generation.name,
-        version: version ?? generation.versionSegment,
+        name: loaded.name,
+        version: version ?? loaded.versionSegment,
         dir: undefined,
         result: 'stopped',
       };
@@ -43,11 +49,11 @@ export function outcomesOf(input: OutcomeInput): ProgramOutcome[] {
 }
 
 function resultOf(program: Program, input: OutcomeInput): ProgramResult {
-  const standing = input.standing.find((generation) => generation.name === program.name);
+  const standing = input.standing.find((loaded) => loaded.name === program.name);
   if (standing === undefined) return 'started';
   if (standing.digest !== contentDigest(program)) return 'updated';
   const changed = standing.maps.some((map) => input.changedMaps?.has(mapPin(standing.dir, map.name)) === true);
-  if (changed) return 'updated';
+  if (changed || input.renewed?.has(program) === true) return 'updated';
   const previous = input.before?.find((other) => other.name === program.name);
   return previous !== undefined && previous.seqId !== program.seqId ? 'moved' : 'unchanged';
 }

@@ -1,48 +1,50 @@
 import type { ObservedCompanion } from '../domain/companion.js';
 import { type DesiredState, probesOf, programsAt } from '../domain/desired.js';
-import { type Hook, hookKey, NO_HOOK, type NoHook } from '../domain/hook.js';
-import { hookAt, type Observed, observedProbes } from '../domain/observed.js';
+import { type ChainHook, type Hook, hookKey, isTracing, TRACING } from '../domain/hook.js';
+import { hookAt, isPresent, type Observed, observedProbes } from '../domain/observed.js';
 import { mapPin, slotPin } from '../domain/pins.js';
-import type { Plan } from '../domain/plan.js';
-import type { Step } from '../domain/step.js';
-import { planCompanions } from './companions.js';
-import type { PlanContext, Revival } from './context.js';
-import { type HookPlan, planHook } from './hook.js';
-import { withOtherSides } from './other-side.js';
-import { type ProbesPlan, planProbes } from './probes.js';
+import type { Plan } from '../steps/plan.js';
+import type { FetchStep, GraceStep, Step } from '../steps/step.js';
+import { endedBy, traitsOf } from '../steps/traits.js';
+import { type HookPlan, planHook } from './chain/hook.js';
+import { withOtherSides } from './chain/other-side.js';
+import { planCompanions } from './companions/companions.js';
+import type { Loaders, PlanContext, Revival } from './context.js';
 import { proofOf } from './proof.js';
 import { reasonOf } from './reason.js';
+import { type ProbesPlan, planProbes } from './tracing/probes.js';
 
 export interface PlanInput {
   readonly observed: Observed;
-  /** What was last applied, null if that is not known. Tells which map entries were ours to remove. */
+  /** What was last applied; null if unknown. It tells which map entries the agent may remove. */
   readonly before: DesiredState | null;
   readonly desired: DesiredState;
   /** Hooks to leave out of the plan, as {@link hookKey} gives them. */
   readonly except?: ReadonlySet<string>;
-  /** The companions that are there. */
+  /** The companions that exist. */
   readonly companions: readonly ObservedCompanion[];
-  /** Starts no companions; those that hold what goes are stopped all the same. */
+  /** Starts no companions. Companions that use what is removed are still stopped. */
   readonly chainsOnly?: boolean;
   /** Companions to leave out of the plan, as `companionKey` gives them. */
   readonly exceptCompanions?: ReadonlySet<string>;
-  /** The only companions to be started of those that do not run, by `companionKey`; absent: all. */
+  /** The only companions to start among those that do not run, by `companionKey`. Absent: all. */
   readonly revivals?: ReadonlyMap<string, Revival>;
 }
 
 /**
- * The ordered steps from what is to what is wanted. Pure: the same input gives the same plan.
+ * Plans the ordered steps from the observed state to the desired state. Pure: the same input gives the same plan.
  *
- * All hooks are prepared before the first one is committed, so that whatever can fail has failed before a packet notices
- * anything. A hook whose interface is absent keeps its pins and waits.
+ * All hooks are prepared before the first one is committed. So everything that can fail has failed before a packet
+ * notices anything. A hook whose interface is absent keeps its pins and waits.
  *
- * @throws AgentError MAP_VALUE_INVALID when `map_args` do not fit a running program's maps, MAP_NOT_FOUND when it has none of `carry_maps`
+ * @throws AgentError MAP_VALUE_INVALID if `map_args` do not fit a running program's maps, MAP_NOT_FOUND if a map of
+ *   `carry_maps` is missing
  */
 export function plan(input: PlanInput, context: PlanContext): Plan {
   const { observed, before, desired } = input;
-  const concerned = (hook: Hook | NoHook) =>
+  const concerned = (hook: Hook) =>
     input.except?.has(hookKey(hook)) !== true &&
-    (hook.direction === '' || observed.interfaces.has(hook.iface) || programsAt(desired, hook).length === 0);
+    (isTracing(hook) || isPresent(observed, hook) || programsAt(desired, hook).length === 0);
   const [except, chainsOnly] = [input.exceptCompanions ?? new Set<string>(), input.chainsOnly === true];
   const loaders = { running: input.companions, except, revivals: input.revivals, chainsOnly };
   const names = { ...observed, pins: pinsById(observed) };
@@ -51,17 +53,18 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
     .map((hook) => {
       const previous = before === null ? undefined : programsAt(before, hook);
       const [there, wanted] = [hookAt(observed, hook), programsAt(desired, hook)];
-      return planHook({ observed: there, before: previous, wanted, loaders, names }, context);
+      return planHook({ observed: there, before: previous, wanted, ground: observed, loaders, names }, context);
     });
 
-  // Attaching may fail where somebody else holds the hook, so it comes before anything that packets notice at other hooks.
+  // Attaching may fail if another program holds the hook. So it comes before any change that packets notice at other
+  // hooks.
   const [attaching, standing] = [hookPlans.filter(attaches), hookPlans.filter((hook) => !attaches(hook))];
   const commit = [...attaching, ...standing].flatMap((hook) => hook.commit);
   const discard = hookPlans.flatMap((hook) => hook.discard);
-  const probes = probesPlan(input, context);
-  const grace: Step[] = discard.length > 0 && commit.some(divertsPackets) ? [{ op: 'grace' }] : [];
+  const probes = probesPlan(input, loaders, context);
+  const grace = graceBetween(commit, discard);
   const loads = hookPlans.flatMap((hook) => hook.prepare);
-  const prepare = [...withOtherSides(loads, observed, dirsOf(discard)), ...probes.prepare];
+  const prepare = [...withOtherSides(loads, observed, endedBy(discard)), ...probes.prepare];
   const outcomes = [...hookPlans.flatMap((hook) => hook.outcomes), ...probes.outcomes];
   const running = input.companions.filter(({ launch }) => concerned(launch.hook));
   const companions = planCompanions({
@@ -76,23 +79,33 @@ export function plan(input: PlanInput, context: PlanContext): Plan {
   });
   const detach = hookPlans.flatMap((hook) => hook.detach);
   const cleanup = [...grace, ...companions.retire, ...detach, ...discard, ...probes.discard];
+  const { stop, start } = companions;
+  const flips = [...commit, ...probes.commit];
   return {
-    prepare: withoutRepeatedFetches([...prepare, ...companions.prepare]),
-    commit: [...commit, ...probes.commit],
-    stop: companions.stop,
-    start: companions.start,
-    // All that goes is seen gone together at the end, since the kernel lets go of it together.
+    prepare: withFetches([...prepare, ...companions.prepare], [...flips, ...stop, ...start]),
+    commit: flips,
+    stop,
+    start,
+    // The kernel releases everything together, so one step at the end proves that all of it is gone.
     cleanup: [...cleanup, ...proofOf(observed, [...prepare, ...commit, ...cleanup])],
     outcomes: companions.outcomes,
     reasons: [...hookPlans.flatMap((hookPlan) => reasonOf(hookPlan) ?? []), ...probes.reasons, ...companions.reasons],
   };
 }
 
-/** They have no part in the hooks' order, and can be left out like one of them. */
-function probesPlan({ observed, before, desired, except }: PlanInput, context: PlanContext): ProbesPlan {
-  if (except?.has(hookKey(NO_HOOK)) === true) return NO_PROBES;
+/** Probes have no place in the order of hooks. They can be left out like a hook. */
+function probesPlan(
+  { observed, before, desired, except }: PlanInput,
+  loaders: Loaders,
+  context: PlanContext,
+): ProbesPlan {
+  if (except?.has(hookKey(TRACING)) === true) return NO_PROBES;
   const previous = before === null ? undefined : probesOf(before);
-  return planProbes({ observed: observedProbes(observed), before: previous, wanted: probesOf(desired) }, context);
+  const wanted = probesOf(desired);
+  return planProbes(
+    { observed: observedProbes(observed), before: previous, wanted, ground: observed, loaders },
+    context,
+  );
 }
 
 const NO_PROBES: ProbesPlan = { prepare: [], commit: [], discard: [], outcomes: [], reasons: [] };
@@ -102,15 +115,16 @@ export function isEmpty(plan: Plan): boolean {
   return [prepare, commit, stop, start, cleanup].every((steps) => steps.length === 0);
 }
 
+/** Whether a foreign program at the interface can make the commit fail. */
 function attaches({ commit }: HookPlan): boolean {
-  return commit.some(({ op }) => op === 'attach');
+  return commit.some((step) => traitsOf(step).blame?.on === 'interface');
 }
 
-/** Where the maps of chains are pinned, slots among them. */
+/** Pins of the maps of chains, slots included, by map id. */
 function pinsById({ hooks }: Observed): ReadonlyMap<number, string> {
   return new Map(
-    hooks.flatMap(({ generations }) =>
-      generations.flatMap(({ dir, maps, slot }) => [
+    hooks.flatMap(({ loadedPrograms }) =>
+      loadedPrograms.flatMap(({ dir, maps, slot }) => [
         ...maps.map(({ id, name }) => [id, mapPin(dir, name)] as const),
         ...(slot === undefined ? [] : [[slot.mapId, slotPin(dir)] as const]),
       ]),
@@ -118,26 +132,29 @@ function pinsById({ hooks }: Observed): ReadonlyMap<number, string> {
   );
 }
 
-/** Whether packets take another way after a step, so that some may still be on the old one. */
-function divertsPackets(step: Step): boolean {
-  return step.op === 'detach' || step.op === 'retarget' || (step.op === 'link' && step.live);
+/** A packet may still be inside the old programs when the path of packets has just changed. */
+export function graceBetween(commit: readonly Step[], discard: readonly Step[]): GraceStep[] {
+  return discard.length > 0 && commit.some((step) => traitsOf(step).diverts) ? [{ op: 'grace' }] : [];
 }
 
-function dirsOf(discard: readonly Step[]): ReadonlySet<string> {
-  return new Set(discard.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
-}
-
-function hooksOf(observed: Observed, desired: DesiredState): Hook[] {
-  const hooks = new Map<string, Hook>();
+function hooksOf(observed: Observed, desired: DesiredState): ChainHook[] {
+  const hooks = new Map<string, ChainHook>();
   for (const { hook } of [...desired.chains, ...observed.hooks]) hooks.set(hookKey(hook), hook);
   return [...hooks.values()];
 }
 
-function withoutRepeatedFetches(steps: readonly Step[]): Step[] {
-  const seen = new Set<string>();
-  return steps.filter((step) => {
-    if (step.op !== 'fetch') return true;
-    const key = JSON.stringify(step.package);
-    return seen.has(key) ? false : seen.add(key);
-  });
+/**
+ * Adds a fetch of each package, once, right before the first step that needs it. What later phases need is fetched at
+ * the end of prepare, before anything changes.
+ */
+function withFetches(prepare: readonly Step[], later: readonly Step[]): Step[] {
+  const fetched = new Set<string>();
+  const fetchFor = (step: Step): FetchStep[] => {
+    const { package: needed } = traitsOf(step);
+    const key = JSON.stringify(needed);
+    if (needed === undefined || fetched.has(key)) return [];
+    fetched.add(key);
+    return [{ op: 'fetch', package: needed }];
+  };
+  return [...prepare.flatMap((step) => [...fetchFor(step), step]), ...later.flatMap(fetchFor)];
 }

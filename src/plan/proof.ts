@@ -1,34 +1,36 @@
 import { type Observed, observedProbes } from '../domain/observed.js';
-import { mapPin } from '../domain/pins.js';
-import type { ProveStep, Step } from '../domain/step.js';
+import { mapPin, probesFolder } from '../domain/pins.js';
+import type { ProveStep, Step } from '../steps/step.js';
+import { endedBy, traitsOf } from '../steps/traits.js';
 
 /**
- * What has to be gone from the kernel when the steps are done: programs, slots, maps and probes of what is discarded, and the links that
- * are detached. A map that a generation which stays has too, or one that is loaded takes over, is not among it.
+ * What must be gone from the kernel after the steps: programs, slots, maps and probes of discarded loads, and
+ * detached links. It does not include a map that a remaining load also uses, or that a newly loaded one takes
+ * over.
  *
- * @returns nothing where nothing is taken away
+ * @returns empty if nothing is removed
  */
 export function proofOf(observed: Observed, steps: readonly Step[]): ProveStep[] {
-  const discarded = new Set(steps.flatMap((step) => (step.op === 'discard' ? [step.dir] : [])));
-  const detached = new Set(steps.flatMap((step) => (step.op === 'detach' ? [step.link] : [])));
-  const shared = new Set(steps.flatMap((step) => ('share' in step ? step.share.map(({ pin }) => pin) : [])));
-  const generations = observed.hooks.flatMap((hook) => hook.generations);
+  const ended = endedBy(steps);
+  const takenOver = new Set(steps.flatMap((step) => traitsOf(step).pins.takesOver));
+  const loadedPrograms = observed.hooks.flatMap((hook) => hook.loadedPrograms);
   const [going, staying] = [
-    generations.filter(({ dir }) => discarded.has(dir)),
-    generations.filter(({ dir }) => !discarded.has(dir)),
+    loadedPrograms.filter(({ dir }) => ended.has(dir)),
+    loadedPrograms.filter(({ dir }) => !ended.has(dir)),
   ];
   const [goingProbes, stayingProbes] = [
-    observedProbes(observed).filter(({ dir }) => discarded.has(dir)),
-    observedProbes(observed).filter(({ dir }) => !discarded.has(dir)),
+    observedProbes(observed).filter(({ dir }) => ended.has(dir)),
+    observedProbes(observed).filter(({ dir }) => !ended.has(dir)),
   ];
   const kept = new Set([
     ...[...staying, ...stayingProbes].flatMap(({ maps }) => maps.map(({ id }) => id)),
     ...[...going, ...goingProbes].flatMap(({ dir, maps }) =>
-      maps.filter(({ name }) => shared.has(mapPin(dir, name))).map(({ id }) => id),
+      maps.filter(({ name }) => takenOver.has(mapPin(dir, name))).map(({ id }) => id),
     ),
   ]);
-  const moved = new Set(steps.flatMap((step) => (step.op === 'move-probes' ? [step.from] : [])));
-  const probes = [...going, ...goingProbes].flatMap((one) => (moved.has(one.dir) ? [] : (one.probes ?? [])));
+  const probes = [...going, ...goingProbes].flatMap((one) =>
+    takenOver.has(probesFolder(one.dir)) ? [] : (one.probes ?? []),
+  );
   const programs = [...going, ...probes].flatMap(({ programId }) => programId ?? []);
   const maps = new Set([
     ...goingProbes.flatMap((one) => [...one.maps.map(({ id }) => id), ...one.lostMaps]),
@@ -40,7 +42,7 @@ export function proofOf(observed: Observed, steps: readonly Step[]): ProveStep[]
   ]);
   const attachments = observed.hooks.flatMap((hook) => hook.attachments);
   const links = [
-    ...attachments.flatMap(({ linkId, linkPin }) => (linkId !== 0 && detached.has(linkPin) ? [linkId] : [])),
+    ...attachments.flatMap(({ linkId, linkPin }) => (linkId !== 0 && ended.has(linkPin) ? [linkId] : [])),
     ...probes.flatMap(({ linkId }) => linkId ?? []),
   ];
   const proof: ProveStep = { op: 'prove', programs, maps: [...maps].filter((id) => !kept.has(id)), links };

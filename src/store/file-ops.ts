@@ -1,30 +1,35 @@
 import { type FileHandle, link, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
 
-/** What the journal asks of the file system: few enough that a test can stop the world before, in or after each. */
+/**
+ * The file system operations that the journal uses. They are few, so that a test can simulate a crash at each of them.
+ */
 export interface FileOps {
-  /** Makes a directory with its parents; each is on disk when this returns. Nothing happens if it is there. */
+  /** Makes a directory and its parents; all are on disk when this returns. Does nothing if it exists. */
   makeDir(path: string): Promise<void>;
   /** The whole file, or undefined if there is none. */
   read(path: string): Promise<Buffer | undefined>;
-  /** Whether there is a file; nothing of it is read. */
+  /** Whether the file exists. Does not read it. */
   exists(path: string): Promise<boolean>;
-  /** `update`: an existing file; `create`: an empty one, in place of any that is there. Both for the owner's eyes only. */
+  /**
+   * `update` opens an existing file. `create` makes an empty one and replaces an existing one. Only the owner may read
+   * it.
+   */
   open(path: string, mode: 'update' | 'create'): Promise<OpenFile>;
-  /** A second name for a file; both stay valid. */
+  /** Adds a second name (hard link) to a file. */
   link(existing: string, path: string): Promise<void>;
   /** Atomic: whoever opens `to` finds the old file or the new one. On disk only after {@link FileOps.syncDir}. */
   rename(from: string, to: string): Promise<void>;
-  /** Nothing happens if there is no such file. */
+  /** Does nothing if there is no such file. */
   remove(path: string): Promise<void>;
-  /** Returns when the names in a directory are on disk. */
+  /** Syncs the names in a directory to disk. */
   syncDir(path: string): Promise<void>;
 }
 
 export interface OpenFile {
-  /** All of the bytes, at an offset; after a failure any prefix of them may be in the file. */
+  /** Writes all bytes at an offset. After a failure, any prefix of them may be in the file. */
   write(bytes: Uint8Array, offset: number): Promise<void>;
-  /** Returns when content and length are on disk. */
+  /** Syncs content and length to disk. */
   sync(): Promise<void>;
   truncate(length: number): Promise<void>;
   close(): Promise<void>;
@@ -85,7 +90,7 @@ export const nodeFileOps: FileOps = {
 function openFile(handle: FileHandle): OpenFile {
   return {
     async write(bytes, offset) {
-      // A disk that fills up takes a part first and only then refuses, so one call is not enough.
+      // On a disk that becomes full, a write may first be short and only the next one fails.
       for (let done = 0; done < bytes.length; ) {
         const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, offset + done);
         done += bytesWritten;

@@ -1,27 +1,28 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { DesiredState } from '../domain/desired.js';
-import { AgentError } from '../errors.js';
+import { AgentError, machineFaultOf, messageOf } from '../errors.js';
 import { type FileOps, nodeFileOps } from './file-ops.js';
 import { keepInstanceId, keptInstanceId } from './instance-id.js';
 import { LogFile } from './log-file.js';
 import type { JournalLogger, JournalOptions, OpenReport } from './options.js';
-import type { CommandKey, CommandRecord, Finish, JournalRecord, OutboxEntry, StreamMark } from './records.js';
+import type { CommandKey, CommandRecord, Finish, JournalRecord, StoredAnswer, StreamMark } from './records.js';
 import { restore } from './restore.js';
 import { parseRecords } from './schema.js';
 import { JournalState, type Limits } from './state.js';
 
 export type { JournalLogger, JournalOptions, OpenReport } from './options.js';
-export type { CommandKey, CommandRecord, Finish, OutboxEntry, StreamMark } from './records.js';
+export type { CommandKey, CommandRecord, Finish, StoredAnswer, StreamMark } from './records.js';
 
 const FILE_NAME = 'journal';
 
-/** The file may grow to so many times its first line, the state at the last compaction. */
+/** The file may grow to this many times its first line, which is the state at the last compaction. */
 const GROWTH = 4;
 
 /**
- * The one file that makes effects exactly once: which commands were begun and what became of them, the desired state, and the
- * answers still on their way. A write is on disk when its promise resolves; when it rejects, nothing has changed.
+ * The file that makes effects exactly once. It records which commands were begun and their outcome, the desired state,
+ * and the answers that are not confirmed yet. A write is on disk when its promise resolves. If it rejects, nothing has
+ * changed.
  */
 export class Journal {
   readonly #dir: string;
@@ -33,9 +34,9 @@ export class Journal {
   readonly #files: FileOps;
   #state: JournalState | undefined;
   #compactAt = 0;
-  /** Calls run one after another; this is the end of the last one. */
+  /** Calls run one after another. This resolves when the last one has ended. */
   #last: Promise<unknown> = Promise.resolve();
-  /** Ids of confirmed answers that no write has taken along yet. */
+  /** Ids of confirmed answers that are not on disk yet; the next write includes them. */
   #confirmed: string[] = [];
   #confirmTimer: NodeJS.Timeout | undefined;
 
@@ -52,10 +53,15 @@ export class Journal {
     this.#log = new LogFile(this.#path, this.#files);
   }
 
-  /** @throws AgentError INTERNAL if the directory or the file cannot be read or written; damage is no error but reported */
+  /**
+   * Opens the journal. Damage is not an error, but is reported in the result.
+   *
+   * @throws AgentError DISK_FULL, DISK_FAULT or PERMISSION_DENIED if the directory or the file cannot be read or
+   *   written
+   */
   open(): Promise<OpenReport> {
     return this.#inTurn(async () => {
-      if (this.#state !== undefined) throw new AgentError('INTERNAL', 'The journal is open already');
+      if (this.#state !== undefined) throw new AgentError('INTERNAL', 'The journal is already open');
       try {
         const report = await this.#load();
         await keepInstanceId(this.#dir, this.instanceId, this.#files);
@@ -67,7 +73,7 @@ export class Journal {
     });
   }
 
-  /** Writes what is still to be written and lets go of the file. Nothing happens if the journal is not open. */
+  /** Writes what is still waiting and closes the file. Does nothing if the journal is not open. */
   close(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#state === undefined) return;
@@ -79,21 +85,23 @@ export class Journal {
     });
   }
 
-  /** @throws AgentError INTERNAL when its file is not to be found any more: what is written would be lost */
+  /** @throws AgentError STATE_LOST when the file does not exist any more, since further writes would be lost */
   async assertThere(): Promise<void> {
     if (await this.#files.exists(this.#path)) return;
     throw new AgentError(
-      'INTERNAL',
-      `The journal ${this.#path} was removed under the agent, which ends; the next one begins anew`,
+      'STATE_LOST',
+      `The journal ${this.#path} was removed while the agent was running, so the agent ends; the next one starts a new journal`,
     );
   }
 
-  /** Made once, with the first journal, and kept beside it too; tells two agents with one host name apart. */
+  /**
+   * Made once, with the first journal, and also stored next to it. Distinguishes two agents with the same host name.
+   */
   get instanceId(): string {
     return this.#opened.instanceId;
   }
 
-  /** Null: not known, which is not the same as nothing. */
+  /** Null means not known, which is different from empty. */
   get desired(): DesiredState | null {
     return this.#opened.desired;
   }
@@ -108,54 +116,56 @@ export class Journal {
     return this.#opened.stream;
   }
 
-  /** Why deltas are refused until the next deploy; undefined when they are taken. */
+  /** Why deltas are refused until the next deploy; undefined when they are accepted. */
   get awaitingDeploy(): string | undefined {
     return this.#opened.awaitingDeploy;
   }
 
-  /** What is known of a command; undefined for one that is new, or that was over long ago. */
+  /** What is known about a command; undefined if it is new, or was finished so long ago that it is forgotten. */
   find(key: CommandKey): CommandRecord | undefined {
     return this.#opened.find(key);
   }
 
-  /** Whether a command was begun and not finished: the agent died on it, or is at it. */
+  /** Whether a command was begun and not finished: the agent died during it, or is working on it. */
   get unfinished(): boolean {
     return this.#opened.unfinished;
   }
 
-  /** Answers on their way, oldest first. */
-  pending(): readonly OutboxEntry[] {
+  /** Answers that are not confirmed yet, oldest first. */
+  pending(): readonly StoredAnswer[] {
     return this.#opened.pending();
   }
 
   /**
-   * Notes that a command is about to take effect.
+   * Records that a command is about to take effect.
    *
-   * @returns how many times it has been begun without being finished, this time included
-   * @throws AgentError INTERNAL for a command that is finished, or if the disk refuses
+   * @returns how many times it was begun without being finished, including this time
+   * @throws AgentError INTERNAL for a finished command; DISK_FULL, DISK_FAULT or PERMISSION_DENIED if the write fails
    */
   begin(key: CommandKey, verb: string): Promise<number> {
     return this.#inTurn(async () => {
       const status = this.#opened.find(key)?.status;
       if (status !== undefined) {
-        throw new AgentError('INTERNAL', `Command ${key.id} has been answered (${status}) and cannot be begun again`);
+        throw new AgentError('INTERNAL', `Command ${key.id} is already answered (${status}) and cannot begin again`);
       }
       await this.#write({ op: 'begin', key, verb });
       return this.#opened.find(key)?.attempts ?? 1;
     });
   }
 
-  /** Notes that the command was not the end of who has begun it last: that attempt counts no more. Nothing happens if it is finished. */
+  /**
+   * Records that the last attempt did not crash the agent, so it no longer counts. Does nothing for a finished command.
+   */
   takeBack(key: CommandKey): Promise<void> {
     return this.#inTurn(() => this.#write({ op: 'take-back', key }));
   }
 
-  /** Notes what became of a command, with all that it changed and the answer to be sent, in one write. */
+  /** Records the outcome of a command, all its changes and the answer to send, in one write. */
   finish(entry: Finish): Promise<void> {
     return this.finishMany([entry]);
   }
 
-  /** The same for many commands: all of them or none. The later of two entries for one command stands. */
+  /** The same for many commands: all of them or none. If a command occurs twice, the later entry counts. */
   async finishMany(entries: readonly Finish[]): Promise<void> {
     if (entries.length > 0) await this.#inTurn(() => this.#write({ op: 'finish', entries }));
   }
@@ -169,14 +179,14 @@ export class Journal {
     return this.#inTurn(() => this.#write({ op: 'await-deploy', reason }));
   }
 
-  /** After a rewind: the stream goes on here, though it was further on before. */
+  /** After a rewind: the stream continues here, although it was further before. */
   moveStream(mark: Omit<StreamMark, 'storedAt'> & Partial<StreamMark>): Promise<void> {
     return this.#inTurn(() => this.#write({ op: 'move-stream', stream: { storedAt: '', ...mark } }));
   }
 
   /**
-   * Notes that an answer is stored in its stream. It goes to disk with the next write or shortly after; a crash before that has
-   * the answer sent again, and the stream knows it by its id. Unknown ids are let pass.
+   * Records that an answer is stored in its stream. This goes to disk with the next write or shortly after. After a
+   * crash before that, the answer is sent again, and the stream drops the duplicate by its id. Unknown ids are ignored.
    */
   confirm(id: string): Promise<void> {
     return this.#inTurn(async () => {
@@ -200,19 +210,22 @@ export class Journal {
     try {
       state = restore(lines, this.#limits);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      // The time alone could name a file that is there: an agent that is started again at once finds the same damage.
+      const reason = messageOf(error);
+      // The time alone is not unique: an agent that is restarted at once finds the same damage again.
       const path = `${this.#path}.damaged-${new Date().toISOString()}-${randomUUID().slice(0, 4)}`;
       await this.#log.keepAs(path);
       await this.#beginEmpty();
-      this.#logger?.error({ path, reason }, 'journal is damaged; it is kept aside and an empty one begins');
+      this.#logger?.error(
+        { path, reason },
+        'journal is damaged; it is kept under another name and replaced by an empty one',
+      );
       return { fresh: false, damaged: { path, reason }, truncatedTail: false };
     }
     await this.#log.resume(lines);
     this.#state = state;
     this.#compactAt = this.#limitOfGrowth();
     if (lines.torn)
-      this.#logger?.warn({ length: lines.length }, 'last write to the journal was cut short and is undone');
+      this.#logger?.warn({ length: lines.length }, 'last write to the journal was incomplete and is removed');
     return { fresh: false, truncatedTail: lines.torn };
   }
 
@@ -224,7 +237,7 @@ export class Journal {
     this.#compactAt = this.#limitOfGrowth();
   }
 
-  /** One line, with the confirmations that wait; then the state follows. */
+  /** Writes one line with the records and the waiting confirmations, then updates the state. */
   async #write(...records: readonly JournalRecord[]): Promise<void> {
     const state = this.#opened;
     const waiting: JournalRecord[] = this.#confirmed.length > 0 ? [{ op: 'confirm', ids: this.#confirmed }] : [];
@@ -244,18 +257,18 @@ export class Journal {
     try {
       await this.#write();
     } catch (error) {
-      this.#logger?.warn({ err: error }, 'confirmed answers could not be noted; they go with the next write');
+      this.#logger?.warn({ err: error }, 'confirmations of answers could not be written; the next write includes them');
     }
   }
 
-  /** What was to be written is on disk already, so a failure here is nobody's but the log's. */
+  /** The records are already on disk, so a failure here is only logged. */
   async #compact(state: JournalState): Promise<void> {
     try {
       await this.#log.replace(state.snapshot());
       this.#compactAt = this.#limitOfGrowth();
     } catch (error) {
       this.#compactAt = this.#log.length * 2;
-      this.#logger?.warn({ err: error }, 'journal could not be compacted; it goes on growing for now');
+      this.#logger?.warn({ err: error }, 'journal could not be compacted; it keeps growing for now');
     }
   }
 
@@ -271,9 +284,10 @@ export class Journal {
 
   #failure(what: 'opened' | 'written', error: unknown): AgentError {
     if (error instanceof AgentError) return error;
-    const cause = error instanceof Error ? error.message : String(error);
-    const message = `The journal ${this.#path} cannot be ${what}: ${cause}; free space, or see to the disk`;
-    return new AgentError('INTERNAL', message, { cause: error, transient: true });
+    const cause = messageOf(error);
+    const { code = 'INTERNAL', advice = 'check the disk' } = machineFaultOf(error) ?? {};
+    const message = `The journal ${this.#path} cannot be ${what}: ${cause}; ${advice}`;
+    return new AgentError(code, message, { cause: error, transient: true });
   }
 
   get #path(): string {
@@ -286,13 +300,13 @@ export class Journal {
   }
 }
 
-/** What could not be read again would damage the journal, so it is not written in the first place. */
+/** Checks records before they are written: a record that cannot be read back would damage the journal. */
 function checked(records: readonly JournalRecord[]): readonly JournalRecord[] {
   try {
     return parseRecords(records);
   } catch (error) {
-    const cause = error instanceof Error ? error.message : String(error);
-    throw new AgentError('INTERNAL', `What was to be noted in the journal has not its form: ${cause}`, {
+    const cause = messageOf(error);
+    throw new AgentError('INTERNAL', `A record for the journal is invalid: ${cause}`, {
       cause: error,
     });
   }

@@ -3,17 +3,17 @@ import { createHash } from 'node:crypto';
 const NEWLINE = 0x0a;
 const CHECKSUM_DIGITS = 8;
 
-/** A journal's lines as they were read. */
+/** The lines of a journal as they were read. */
 export interface Lines {
-  /** The values of the lines, in order; of all of them unless `fault` is set. */
+  /** The values of the lines, in order. Complete unless `fault` is set. */
   readonly values: readonly unknown[];
   /** Bytes of the first line. */
   readonly headLength: number;
   /** Bytes up to the end of the last good line. */
   readonly length: number;
-  /** Whether something follows the last good line: an append that a crash cut short. */
+  /** Whether an incomplete line follows the last good one: a crash interrupted the write. */
   readonly torn: boolean;
-  /** Why the file cannot be trusted; undefined when it can. */
+  /** Why the file cannot be trusted; undefined if it can. */
   readonly fault: string | undefined;
 }
 
@@ -24,9 +24,9 @@ export function encodeLine(value: unknown): Buffer {
 }
 
 /**
- * Takes a journal's bytes apart. Each append is one line and is on disk before the next begins, so only the last line can be
- * torn; and the first line never is, since a file gets its name only once that line is on disk. A bad line anywhere
- * else is not the mark of a crash but of a damaged file.
+ * Decodes the bytes of a journal. Each append is one line and is on disk before the next begins, so a crash can leave
+ * only the last line incomplete. The first line is always complete, since a file gets its name only when that line is
+ * on disk. A bad line anywhere else means that the file is damaged.
  */
 export function decodeLines(bytes: Buffer): Lines {
   const values: unknown[] = [];

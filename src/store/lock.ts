@@ -1,22 +1,22 @@
 import { access, constants, mkdir, stat } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
-import { AgentError } from '../errors.js';
+import { AgentError, machineFaultOf, messageOf } from '../errors.js';
 
 export interface StateDirLock {
   release(): Promise<void>;
 }
 
 /**
- * Makes a state directory if it is absent, and takes it for this process.
+ * Makes a state directory if it does not exist, and locks it for this process.
  *
- * @throws AgentError CONFIG_INVALID when it cannot be made or written, STATE_DIR_LOCKED
+ * @throws AgentError CONFIG_INVALID if it cannot be made or written, STATE_DIR_LOCKED if another process holds the lock
  */
 export async function takeStateDir(dir: string): Promise<StateDirLock> {
   try {
     await mkdir(dir, { recursive: true, mode: 0o700 });
     await access(dir, constants.W_OK);
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     throw new AgentError('CONFIG_INVALID', `Cannot use the state directory (${why}); choose another with state_dir`, {
       cause,
     });
@@ -25,7 +25,7 @@ export async function takeStateDir(dir: string): Promise<StateDirLock> {
 }
 
 /**
- * Takes a folder on a bpffs for this process, as {@link lockStateDir} does a state directory.
+ * Locks a folder on a bpffs for this process, like {@link lockStateDir} for a state directory.
  *
  * @throws AgentError STATE_DIR_LOCKED
  */
@@ -34,12 +34,13 @@ export function lockBpffs(dir: string): Promise<StateDirLock> {
 }
 
 /**
- * Takes a directory for this process, so that two agents never write one journal. Node has no flock(2); what is held instead is
- * the name of an abstract Unix socket (unix(7)), which the kernel gives to one holder and takes back when the process ends, however it
- * ends. The name is made of device and inode, which stay the same through symbolic links and bind mounts. Abstract names belong to
- * the network namespace: agents in different ones do not see each other's.
+ * Locks a directory for this process, so that two agents never write one journal. Node has no flock(2). The lock is the
+ * name of an abstract Unix socket (unix(7)) instead: the kernel gives it to one holder and releases it when the process
+ * ends, even after a crash. The name consists of device and inode, which are the same through symbolic links and bind
+ * mounts. Abstract names belong to the network namespace, so agents in different namespaces do not see each other's
+ * locks.
  *
- * @param dir exists
+ * @param dir an existing directory
  * @throws AgentError STATE_DIR_LOCKED
  */
 export function lockStateDir(dir: string): Promise<StateDirLock> {
@@ -48,24 +49,26 @@ export function lockStateDir(dir: string): Promise<StateDirLock> {
 
 async function lockDir(dir: string, what: 'state directory' | 'bpffs'): Promise<StateDirLock> {
   const { dev, ino } = await stat(dir, { bigint: true });
-  // Nobody has business with this socket; whoever connects is sent away.
+  // The socket has no service. Connections are closed at once.
   const server = createServer((socket) => socket.destroy());
   await hold(server, `\0l3af-agent:${dev}:${ino}`, `the ${what} ${dir}`);
-  // The lock is to last as long as the process, not to prolong it.
+  // The lock must not keep the process alive.
   server.unref();
   return { release: () => new Promise((resolve) => server.close(() => resolve())) };
 }
 
-/** @param place what the lock is for, in words */
+/** @param place description of what is locked */
 function hold(server: Server, name: string, place: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    // Not once: an error event without a listener, such as a later failure to accept, would end the process.
+    // Use on(), not once(): a later error event without a listener, such as a failed accept, would end the process.
     server.on('error', (cause: NodeJS.ErrnoException) => {
-      const message =
-        cause.code === 'EADDRINUSE'
-          ? `Another agent runs with ${place}; stop it, or give this one a place of its own`
-          : `Cannot lock ${place}: ${cause.message}`;
-      reject(new AgentError(cause.code === 'EADDRINUSE' ? 'STATE_DIR_LOCKED' : 'INTERNAL', message, { cause }));
+      if (cause.code === 'EADDRINUSE') {
+        const message = `Another agent already uses ${place}; stop it, or configure a different one for this agent`;
+        return reject(new AgentError('STATE_DIR_LOCKED', message, { cause }));
+      }
+      const { code = 'INTERNAL', advice } = machineFaultOf(cause) ?? {};
+      const message = `Cannot lock ${place}: ${cause.message}${advice === undefined ? '' : `; ${advice}`}`;
+      reject(new AgentError(code, message, { cause }));
     });
     server.listen(name, resolve);
   });

@@ -3,17 +3,17 @@ import type { FileOps, OpenFile } from './file-ops.js';
 import { decodeLines, encodeLine, type Lines } from './line.js';
 
 /**
- * A file of lines that only grows, one line and one fsync at a time, and that is now and then replaced as a whole. Calls must
- * not overlap.
+ * A file of lines. It grows by one line and one fsync at a time, and is sometimes replaced as a whole. Calls must not
+ * overlap.
  */
 export class LogFile {
   readonly #path: string;
   readonly #files: FileOps;
   #file: OpenFile | undefined;
-  /** Bytes of whole lines; all of them are on disk. */
+  /** Bytes of complete lines; all of them are on disk. */
   #length = 0;
   #headLength = 0;
-  /** What a failure left behind, to be put right before anything is written again. */
+  /** Set after a failure: must be repaired before the next write. */
   #tailUnknown = false;
   #nameUnsynced = false;
 
@@ -32,25 +32,30 @@ export class LogFile {
     return this.#headLength;
   }
 
-  /** What is in the file, or undefined if there is none. Clears away what a crash during {@link LogFile.replace} left. */
+  /** The content of the file; undefined if there is none. Removes what a crash during {@link LogFile.replace} left. */
   async read(): Promise<Lines | undefined> {
     await this.#files.remove(this.#temporary);
     const bytes = await this.#files.read(this.#path);
     return bytes && decodeLines(bytes);
   }
 
-  /** Takes the file up for appending after what {@link LogFile.read} found good; a torn line is cut off. */
+  /**
+   * Opens the file for appending after the good lines that {@link LogFile.read} has found. Cuts off an incomplete line.
+   */
   async resume({ headLength, length, torn }: Lines): Promise<void> {
     this.#file = await this.#files.open(this.#path, 'update');
     this.#headLength = headLength;
     this.#length = length;
     this.#tailUnknown = torn;
-    // An earlier process may have renamed the file and died before that name was on disk.
+    // An earlier process may have died after renaming the file and before the new name was on disk.
     this.#nameUnsynced = true;
     await this.#settle();
   }
 
-  /** The line is on disk when this returns. When it throws, the line counts as never written, and the next call sees to that. */
+  /**
+   * Appends a line. It is on disk when this returns. If this throws, the line does not count, and the next call removes
+   * it.
+   */
   async append(value: unknown): Promise<void> {
     await this.#settle();
     const line = encodeLine(value);
@@ -65,7 +70,9 @@ export class LogFile {
     this.#length += line.length;
   }
 
-  /** Puts a file of one line in place of what there is: whenever the machine stops, the name stands for the old file or the new. */
+  /**
+   * Replaces the file by one with a single line. After a crash at any time, the name refers to the old or the new file.
+   */
   async replace(value: unknown): Promise<void> {
     const line = encodeLine(value);
     const file = await this.#files.open(this.#temporary, 'create');
@@ -88,7 +95,7 @@ export class LogFile {
     await this.#settle();
   }
 
-  /** Gives the file a second name, under which it stays when it is replaced. */
+  /** Gives the file a second name, under which it is kept after it is replaced. */
   async keepAs(path: string): Promise<void> {
     await this.#files.link(this.#path, path);
     await this.#files.syncDir(dirname(path));
@@ -100,7 +107,7 @@ export class LogFile {
     await file?.close();
   }
 
-  /** Nothing may be appended behind half a line, nor to a file whose name the disk may not know yet. */
+  /** Repairs before a write: nothing may follow an incomplete line, and the file's name must be on disk. */
   async #settle(): Promise<void> {
     if (this.#nameUnsynced) {
       await this.#files.syncDir(dirname(this.#path));

@@ -1,15 +1,15 @@
 import type { FileOps } from './file-ops.js';
 
 export interface JournalOptions {
-  /** Directory of the journal; made if it is absent. Only one process may use it: see {@link file://./lock.ts}. */
+  /** Directory of the journal; made if it does not exist. Only one process may use it: see {@link file://./lock.ts}. */
   readonly dir: string;
-  /** Finished commands that are remembered; 4096 if absent. Those whose answers are on their way come on top. */
+  /** How many finished commands are remembered; default 4096. Commands with unconfirmed answers are not counted. */
   readonly maxRecords?: number;
-  /** Length of remembered answers, all bodies together, in UTF-16 code units; 4 Mi if absent. */
+  /** Total length of the bodies of remembered answers, in UTF-16 code units; default 4 Mi. */
   readonly maxAnswerLength?: number;
-  /** Bytes below which the file is never compacted; 1 MiB if absent. */
+  /** Size in bytes below which the file is never compacted; default 1 MiB. */
   readonly compactAbove?: number;
-  /** How long a confirmation may wait for another write to go with, in milliseconds; 1000 if absent. */
+  /** How long a confirmation may wait to be included in another write, in milliseconds; default 1000. */
   readonly confirmDelayMs?: number;
   readonly logger?: JournalLogger;
   readonly files?: FileOps;
@@ -22,10 +22,12 @@ export interface JournalLogger {
 
 /** What was found on disk. */
 export interface OpenReport {
-  /** There was no journal: a new host, or one whose state directory was emptied. */
+  /** There was no journal: the host is new, or its state directory was emptied. */
   readonly fresh: boolean;
-  /** The journal that was there could not be trusted and is kept aside; an empty one began, with nothing known of the desired state. */
+  /**
+   * The journal was damaged and is kept under another name. The new one is empty, and the desired state is not known.
+   */
   readonly damaged?: { readonly path: string; readonly reason: string };
-  /** The last write was cut short by a crash and undone. */
+  /** A crash interrupted the last write, and it was removed. */
   readonly truncatedTail: boolean;
 }

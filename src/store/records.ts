@@ -1,66 +1,66 @@
 import type { DesiredState } from '../domain/desired.js';
 
-/** Names a command across redeliveries. */
+/** Identifies a command across redeliveries. */
 export interface CommandKey {
   /** The sender's `Nats-Msg-Id`, or `<stream>:<sequence>`. */
   readonly id: string;
-  /** Whether `id` is the second form, which a server restored from an older store gives to other commands again. */
+  /** Whether `id` has the second form. A server that is restored from an older store reuses it for other commands. */
   readonly idIsSequence: boolean;
   /** Sequence in the command stream. */
   readonly seq: number;
   /** When the server stored it, RFC 3339. */
   readonly storedAt: string;
-  /** Creation time of the stream that it came from, RFC 3339. */
+  /** Creation time of its stream, RFC 3339. */
   readonly streamCreated: string;
 }
 
-/** An answer on its way to the acknowledgement stream. */
-export interface OutboxEntry {
-  /** Its `Nats-Msg-Id`. Two commands must not share one, or the stream drops the second answer. */
+/** An answer for the acknowledgement stream. */
+export interface StoredAnswer {
+  /** Its `Nats-Msg-Id`. It must be unique, or the stream drops the second answer. */
   readonly id: string;
   readonly subject: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
 
-/** What is known of one command. */
+/** What is known about one command. */
 export interface CommandRecord {
   readonly key: CommandKey;
   readonly verb: string;
   /** How many times it was begun. */
   readonly attempts: number;
-  /** What became of it; absent: begun, not finished. */
+  /** Its outcome; absent if it was begun and not finished. */
   readonly status?: string;
-  /** Whether its answer is known to be stored in the acknowledgement stream; also true if it was finished without one. */
+  /** Whether its answer is confirmed in the acknowledgement stream. Also true if it was finished without an answer. */
   readonly acknowledged: boolean;
-  /** Kept after it was confirmed too, as long as there is room, so that the same answer can be given again. */
-  readonly answer?: OutboxEntry;
+  /** Also kept after it is confirmed, while there is room, so that the same answer can be given again. */
+  readonly answer?: StoredAnswer;
 }
 
-/** The outcome of one command, and what it changed. What is absent stays as it is. */
+/** The outcome of one command and its changes. Absent fields stay unchanged. */
 export interface Finish {
   readonly key: CommandKey;
   readonly verb: string;
   readonly status: string;
   readonly desired?: DesiredState;
   readonly generation?: number;
-  /** Whether deltas are taken again. */
+  /** Whether deltas are accepted again. */
   readonly clearsAwait?: boolean;
-  readonly outbox?: OutboxEntry;
+  readonly outbox?: StoredAnswer;
 }
 
-/** The newest command message that was answered, and of which stream. */
+/** The newest command message that was answered, and its stream. */
 export interface StreamMark {
   /** Creation time of the stream, RFC 3339. */
   readonly created: string;
   readonly lastSeq: number;
-  /** When the server stored that message, RFC 3339; '' where that is not known. */
+  /** When the server stored that message, RFC 3339; '' if not known. */
   readonly storedAt: string;
-  /** From a rewind to the next deploy: the end of the stream when that was noticed. */
+  /** Set from a rewind until the next deploy: the end of the stream when the rewind was noticed. */
   readonly newAfter?: number;
 }
 
-/** One change of the journal's state. A line of the file holds one or more, which happen together or not at all. */
+/** One change of the journal's state. A line of the file holds one or more records, which are applied all or none. */
 export type JournalRecord =
   | { readonly op: 'begin'; readonly key: CommandKey; readonly verb: string }
   | { readonly op: 'take-back'; readonly key: CommandKey }
@@ -70,7 +70,7 @@ export type JournalRecord =
   | { readonly op: 'await-deploy'; readonly reason: string }
   | { readonly op: 'move-stream'; readonly stream: StreamMark };
 
-/** The journal's first line: who wrote it in which version, and the whole state at that moment. */
+/** The first line of the journal: the version of the format, who wrote it, and the whole state at that time. */
 export interface Snapshot {
   /** Version of the format. */
   readonly 'l3af-journal': 1;
@@ -84,7 +84,7 @@ export interface Snapshot {
   readonly commands: readonly CommandRecord[];
 }
 
-/** Whether two deliveries are the same command is whether their identities are equal. */
+/** The identity of a command. Two deliveries with equal identities are the same command. */
 export function identityOf({ id, idIsSequence, storedAt }: CommandKey): string {
   return idIsSequence ? `sequence ${storedAt} ${id}` : `id ${id}`;
 }

@@ -1,3 +1,4 @@
+import { messageOf } from '../errors.js';
 import type { Lines } from './line.js';
 import { parseRecords, parseSnapshot } from './schema.js';
 import { JournalState, type Limits } from './state.js';
@@ -11,7 +12,7 @@ export function restore({ values, fault }: Lines, limits: Limits): JournalState 
     try {
       for (const record of parseRecords(value)) state.apply(record);
     } catch (error) {
-      throw new Error(`line ${index + 2}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+      throw new Error(`line ${index + 2}: ${messageOf(error)}`, { cause: error });
     }
   });
   return state;

@@ -1,80 +1,35 @@
 import { z } from 'zod';
-import { AGGREGATORS } from '../domain/aggregate.js';
 import type { DesiredState } from '../domain/desired.js';
-import { DIRECTIONS } from '../domain/hook.js';
-import type { Companion, MapValue, Program } from '../domain/program.js';
-import type { CommandKey, CommandRecord, Finish, JournalRecord, OutboxEntry, Snapshot, StreamMark } from './records.js';
+import { CGROUP_ATTACH_POINTS, INTERFACE_ATTACH_POINTS } from '../domain/hook.js';
+import { isObject } from '../domain/json.js';
+import { programForm } from '../domain/program.js';
+import type {
+  CommandKey,
+  CommandRecord,
+  Finish,
+  JournalRecord,
+  Snapshot,
+  StoredAnswer,
+  StreamMark,
+} from './records.js';
 
-/**
- * What a journal's lines must look like. Fields that are not named here are kept as they are: a program that has gained an
- * optional field must come back whole. A new required field, or another meaning of an old one, wants a new version.
+/*
+ * The schema of a journal's lines. Fields that are not named here are kept, so that an optional field that was added to
+ * a program is not lost. A new required field, or a new meaning of an old field, requires a new version.
  */
-const mapValue: z.ZodType<MapValue> = z.union([
-  z.number(),
-  z.string(),
-  z.boolean(),
-  z.lazy(() => z.array(mapValue)),
-  z.lazy(() => z.record(z.string(), mapValue)),
-]);
-
-const options = z.record(z.string(), z.string());
-
-const companion: z.ZodType<Companion> = z.looseObject({
-  cmdStart: z.string(),
-  startArgs: options,
-  daemon: z.boolean(),
-  cmdStop: z.string(),
-  stopArgs: options,
-  cmdStatus: z.string(),
-  statusArgs: options,
-  cmdUpdate: z.string(),
-  updateArgs: options,
-  cmdConfig: z.string(),
-  configArgs: options,
-  cpuSeconds: z.int(),
-  memoryBytes: z.int(),
-  rulesFile: z.string(),
-  rules: z.string(),
-});
-
-const monitored = z.looseObject({
-  name: z.string(),
-  key: mapValue,
-  aggregator: z.enum(AGGREGATORS),
-  field: z.string(),
-  labels: options,
-});
-
-const program: z.ZodType<Program> = z.looseObject({
-  name: z.string(),
-  version: z.string(),
-  seqId: z.number(),
-  artifact: z.string(),
-  repoUrl: z.string(),
-  sha256: z.string().exactOptional(),
-  objectFile: z.string(),
-  entryFunction: z.string(),
-  mapName: z.string(),
-  enabled: z.boolean(),
-  carryMaps: z.array(z.string()),
-  companion: companion.exactOptional(),
-  mapArgs: z.array(
-    z.looseObject({ name: z.string(), args: z.array(z.looseObject({ key: mapValue, value: mapValue })) }),
-  ),
-  monitors: z.array(monitored).exactOptional(),
-  path: z.string(),
-  payload: z.custom<Readonly<Record<string, unknown>>>(isObject, 'expected an object'),
-});
 
 const desired: z.ZodType<DesiredState> = z.looseObject({
   chains: z.array(
     z.looseObject({
-      hook: z.looseObject({ iface: z.string(), direction: z.enum(DIRECTIONS) }),
-      programs: z.array(program).min(1),
+      hook: z.union([
+        z.looseObject({ iface: z.string(), direction: z.enum(INTERFACE_ATTACH_POINTS) }),
+        z.looseObject({ cgroup: z.string(), direction: z.enum(CGROUP_ATTACH_POINTS) }),
+      ]),
+      programs: z.array(programForm).min(1),
     }),
   ),
   addresses: z.record(z.string(), z.string()),
-  probes: z.array(program).exactOptional(),
+  probes: z.array(programForm).exactOptional(),
 });
 
 const key: z.ZodType<CommandKey> = z.looseObject({
@@ -85,7 +40,7 @@ const key: z.ZodType<CommandKey> = z.looseObject({
   streamCreated: z.string(),
 });
 
-const outboxEntry: z.ZodType<OutboxEntry> = z.looseObject({
+const storedAnswer: z.ZodType<StoredAnswer> = z.looseObject({
   id: z.string(),
   subject: z.string(),
   headers: z.record(z.string(), z.string()),
@@ -98,7 +53,7 @@ const command: z.ZodType<CommandRecord> = z.looseObject({
   attempts: z.int(),
   status: z.string().exactOptional(),
   acknowledged: z.boolean(),
-  answer: outboxEntry.exactOptional(),
+  answer: storedAnswer.exactOptional(),
 });
 
 const finish: z.ZodType<Finish> = z.looseObject({
@@ -108,7 +63,7 @@ const finish: z.ZodType<Finish> = z.looseObject({
   desired: desired.exactOptional(),
   generation: z.int().exactOptional(),
   clearsAwait: z.boolean().exactOptional(),
-  outbox: outboxEntry.exactOptional(),
+  outbox: storedAnswer.exactOptional(),
 });
 
 const stream: z.ZodType<StreamMark> = z.looseObject({
@@ -140,11 +95,11 @@ const snapshot: z.ZodType<Snapshot> = z.looseObject({
   commands: z.array(command),
 });
 
-/** @throws Error that says in one line what is wrong with a journal's first line */
+/** @throws Error with one line that says what is wrong with a journal's first line */
 export function parseSnapshot(value: unknown): Snapshot {
-  if (!isObject(value) || !('l3af-journal' in value)) throw new Error('the first line is not the head of a journal');
+  if (!isObject(value) || !('l3af-journal' in value)) throw new Error('the first line is not the header of a journal');
   const version = value['l3af-journal'];
-  if (version !== 1) throw new Error(`it is of version ${JSON.stringify(version)}, and this agent reads version 1`);
+  if (version !== 1) throw new Error(`it has version ${JSON.stringify(version)}, but this agent reads only version 1`);
   return parse(snapshot, value);
 }
 
@@ -158,8 +113,4 @@ function parse<T>(schema: z.ZodType<T>, value: unknown): T {
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   throw new Error(`${issue?.path.join('.')}: ${issue?.message}`);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

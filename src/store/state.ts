@@ -5,20 +5,26 @@ import {
   type Finish,
   identityOf,
   type JournalRecord,
-  type OutboxEntry,
   type Snapshot,
+  type StoredAnswer,
   type StreamMark,
 } from './records.js';
 
-/** How much is remembered of commands that are over and done with. */
+/** How much is remembered about finished commands. */
 export interface Limits {
-  /** Commands, finished and acknowledged or begun and abandoned. */
+  /** Number of commands, finished and confirmed, or begun and abandoned. */
   readonly maxRecords: number;
-  /** UTF-16 code units of acknowledged answers' bodies. Beyond it the oldest bodies go; that the command is done stays known. */
+  /**
+   * UTF-16 code units of the bodies of confirmed answers. Beyond it the oldest bodies are dropped, but not the
+   * outcomes.
+   */
   readonly maxAnswerLength: number;
 }
 
-/** What a journal amounts to. Changed by records only, so that reading a file ends where writing it did. */
+/**
+ * The state that a journal describes. Only records change it, so that reading a file gives the same state as writing
+ * it.
+ */
 export class JournalState {
   readonly instanceId: string;
   desired: DesiredState | null = null;
@@ -27,13 +33,13 @@ export class JournalState {
   awaitingDeploy: string | undefined;
 
   readonly #limits: Limits;
-  /** By identity, in the order in which they were last begun or finished. */
+  /** By identity, in the order of their last begin or finish. */
   readonly #commands = new Map<string, CommandRecord>();
-  /** Identities of the commands whose answers are on their way, in the order in which they were finished. */
-  readonly #pending = new Map<string, OutboxEntry>();
+  /** By identity: answers that are not confirmed yet, in the order in which the commands were finished. */
+  readonly #pending = new Map<string, StoredAnswer>();
   #answerLength = 0;
 
-  /** With nothing known. */
+  /** An empty state. */
   constructor(instanceId: string, limits: Limits) {
     this.instanceId = instanceId;
     this.#limits = limits;
@@ -58,8 +64,8 @@ export class JournalState {
     return [...this.#commands.values()].some(({ status }) => status === undefined);
   }
 
-  /** Answers on their way, oldest first. */
-  pending(): readonly OutboxEntry[] {
+  /** Answers that are not confirmed yet, oldest first. */
+  pending(): readonly StoredAnswer[] {
     return [...this.#pending.values()];
   }
 
@@ -110,7 +116,7 @@ export class JournalState {
   #takeBack(key: CommandKey): void {
     const command = this.find(key);
     if (command === undefined || command.status !== undefined) return;
-    // It stays unfinished: what it has done may not have been taken back.
+    // It stays unfinished, since its effects may not have been rolled back.
     this.#put({ ...command, attempts: Math.max(0, command.attempts - 1) });
   }
 
@@ -127,7 +133,7 @@ export class JournalState {
     if (generation !== undefined) this.generation = generation;
     if (clearsAwait === true) this.awaitingDeploy = undefined;
     const known = this.stream;
-    // After a rewind the mark stays until the deploy that is awaited: what comes before that may be old.
+    // After a rewind the mark stays until the awaited deploy, since earlier commands may be old.
     if (known?.lastSeq === 0 && this.awaitingDeploy !== undefined) return;
     if (known === undefined || known.created !== key.streamCreated || known.lastSeq < key.seq) {
       this.stream = { created: key.streamCreated, lastSeq: key.seq, storedAt: key.storedAt };
@@ -145,7 +151,7 @@ export class JournalState {
     }
   }
 
-  /** Adds a command as the newest, in place of what was known of it. */
+  /** Adds a command as the newest, and replaces its earlier entry. */
   #put(command: CommandRecord): void {
     const identity = identityOf(command.key);
     this.#remove(identity);
@@ -162,7 +168,7 @@ export class JournalState {
     this.#commands.delete(identity);
   }
 
-  /** Lets go of what exceeds the limits, oldest first; of nothing whose answer is still on its way. */
+  /** Drops what exceeds the limits, oldest first, but no command whose answer is not confirmed yet. */
   #forget(): void {
     const { maxRecords, maxAnswerLength } = this.#limits;
     const excess = () => this.#commands.size - this.#pending.size > maxRecords;

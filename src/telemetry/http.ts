@@ -3,16 +3,16 @@ import { isIPv6 } from 'node:net';
 import { AgentError } from '../errors.js';
 import { CONTENT_TYPE, type Format, formatFor } from './openmetrics.js';
 
-/** Goes out as JSON; 200 while healthy, 503 otherwise. */
+/** Sent as JSON: status 200 while healthy, 503 otherwise. */
 export interface Health {
   readonly healthy: boolean;
   readonly [detail: string]: unknown;
 }
 
 export interface TelemetryServerOptions {
-  /** Name or address to listen at; IPv6 without brackets. */
+  /** Name or address to listen on; IPv6 without brackets. */
   readonly host: string;
-  /** 0 for a free one. */
+  /** 0 for a free port. */
   readonly port: number;
   readonly metrics: { text(format: Format): Promise<string> };
   readonly health: () => Health;
@@ -38,7 +38,7 @@ const LISTEN_PROBLEMS: Readonly<Record<string, string>> = {
   ENOTFOUND: 'cannot be resolved',
 };
 
-/** Serves `/metrics` for Prometheus and `/healthz` for probes, both read-only. */
+/** Serves `/metrics` for Prometheus and `/healthz` for health checks, both read-only. */
 export class TelemetryServer {
   readonly #options: TelemetryServerOptions;
   #server: Server | undefined;
@@ -48,8 +48,8 @@ export class TelemetryServer {
   }
 
   /**
-   * @returns where it serves, as `http://127.0.0.1:8898`
-   * @throws AgentError CONFIG_INVALID when the address cannot be listened at
+   * @returns its URL, as in `http://127.0.0.1:8898`
+   * @throws AgentError CONFIG_INVALID when it cannot listen on the address
    */
   async start(): Promise<{ url: string }> {
     const { host, port, log } = this.#options;
@@ -72,7 +72,7 @@ export class TelemetryServer {
     return { url: `http://${bracketed(host)}:${portOf(server)}` };
   }
 
-  /** Ends open connections too. */
+  /** Also closes open connections. */
   async stop(): Promise<void> {
     const server = this.#server;
     if (server === undefined) return;
@@ -90,7 +90,7 @@ export class TelemetryServer {
       answer = await this.#answer(request.method ?? '', request.url ?? '', request.headers.accept);
     } catch (err) {
       this.#options.log.error({ err, url: request.url }, 'telemetry request failed');
-      answer = plain(500, 'The agent could not collect this; its log says why.');
+      answer = plain(500, 'The agent could not collect this. See its log.');
     }
     response.writeHead(answer.status, {
       'content-type': answer.type,
@@ -125,7 +125,7 @@ function cannotListen(host: string, port: number, error: Error): AgentError {
   const problem = LISTEN_PROBLEMS['code' in error ? String(error.code) : ''] ?? `cannot be used (${error.message})`;
   return new AgentError(
     'CONFIG_INVALID',
-    `The metrics address ${bracketed(host)}:${port} ${problem}; choose another with metrics_addr, or switch it off with "off".`,
+    `The metrics address ${bracketed(host)}:${port} ${problem}; choose another one with metrics_addr, or set it to "off".`,
     { cause: error },
   );
 }

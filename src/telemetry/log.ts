@@ -1,8 +1,9 @@
 import { type DestinationStream, pino, stdTimeFunctions } from 'pino';
 
 /**
- * Messages are constant, so that they can be counted and searched for; what differs from one time to the next stands in the
- * fields. An error goes under `err`.
+ * Messages are constant, so that they can be counted and searched for. They begin with a small letter, except for
+ * names, and have no full stop. Values are in fields, in snake_case: an error in `err`, the id of a command in `op`,
+ * how long something took in `duration_ms`, and the time until the next attempt in `pause_ms`.
  */
 export interface Logger {
   readonly trace: LogMethod;
@@ -28,7 +29,7 @@ export interface LoggerOptions {
   readonly destination?: DestinationStream;
 }
 
-/** Deeper chains of causes are cut: nobody reads further, and one may lead back to itself. */
+/** Longer chains of causes are cut. Nobody reads further, and a chain may be a cycle. */
 const DEEPEST_CAUSE = 8;
 
 /** A logger that writes one JSON object per line, with the level as a word and the time in ISO 8601. */
@@ -46,13 +47,13 @@ export function createLogger({ level, host, destination }: LoggerOptions): Logge
 export interface SerializedError {
   readonly type: string;
   readonly message: string;
-  /** Of an AgentError, or the system's (`ENOENT`). */
+  /** The code of an AgentError, or of the system (`ENOENT`). */
   readonly code?: string | number;
   readonly path?: string;
   readonly detail?: string;
   readonly stack?: string;
   readonly cause?: SerializedError;
-  /** Of an AggregateError. */
+  /** The errors of an AggregateError. */
   readonly errors?: readonly SerializedError[];
 }
 

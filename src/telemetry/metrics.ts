@@ -4,19 +4,22 @@ import type { CompanionCondition } from '../domain/restarts.js';
 import { type COMPANION, l3afdMetrics, monitorMapGauge, ownMetrics, type PROGRAM } from './families.js';
 import { type Format, inFormat } from './openmetrics.js';
 
-/** Whose series it is. All values are labels as l3afd names them; `''` for a probe's interface, direction and address. */
+/**
+ * The program of a series. All values become labels with l3afd's names. A probe has `''` for interface, direction and
+ * address.
+ */
 export interface ProgramLabels {
   readonly program: string;
   /** `xdpingress`, `ingress` or `egress`. */
   readonly direction: string;
   readonly iface: string;
-  /** `ipv4_address` as the commands gave it. */
+  /** `ipv4_address` from the commands. */
   readonly address: string;
 }
 
 export interface RunningProgram extends ProgramLabels {
   readonly version: string;
-  /** When it started, where that is known; otherwise the time at which it was first reported as running. */
+  /** When it started, if known; otherwise the time when it was first reported as running. */
   readonly startedAt?: Date;
 }
 
@@ -24,7 +27,7 @@ export interface RunningProgram extends ProgramLabels {
 export interface MonitorSample extends ProgramLabels {
   readonly map: string;
   readonly key: string;
-  /** Which number of the value; '' for all of it. */
+  /** Field of the value; '' for the whole value. */
   readonly field: string;
   readonly aggregator: string;
   /** Further labels. */
@@ -32,7 +35,7 @@ export interface MonitorSample extends ProgramLabels {
   readonly value: number;
 }
 
-/** What the kernel has counted of a program since it was loaded. */
+/** What the kernel has counted for a program since it was loaded. */
 export interface ProgramRuns extends ProgramLabels {
   readonly count: number;
   readonly seconds: number;
@@ -54,8 +57,8 @@ export interface CompanionStatus extends ProgramLabels {
 export type ReconcileResult = 'unchanged' | 'repaired' | 'failed';
 
 /**
- * Everything that is counted. l3afd's metrics keep their names, types and labels, so that its dashboards work unchanged; with
- * `direction` added where it was missing. The agent's own begin with `l3af_agent_`.
+ * All metrics. l3afd's metrics keep their names, types and labels, so that its dashboards work unchanged. `direction`
+ * is added where l3afd has none. The agent's own names begin with `l3af_agent_`.
  */
 export class Metrics {
   readonly #host: string;
@@ -64,13 +67,16 @@ export class Metrics {
   readonly #l3afd = l3afdMetrics(this.#registry);
   readonly #own = ownMetrics(this.#registry);
   #monitorMap = monitorMapGauge(this.#registry, []);
-  /** Names of the labels that {@link MonitorSample.labels} have brought. */
+  /** Names of the labels from {@link MonitorSample.labels}. */
   #monitorLabels = '';
+  #running: readonly RunningProgram[] = [];
+  /** Labels of the companions that were given up, as JSON. */
+  #givenUp: ReadonlySet<string> = new Set();
   /** Since when each running program runs, in seconds since 1970, by its labels and version. */
   #startTimes = new Map<string, number>();
 
   /**
-   * @param host name of the host, the label of that name
+   * @param host name of the host, for the label `host`
    * @param now milliseconds since 1970
    */
   constructor(host: string, now: () => number = Date.now) {
@@ -78,7 +84,7 @@ export class Metrics {
     this.#now = now;
   }
 
-  /** Begins to watch the process itself: memory, processor time, file descriptors, lag of the event loop. */
+  /** Begins to measure the process itself: memory, processor time, file descriptors, lag of the event loop. */
   start(): void {
     collectDefaultMetrics({ register: this.#registry, prefix: 'l3af_agent_' });
   }
@@ -103,10 +109,13 @@ export class Metrics {
     this.#l3afd.deployFailed.inc(this.#labels(program));
   }
 
-  /** What runs now, whole: series of programs that are not named end, start times of those that stay are kept. */
+  /**
+   * Sets the complete list of running programs. Series of other programs end. Programs that stay keep their start
+   * times.
+   */
   setRunning(programs: readonly RunningProgram[]): void {
     const startTimes = new Map<string, number>();
-    this.#l3afd.running.reset();
+    this.#running = programs;
     this.#l3afd.startTime.reset();
     for (const program of programs) {
       const labels = this.#labels(program);
@@ -114,13 +123,23 @@ export class Metrics {
       const firstSeen = this.#startTimes.get(identity) ?? Math.floor(this.#now() / 1000);
       const startTime = program.startedAt === undefined ? firstSeen : Math.floor(program.startedAt.getTime() / 1000);
       startTimes.set(identity, startTime);
-      this.#l3afd.running.set({ ...labels, version: program.version }, 1);
       this.#l3afd.startTime.set(labels, startTime);
     }
     this.#startTimes = startTimes;
+    this.#showRunning();
   }
 
-  /** What the monitored maps say now, whole: series that are not named end. */
+  /** A program without its companion is not what was asked for, though packets pass it: its series is 0. */
+  #showRunning(): void {
+    this.#l3afd.running.reset();
+    for (const program of this.#running) {
+      const labels = this.#labels(program);
+      const isGivenUp = this.#givenUp.has(JSON.stringify(companionLabels(program)));
+      this.#l3afd.running.set({ ...labels, version: program.version }, isGivenUp ? 0 : 1);
+    }
+  }
+
+  /** Sets the complete list of samples from monitored maps. Other series end. */
   setMonitored(samples: readonly MonitorSample[]): void {
     this.#monitorMap.reset();
     const labels = [...new Set(samples.flatMap((sample) => Object.keys(sample.labels)))].toSorted();
@@ -136,12 +155,12 @@ export class Metrics {
     }
   }
 
-  /** All keys of a map were to be read, and it had more than are read. */
+  /** Counts a map that had more keys than are read. */
   monitorTruncated(): void {
     this.#own.monitorTruncations.inc();
   }
 
-  /** What the kernel counts now, whole: series that are not named end. */
+  /** Sets the complete list of run counts from the kernel. Other series end. */
   setProgramRuns(programs: readonly ProgramRuns[]): void {
     const { programRuns, programRunSeconds } = this.#own;
     programRuns.reset();
@@ -152,7 +171,7 @@ export class Metrics {
     }
   }
 
-  /** To be handed on as it is. */
+  /** An arrow function, so that it can be passed as a callback. */
   readonly artifactFetched = ({ bytes, seconds }: { readonly bytes: number; readonly seconds: number }): void => {
     this.#own.artifacts.inc();
     this.#own.artifactBytes.inc(bytes);
@@ -169,9 +188,9 @@ export class Metrics {
   }
 
   /**
-   * @param verb as it came; one that does not exist is counted as `other`
+   * @param verb as received; an unknown one is counted as `other`
    * @param result the acknowledgement's status
-   * @param seconds from the beginning of the work to its answer
+   * @param seconds from the start of the command to its answer
    */
   commandFinished(verb: string, result: string, seconds: number): void {
     const known = VERBS.find((other) => other === verb) ?? 'other';
@@ -183,7 +202,7 @@ export class Metrics {
     this.#own.queueDepth.set(commands);
   }
 
-  /** @param seconds from the arrival of a command to the beginning of the work on it */
+  /** @param seconds from the arrival of a command to its start */
   commandWaited(seconds: number): void {
     this.#own.queueWait.observe(seconds);
   }
@@ -193,12 +212,12 @@ export class Metrics {
     if (result !== 'failed') this.#own.lastReconcile.set(this.#now() / 1000);
   }
 
-  /** A companion that did not run as it should was started again. */
+  /** Counts the restart of a companion that did not run as it should. */
   companionRestarted(companion: ProgramLabels): void {
     this.#own.companionRestarts.inc(companionLabels(companion));
   }
 
-  /** The companions that should run, whole: series of those that are not named end, restarts apart. */
+  /** Sets the complete list of companions that should run. Series of others end, except those of restarts. */
   setCompanions(companions: readonly CompanionStatus[]): void {
     this.#own.companionRunning.reset();
     this.#own.companionGivenUp.reset();
@@ -207,9 +226,12 @@ export class Metrics {
       this.#own.companionRunning.set(labels, companion.condition === 'running' ? 1 : 0);
       this.#own.companionGivenUp.set(labels, companion.condition === 'given-up' ? 1 : 0);
     }
+    const givenUp = companions.filter(({ condition }) => condition === 'given-up');
+    this.#givenUp = new Set(givenUp.map((companion) => JSON.stringify(companionLabels(companion))));
+    this.#showRunning();
   }
 
-  /** A command came that had come before. */
+  /** Counts a command that was delivered again. */
   redelivered(): void {
     this.#own.redeliveries.inc();
   }
@@ -218,23 +240,29 @@ export class Metrics {
     this.#own.brokerConnected.set(connected ? 1 : 0);
   }
 
+  /** What does not work although there is a connection. */
+  setBusTroubles({ consuming, storing }: { readonly consuming: boolean; readonly storing: boolean }): void {
+    this.#own.cannotConsume.set(consuming ? 1 : 0);
+    this.#own.cannotStore.set(storing ? 1 : 0);
+  }
+
   /** @param messages acknowledgements that the stream has not confirmed yet */
   setOutboxPending(messages: number): void {
     this.#own.outboxPending.set(messages);
   }
 
-  /** Everything, as Prometheus reads it. */
+  /** All metrics as text for Prometheus. */
   async text(format: Format = 'prometheus'): Promise<string> {
     return inFormat(await this.#registry.metrics(), format);
   }
 
-  /** l3afd's metrics, as a snapshot of the state carries them: labels by name. */
+  /** l3afd's metrics, as in a snapshot of the state, with labels by name. */
   async allStats(): Promise<Stat[]> {
     const all = [...Object.values(this.#l3afd), this.#monitorMap];
     return (await Promise.all(all.map((metric) => metric.get()))).flatMap(statsOf);
   }
 
-  /** Everything in the same form; of a histogram its counters. */
+  /** All metrics in the same form. Of a histogram, only its counters. */
   async everything(): Promise<Stat[]> {
     return (await this.#registry.getMetricsAsJSON()).flatMap(statsOf);
   }
@@ -251,7 +279,7 @@ function statsOf({ name, type, values }: MetricObject): Stat[] {
       MetricName: metricName ?? name,
       Labels: Labels.toSorted((a, b) => (a.Name < b.Name ? -1 : 1)),
       Value: value,
-      // prom-client gives a metric's type by its name, whatever its declarations say.
+      // prom-client gives a metric's type as a word, although its declarations say otherwise.
       Type: String(type) === 'gauge' ? 1 : 0,
     };
   });

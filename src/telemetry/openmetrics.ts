@@ -10,7 +10,10 @@ export const CONTENT_TYPE: Readonly<Record<Format, string>> = {
   openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
 };
 
-/** What a client wants that says so in its `Accept` header (RFC 9110, 12.5.1); Prometheus' own format where it does not say. */
+/**
+ * The format that a client wants according to its `Accept` header (RFC 9110, 12.5.1). Prometheus' own format by
+ * default.
+ */
 export function formatFor(accept: string | undefined): Format {
   const ranges = (accept ?? '').split(',').map(rangeOf);
   const weightOf = (...types: string[]) => ranges.find(({ type }) => types.includes(type))?.weight ?? 0;
@@ -25,8 +28,9 @@ function rangeOf(text: string): { type: string; weight: number } {
 }
 
 /**
- * A text in Prometheus' own format in another one. OpenMetrics wants counters to end in `_total`, and names their family without; of l3afd's
- * counters, whose names are fixed, the type is therefore not told. It knows no empty lines, and has a last one.
+ * Converts a text from Prometheus' own format. OpenMetrics requires counters to end in `_total`, and their family to be
+ * named without it. The names of l3afd's counters are fixed, so their type is omitted. OpenMetrics allows no empty
+ * lines, and has a last line of its own.
  */
 export function inFormat(text: string, format: Format): string {
   if (format === 'prometheus') return text;

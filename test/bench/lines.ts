@@ -4,7 +4,7 @@ import { PROJECT_ROOT } from '../support/project.js';
 
 const CODE = /\.(?:ts|c|h|sh)$/;
 
-/** Non-empty lines of code by folder: each stage of `src`, the rest by its top folder. */
+/** Non-empty lines of code by folder: `native` as a whole, the others by subfolder. */
 export async function linesPerFolder(): Promise<Record<string, { files: number; lines: number }>> {
   const table: Record<string, { files: number; lines: number }> = {};
   for (const top of ['src', 'native', 'deploy', 'test']) {

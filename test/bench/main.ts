@@ -9,8 +9,8 @@ import { linesPerFolder } from './lines.js';
 import { readingCost } from './readings.js';
 
 /*
- * How long a command takes from publish to acknowledgement, as a controller sees it: over a real broker, on a real kernel, with the
- * answer stored in its stream. `npm run bench`; it judges nothing, machines differ.
+ * `npm run bench` measures how long a command takes from publish to acknowledgement, as a controller sees it: with a
+ * real broker, a real kernel, and the answer stored in its stream. It has no pass or fail, since machines differ.
  */
 
 const HOST = 'bench';
@@ -21,7 +21,7 @@ type Programs = ReturnType<typeof payloadProgram>[];
 
 interface Case {
   readonly name: string;
-  /** The chain of round n. */
+  /** The chain of a round. */
   readonly chain: (round: number) => Programs;
   /** Whether the host is emptied before each round. */
   readonly fromNothing?: boolean;

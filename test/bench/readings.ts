@@ -5,7 +5,7 @@ import { discard, load, PORT_COUNT } from '../contract/samples.js';
 const VALUES = 1000;
 const ROUNDS = 200;
 
-/** Processor time that reading {@link VALUES} values of the kernel's maps takes, in milliseconds per pass. */
+/** Processor time to read {@link VALUES} values from kernel maps, in milliseconds per pass. */
 export async function readingCost(): Promise<number> {
   const fixture = await kernelFixture();
   try {
@@ -13,7 +13,7 @@ export async function readingCost(): Promise<number> {
     const fill = [{ name: 'port_packets', args, path: 'map_args.0' }];
     const program = await load(fixture, PORT_COUNT, 'xdpingress', { fill });
     const { hooks } = await fixture.datapath.observe();
-    const { maps } = hooks.flatMap(({ generations }) => generations).find(({ dir }) => dir === program.dir)!;
+    const { maps } = hooks.flatMap(({ loadedPrograms }) => loadedPrograms).find(({ dir }) => dir === program.dir)!;
     const keys = args.map(({ key }) => Buffer.from([key & 255, key >> 8]));
     const mapId = maps.find(({ name }) => name === 'port_packets')!.id;
     const place = { offset: 0, size: 8, signed: false, network: false };

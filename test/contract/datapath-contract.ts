@@ -1,22 +1,23 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { handoverContract } from './handover.js';
 import { hookContract } from './hooks.js';
 import { linkContract } from './links.js';
 import { loadingContract } from './loading.js';
 import { lostPinsContract } from './lost-pins.js';
 import { mapArgsContract } from './map-args.js';
+import { mapKindsContract } from './map-kinds.js';
 import { mapContract } from './maps.js';
 import { probesContract } from './probes.js';
 import { readingContract } from './readings.js';
 import { runContract } from './runs.js';
 import { assertEmpty, type Fixture } from './samples.js';
-import { stagingContract } from './staging.js';
 
 /**
- * What every datapath does, whether the kernel is behind it or not. Each test has a fixture of its own, of which nothing may be
- * left at its end.
+ * The behaviour of every datapath, with or without a kernel. Each test has its own fixture, and must leave nothing of
+ * it behind.
  *
- * @param ordersLinks whether it is one that has several TC links at a hook
+ * @param ordersLinks whether the datapath supports several TC links at a hook
  */
 export function contract(name: string, makeFixture: () => Promise<Fixture>, { ordersLinks = true } = {}): void {
   describe(name, () => {
@@ -35,14 +36,18 @@ export function contract(name: string, makeFixture: () => Promise<Fixture>, { or
 
     loadingContract(fixtureOf);
     hookContract(fixtureOf);
-    test('says whether TC links are ordered', () => assert.equal(fixture.datapath.ordersLinks(), ordersLinks));
+    test('says whether TC links are ordered', () => {
+      const ordered = fixture.datapath.ordered();
+      assert.deepEqual([ordered.has('ingress'), ordered.has('xdpingress')], [ordersLinks, false]);
+    });
     if (ordersLinks) linkContract(fixtureOf);
     mapContract(fixtureOf);
     mapArgsContract(fixtureOf);
+    mapKindsContract(fixtureOf);
     lostPinsContract(fixtureOf);
     readingContract(fixtureOf);
     runContract(fixtureOf);
     probesContract(fixtureOf);
-    stagingContract(fixtureOf);
+    handoverContract(fixtureOf);
   });
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { DIRECTIONS, type Direction } from '../../src/domain/hook.js';
+import { ATTACH_POINT_NAMES, type AttachPointName } from '../../src/domain/hook.js';
 import { hookAt, liveAttachment, standingChain } from '../../src/domain/observed.js';
 import {
   discard,
@@ -12,14 +12,26 @@ import {
   PORT_DROP,
   programId,
   refused,
+  rootSample,
   type Sample,
+  SKB_COUNT,
   TC_COUNT,
-  tcRoot,
   XDP_ROOT,
 } from './samples.js';
 
+/** A program for each attach point. Those without one need a device of a kind that few kernels have. */
+const MEMBERS: Readonly<Record<AttachPointName, Sample | undefined>> = {
+  xdpingress: PORT_COUNT,
+  ingress: TC_COUNT,
+  egress: TC_COUNT,
+  netkit_primary: undefined,
+  netkit_peer: undefined,
+  cgroup_skb_ingress: SKB_COUNT,
+  cgroup_skb_egress: SKB_COUNT,
+};
+
 export function hookContract(fixtureOf: () => Fixture): void {
-  /** Directories of the chain that stands at the hook of a generation. */
+  /** Directories of the chain that is attached to the hook of a loaded program. */
   async function chainAt({ hook }: Loaded): Promise<string[]> {
     return standingChain(hookAt(await fixtureOf().datapath.observe(), hook)).map(({ dir }) => dir);
   }
@@ -29,7 +41,7 @@ export function hookContract(fixtureOf: () => Fixture): void {
   }
 
   describe('a slot', () => {
-    test('names the successor, another one, and none', async () => {
+    test('names the next program, another one, and none', async () => {
       const { datapath } = fixtureOf();
       const [root, first, second] = [
         await load(fixtureOf(), XDP_ROOT, 'xdpingress'),
@@ -50,7 +62,7 @@ export function hookContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), root, first, second);
     });
 
-    test('that is not there is reported', async () => {
+    test('that does not exist is reported', async () => {
       const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
 
       await refused(
@@ -64,17 +76,14 @@ export function hookContract(fixtureOf: () => Fixture): void {
   });
 
   describe('a hook', () => {
-    const ENTRIES: Readonly<Record<Direction, readonly [Sample, Sample]>> = {
-      xdpingress: [XDP_ROOT, PORT_COUNT],
-      ingress: [tcRoot('ingress'), TC_COUNT],
-      egress: [tcRoot('egress'), TC_COUNT],
-    };
-    for (const direction of DIRECTIONS) {
-      test(`at ${direction} takes a chain, shows it and lets it go`, async () => {
+    for (const direction of ATTACH_POINT_NAMES) {
+      const member = MEMBERS[direction];
+      if (member === undefined) continue;
+      test(`at ${direction} attaches a chain, shows it and detaches it`, async () => {
         const { datapath } = fixtureOf();
         const [root, program] = [
-          await load(fixtureOf(), ENTRIES[direction][0], direction),
-          await load(fixtureOf(), ENTRIES[direction][1], direction),
+          await load(fixtureOf(), rootSample(direction), direction),
+          await load(fixtureOf(), member, direction),
         ];
         await datapath.setSlot(root.slot, program.program);
 
@@ -94,8 +103,8 @@ export function hookContract(fixtureOf: () => Fixture): void {
       test(`at ${direction} swaps its program`, async () => {
         const { datapath } = fixtureOf();
         const [first, second] = [
-          await load(fixtureOf(), ENTRIES[direction][0], direction),
-          await load(fixtureOf(), ENTRIES[direction][1], direction),
+          await load(fixtureOf(), rootSample(direction), direction),
+          await load(fixtureOf(), member, direction),
         ];
         await datapath.attach(first.hook, first.program, first.link);
         const from = { program: first.program, link: (await attachedAt(first))?.linkPin ?? '' };
@@ -114,7 +123,7 @@ export function hookContract(fixtureOf: () => Fixture): void {
       });
     }
 
-    test('attaches once what is asked for twice, and detaches what is gone already', async () => {
+    test('attaches once for two requests, and accepts a detach of what is gone already', async () => {
       const { datapath } = fixtureOf();
       const root = await load(fixtureOf(), XDP_ROOT, 'xdpingress');
 
@@ -128,7 +137,7 @@ export function hookContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), root);
     });
 
-    test('of an interface that is not there is refused by name', async () => {
+    test('of an interface that does not exist is refused by name', async () => {
       const root = await load(fixtureOf(), XDP_ROOT, 'xdpingress');
       const hook = { iface: 'l3none0', direction: 'xdpingress' } as const;
 
@@ -153,7 +162,7 @@ export function hookContract(fixtureOf: () => Fixture): void {
     });
   });
 
-  test('discarding takes a generation away, and one that is gone already', async () => {
+  test('discarding removes a loaded program, and accepts one that is gone already', async () => {
     const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
     const id = await programId(fixtureOf(), program);
 

@@ -1,33 +1,38 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import { LibbpfDatapath, type LibbpfDatapathOptions } from '../../src/datapath/libbpf/datapath.js';
+import { makeGroup } from '../support/cgroup.js';
+import { loader } from '../support/loader.js';
 import { createTestbed, mountBpffs, type Testbed } from '../support/testbed.js';
+import { run } from '../support/tool.js';
 import { sendPackets } from '../support/traffic.js';
 import { type Fixture, KEY_0 } from './samples.js';
 
-const run = promisify(execFile);
-
-/** The real kernel, with an interface and a bpffs that nobody else uses. */
+/** The real kernel, with an interface and a bpffs that nothing else uses. */
 export interface KernelFixture extends Fixture {
   readonly testbed: Testbed;
   /** Sends UDP packets from the other end to our interface. */
   receive(count: number, port: number): Promise<void>;
   /** Sends UDP packets out of our interface. */
   send(count: number, port: number): Promise<void>;
-  /** Waits until a one-entry array of u64 has reached a value, and a little for what would be too much. */
+  /**
+   * Waits until a one-entry array of u64 has reached a value, and a little longer to catch a value that is too high.
+   */
   counted(mapPin: string, expected: number): Promise<void>;
 }
 
-export async function kernelFixture(options: Omit<LibbpfDatapathOptions, 'bpffs'> = {}): Promise<KernelFixture> {
+export async function kernelFixture(
+  options: Omit<LibbpfDatapathOptions, 'bpffs' | 'loader'> = {},
+): Promise<KernelFixture> {
   const [testbed, bpffs] = await Promise.all([createTestbed(), mountBpffs()]);
-  const datapath = new LibbpfDatapath({ bpffs: bpffs.path, ...options });
+  const datapath = new LibbpfDatapath({ bpffs: bpffs.path, loader, ...options });
+  const group = makeGroup();
   const RATE = 20_000;
   return {
     datapath,
     bpffs: bpffs.path,
     iface: testbed.iface,
+    cgroup: group.path,
     testbed,
     async receive(count, port) {
       await sendPackets({ netns: testbed.netns, address: testbed.address, port, rate: RATE, count });
@@ -44,6 +49,7 @@ export async function kernelFixture(options: Omit<LibbpfDatapathOptions, 'bpffs'
     async close() {
       await datapath.close();
       const pinned = (await readdir(bpffs.path)).filter((name) => !name.endsWith('.debug'));
+      group.close();
       await testbed.close();
       await bpffs.unmount();
       assert.deepEqual(pinned, [], 'something is left in bpffs');
@@ -51,7 +57,7 @@ export async function kernelFixture(options: Omit<LibbpfDatapathOptions, 'bpffs'
   };
 }
 
-/** A command's output as JSON: `bpftool`, `tc` and `ip` have it. */
+/** The JSON output of `bpftool`, `tc` or `ip`. */
 export async function json<Shape>(command: string, ...args: string[]): Promise<Shape> {
   const { stdout } = await run(command, args);
   return JSON.parse(stdout) as Shape;

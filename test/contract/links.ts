@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { hookAt, liveStrands } from '../../src/domain/observed.js';
+import { hookAt, liveSubchains } from '../../src/domain/observed.js';
 import { furtherLinkPin } from '../../src/domain/pins.js';
 import { discard, type Fixture, type Loaded, load, refused, TC_TAIL, tcRoot } from './samples.js';
 
@@ -10,22 +10,22 @@ export function linkContract(fixtureOf: () => Fixture): void {
 
   for (const direction of ['ingress', 'egress'] as const) {
     describe(`links at ${direction}`, () => {
-      /** Directories of the programs that packets meet first, link by link. */
+      /** Directories of the first program of each link, in the order of the links. */
       async function orderAt(): Promise<(string | undefined)[]> {
         const { iface, datapath } = fixtureOf();
         const observed = hookAt(await datapath.observe(), { iface, direction });
-        return liveStrands(observed).map(({ programs }) => programs[0]?.dir);
+        return liveSubchains(observed).map(({ programs }) => programs[0]?.dir);
       }
 
       const loadTails = (count: number) =>
         Promise.all(Array.from({ length: count }, () => load(fixtureOf(), TC_TAIL, direction)));
 
       async function close(...loaded: readonly Loaded[]): Promise<void> {
-        for (const generation of loaded) await fixtureOf().datapath.detach(generation.hook, linkOf(generation));
+        for (const found of loaded) await fixtureOf().datapath.detach(found.hook, linkOf(found));
         await discard(fixtureOf(), ...loaded);
       }
 
-      test('are passed in the order in which they are placed', async () => {
+      test('run in the order of their places', async () => {
         const { datapath } = fixtureOf();
         const [a, b, c, d] = (await loadTails(4)) as [Loaded, Loaded, Loaded, Loaded];
         const { hook } = a;
@@ -44,7 +44,7 @@ export function linkContract(fixtureOf: () => Fixture): void {
         await close(a, b, c, d);
       });
 
-      test('keep their place when they are asked for again, and when their program is swapped', async () => {
+      test('keep their place when they are requested again, and when their program is swapped', async () => {
         const { datapath } = fixtureOf();
         const [a, b, c] = (await loadTails(3)) as [Loaded, Loaded, Loaded];
         const { hook } = a;
@@ -60,7 +60,7 @@ export function linkContract(fixtureOf: () => Fixture): void {
         await discard(fixtureOf(), a);
       });
 
-      test('hold each program once only', async () => {
+      test('attach each program only once', async () => {
         const { datapath } = fixtureOf();
         const [a, b] = (await loadTails(2)) as [Loaded, Loaded];
         await datapath.attach(a.hook, a.program, linkOf(a));
@@ -72,7 +72,7 @@ export function linkContract(fixtureOf: () => Fixture): void {
         await discard(fixtureOf(), b);
       });
 
-      test('cannot be placed next to one that is not there', async () => {
+      test('cannot be placed next to one that does not exist', async () => {
         const { datapath } = fixtureOf();
         const [a, b] = (await loadTails(2)) as [Loaded, Loaded];
 
@@ -85,7 +85,7 @@ export function linkContract(fixtureOf: () => Fixture): void {
         await discard(fixtureOf(), a, b);
       });
 
-      test('hold the chain behind a root and what follows it', async () => {
+      test('hold the chain behind a root and the programs after it', async () => {
         const { datapath } = fixtureOf();
         const [first, second] = (await loadTails(2)) as [Loaded, Loaded];
         const root = await load(fixtureOf(), tcRoot(direction), direction);
@@ -94,9 +94,9 @@ export function linkContract(fixtureOf: () => Fixture): void {
         await datapath.attach(root.hook, second.program, linkOf(second), { side: 'behind', link: root.link });
 
         const { iface } = fixtureOf();
-        const strands = liveStrands(hookAt(await datapath.observe(), { iface, direction }));
+        const subchains = liveSubchains(hookAt(await datapath.observe(), { iface, direction }));
         assert.deepEqual(
-          strands.map(({ programs }) => programs.map(({ dir }) => dir)),
+          subchains.map(({ programs }) => programs.map(({ dir }) => dir)),
           [[root.dir, first.dir], [second.dir]],
         );
 

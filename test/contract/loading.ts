@@ -23,14 +23,41 @@ import {
   u64,
 } from './samples.js';
 
+/** Sections of programs that libbpf attaches by the kernel's BTF, each as long as the section of port_count. */
+const SECTIONS_OF_OTHER_KINDS = [
+  'fentry/tcp_con',
+  'fexit.s/do_exi',
+  'fmod_ret/do_fo',
+  'freplace/h3_pa',
+  'tp_btf/sched_s',
+  'lsm/file_open_',
+  'lsm_cgroup/soc',
+  'iter.s/bpf_map',
+] as const;
+
 export function loadingContract(fixtureOf: () => Fixture): void {
   describe('loading', () => {
-    test('shows a generation with its program, empty slot and maps', async () => {
+    for (const section of SECTIONS_OF_OTHER_KINDS) {
+      test(`refuses an entry function in the section ${section}`, async () => {
+        const objectPath = join(tmpdir(), `l3af-section-${section.replaceAll('/', '-')}.o`);
+        const object = await readFile(builtObject(PORT_COUNT.object), 'latin1');
+        assert.equal(section.length, 'xdp-port-count'.length);
+        await writeFile(objectPath, object.replaceAll('xdp-port-count', section), 'latin1');
+
+        const request = requestFor(fixtureOf(), PORT_COUNT, 'xdpingress', { objectPath });
+        await refused(fixtureOf().datapath.load(request), 'OBJECT_INVALID', section);
+
+        await assertEmpty(fixtureOf());
+        await rm(objectPath);
+      });
+    }
+
+    test('shows a loaded program with its program, empty slot and maps', async () => {
       const loaded = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
 
-      const generation = await observed(fixtureOf(), loaded);
-      assert.ok(generation !== undefined);
-      const { hook, name, versionSegment, digest, dir, programId, slot, maps } = generation;
+      const found = await observed(fixtureOf(), loaded);
+      assert.ok(found !== undefined);
+      const { hook, name, versionSegment, digest, dir, programId, slot, maps } = found;
       assert.deepEqual([hook, name, versionSegment, dir], [loaded.hook, 'port_count', '1_0', loaded.dir]);
       assert.equal(digest, '0123456789abcdef');
       assert.ok(programId !== undefined && programId > 0);
@@ -44,24 +71,24 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), loaded);
     });
 
-    test('takes only the entry program of an object with several, and only its own slot', async () => {
+    test('loads only the entry program of an object with several, and only its own slot', async () => {
       const loaded = await load(fixtureOf(), tcRoot('egress'), 'egress');
 
-      const generation = await observed(fixtureOf(), loaded);
-      assert.ok(generation?.slot !== undefined);
-      assert.deepEqual(generation.maps, []);
+      const found = await observed(fixtureOf(), loaded);
+      assert.ok(found?.slot !== undefined);
+      assert.deepEqual(found.maps, []);
 
       await discard(fixtureOf(), loaded);
     });
 
-    test('takes a program without a slot, of which a PROG_ARRAY that it uses is a map like any other', async () => {
+    test('accepts a program without a slot, and treats its PROG_ARRAY like any other map', async () => {
       const loaded = await load(fixtureOf(), { ...TC_COUNT, slotMap: '' }, 'ingress');
 
-      const generation = await observed(fixtureOf(), loaded);
-      assert.equal(generation?.slot, undefined);
+      const found = await observed(fixtureOf(), loaded);
+      assert.equal(found?.slot, undefined);
       assert.ok(
-        generation?.maps.some(({ type }) => type === 3),
-        JSON.stringify(generation?.maps),
+        found?.maps.some(({ type }) => type === 3),
+        JSON.stringify(found?.maps),
       );
 
       await discard(fixtureOf(), loaded);
@@ -88,7 +115,7 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), loaded);
     });
 
-    test('shares maps with a generation that is there, values and all', async () => {
+    test('shares maps with an existing loaded program, including their values', async () => {
       const first = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
       await fixtureOf().datapath.writeMap(first.map('packet_count'), {
         set: [{ key: '00000000', value: u64(41) }],
@@ -100,7 +127,7 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       const [before, after] = [await observed(fixtureOf(), first), await observed(fixtureOf(), second)];
       await discard(fixtureOf(), first);
 
-      const idOf = (generation: typeof before, map: string) => generation?.maps.find((other) => other.name === map)?.id;
+      const idOf = (found: typeof before, map: string) => found?.maps.find((other) => other.name === map)?.id;
       assert.equal(idOf(after, 'packet_count'), idOf(before, 'packet_count'));
       assert.notEqual(idOf(after, 'port_packets'), idOf(before, 'port_packets'));
       const value = await fixtureOf().datapath.readMap(second.map('packet_count'), KEY_0);
@@ -109,12 +136,12 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), second);
     });
 
-    test('shares with the other side of TC what asks to be pinned by its name, but neither the slot nor what is filled', async () => {
+    test('shares maps that ask to be pinned by name with the other side of TC, except slots and maps with entries', async () => {
       const ingress = await load(fixtureOf(), TC_SWITCH, 'ingress');
-      const otherSide = ingress.dir;
-      const egress = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSide });
-      const filled = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSide, fill: entry('switch_on', 0, 1) });
-      const alone = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSide: `${otherSide}9` });
+      const otherSides = [ingress.dir];
+      const egress = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSides });
+      const filled = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSides, fill: entry('switch_on', 0, 1) });
+      const alone = await load(fixtureOf(), TC_SWITCH, 'egress', { otherSides: [`${ingress.dir}9`] });
 
       const all = await Promise.all([ingress, egress, filled, alone].map((one) => observed(fixtureOf(), one)));
       const kinds = (name: string) => new Set(all.map((one) => one?.maps.find((map) => map.name === name)?.id));
@@ -173,7 +200,7 @@ export function loadingContract(fixtureOf: () => Fixture): void {
       });
     }
 
-    test('refuses an object that is cut short, and leaves nothing', async () => {
+    test('refuses an object that is truncated, and leaves nothing', async () => {
       const objectPath = join(tmpdir(), `l3af-cut-${process.pid}.bpf.o`);
       await writeFile(objectPath, (await readFile(builtObject('port_drop'))).subarray(0, 700));
 

@@ -15,10 +15,10 @@ import {
   XDP_ROOT,
 } from './samples.js';
 
-/** What is left in the kernel when somebody removes pins of ours. */
+/** What stays in the kernel if others remove our pins. */
 export function lostPinsContract(fixtureOf: () => Fixture): void {
-  describe('a program whose pin somebody has removed', () => {
-    test('is found by the link that holds it, and pinned again with what it uses', async () => {
+  describe('a program whose pin was removed by others', () => {
+    test('is found by the link that holds it, and pinned again with its maps', async () => {
       const { datapath } = fixtureOf();
       const root = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
       await datapath.attach(root.hook, root.program, root.link);
@@ -57,7 +57,7 @@ export function lostPinsContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), root, next);
     });
 
-    test('is gone where nothing holds it, and its directory holds none', async () => {
+    test('is gone if nothing holds it, and its directory has no program', async () => {
       const { datapath } = fixtureOf();
       const program = await load(fixtureOf(), PORT_DROP, 'xdpingress');
       const id = await programId(fixtureOf(), program);
@@ -73,8 +73,8 @@ export function lostPinsContract(fixtureOf: () => Fixture): void {
     });
   });
 
-  describe('a slot whose pin somebody has removed', () => {
-    test('leads nowhere any more, and is what its program has lost', async () => {
+  describe('a slot whose pin was removed by others', () => {
+    test('is empty, and its program reports it as unpinned', async () => {
       const { datapath } = fixtureOf();
       const [root, next] = [
         await load(fixtureOf(), XDP_ROOT, 'xdpingress'),
@@ -94,7 +94,7 @@ export function lostPinsContract(fixtureOf: () => Fixture): void {
   });
 
   describe('a public name whose map nothing uses any more', () => {
-    test('is an orphan, with what the kernel keeps of its own name', async () => {
+    test('is an orphan, with the name that the kernel keeps', async () => {
       const { datapath } = fixtureOf();
       const program = await load(fixtureOf(), TC_COUNT, 'egress');
       const path = program.publicPath('tc_packets');

@@ -4,8 +4,8 @@ import type { MapValue } from '../../src/domain/program.js';
 import { assertEmpty, discard, type Fixture, load, observed, POLICY, refused, requestFor } from './samples.js';
 
 /*
- * Keys and values of a payload in maps of each kind, by the types that the object's BTF names. The bytes are spelled out: nothing of the
- * code that writes them has a say in what is expected.
+ * Keys and values of a payload in maps of each type, according to the types in the object's BTF. The expected bytes are
+ * written out, independent of the code that encodes them.
  */
 
 export const ENDPOINT = { address: '198.18.0.1', port: 53, protocol: 17, fragment: true };
@@ -22,18 +22,19 @@ export const RULE = {
   logged: true,
 };
 export const RULE_BYTES = [
-  ...['07000000', '00000000'], // verdict, and what aligns the next
+  ...['07000000', '00000000'], // verdict, and padding
   ...['ffffffffffffffff', 'feff', '000000000000'], // limit
   ...['02005e100001', '646e73000000000000000000', '01000200ffff'], // next_hop, label, tags
   ...['caab', '01', '0000000000'], // priority in the lower 4 bits and group in the upper 12; logged
 ].join('');
 
-/** Map, key, value, and the bytes that they are. Of a per-CPU map: of one CPU. */
+/** Map, key, value, and the expected bytes. For a per-CPU map: those of one CPU. */
 const ENTRIES: readonly (readonly [string, MapValue, MapValue, string, string])[] = [
   ['policy_rules', ENDPOINT, RULE, ENDPOINT_BYTES, RULE_BYTES],
   ['policy_rules', `0x${ENDPOINT_BYTES}`, `0x${RULE_BYTES}`, ENDPOINT_BYTES, RULE_BYTES],
   ['policy_prefixes', '10.1.2.3/16', 'VERDICT_COUNT', '100000000a010000', '01000000'],
   ['policy_prefixes', { length: 8, address: '10.1.2.3' }, 7, '080000000a000000', '07000000'],
+  ['policy_marks', 53, { number: 258 }, '0035', '0201000000000000'],
   ['policy_budgets', 3, { packets: 1000 }, '03000000', `e803000000000000${'00'.repeat(8)}`],
   ['policy_marks', 53, '0x0102030405060708', '0035', '0102030405060708'],
   ['policy_cpu_array', 7, { weight: '0x10', bias: -1 }, '07000000', '10000000ff000000'],
@@ -41,7 +42,7 @@ const ENTRIES: readonly (readonly [string, MapValue, MapValue, string, string])[
   ['policy_cpu_lru', 80, '0x0100000002000000', '5000', '0100000002000000'],
 ];
 
-/** Map, key, value, the field that is wrong, and words of the message. */
+/** Map, key, value, the wrong field, and words of the message. */
 const REFUSED: readonly (readonly [string, MapValue, MapValue, string, string | RegExp])[] = [
   ['policy_rules', { ...ENDPOINT, adress: 1 }, RULE, 'key.adress', 'struct endpoint has no field "adress"'],
   ['policy_rules', { address: 1, port: 1, protocol: 1 }, RULE, 'key.fragment', /fragment in a key .* is missing/],
@@ -61,7 +62,8 @@ const REFUSED: readonly (readonly [string, MapValue, MapValue, string, string | 
   ['policy_budgets', 4, { packets: 1 }, 'key', 'keys go from 0 to 3'],
   ['policy_budgets', 0, { packets: 1, lock: 0 }, 'value.lock', 'only the kernel writes'],
   ['policy_budgets', 0, { packets: 2 ** 53 }, 'value.packets', 'as a string'],
-  ['policy_marks', 53, { number: 1 }, 'value', 'a union'],
+  ['policy_marks', 53, 1, 'value', 'with one of {number, bytes}'],
+  ['policy_marks', 53, { number: 1, bytes: '0x0100000000000000' }, 'value', 'more than one of them is given'],
   ['policy_marks', 65536, '0x0102030405060708', 'key', '0 to 65535'],
   [
     'policy_cpu_array',
@@ -78,7 +80,7 @@ export function mapArgsContract(fixtureOf: () => Fixture): void {
   describe('arguments', () => {
     for (const [name, key, value, keyBytes, valueBytes] of ENTRIES) {
       const shown = JSON.stringify({ key, value }).slice(0, 80);
-      test(`for ${name} are the bytes that its types make of ${shown}`, async () => {
+      test(`for ${name} are encoded by its types: ${shown}`, async () => {
         const loaded = await load(fixtureOf(), POLICY, 'xdpingress', { fill: fill(name, key, value) });
 
         const { cpus = 1 } = (await observed(fixtureOf(), loaded))!.maps.find((map) => map.name === name)!;
@@ -89,7 +91,7 @@ export function mapArgsContract(fixtureOf: () => Fixture): void {
       });
     }
 
-    test('for a per-CPU map may be a list of one value for each', async () => {
+    test('for a per-CPU map may be a list of one value for each CPU', async () => {
       const plain = await load(fixtureOf(), POLICY, 'xdpingress');
       const { cpus = 1 } = (await observed(fixtureOf(), plain))!.maps.find(({ name }) => name === 'policy_cpu_hash')!;
       await discard(fixtureOf(), plain);
@@ -110,7 +112,7 @@ export function mapArgsContract(fixtureOf: () => Fixture): void {
 
     for (const [name, key, value, field, words] of REFUSED) {
       const shown = JSON.stringify({ key, value }).slice(0, 80);
-      test(`for ${name} are refused at ${field}, and nothing is left: ${shown}`, async () => {
+      test(`for ${name} are refused at ${field}, and leave nothing: ${shown}`, async () => {
         const request = requestFor(fixtureOf(), POLICY, 'xdpingress', { fill: fill(name, key, value) });
 
         const error = await refused(fixtureOf().datapath.load(request), 'MAP_VALUE_INVALID', words);
@@ -120,7 +122,7 @@ export function mapArgsContract(fixtureOf: () => Fixture): void {
       });
     }
 
-    test('are understood for maps that live as they are for new ones', async () => {
+    test('have the same meaning for existing maps as for new ones', async () => {
       const loaded = await load(fixtureOf(), POLICY, 'xdpingress');
 
       const { maps } = (await observed(fixtureOf(), loaded))!;

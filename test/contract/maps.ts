@@ -51,7 +51,7 @@ export function mapContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), program);
     });
 
-    test('that is not there is reported', async () => {
+    test('that does not exist is reported', async () => {
       const path = `${fixtureOf().bpffs}/l3none0/none/1_0/none`;
 
       await refused(fixtureOf().datapath.readMap(path, KEY_0), 'KERNEL', path);
@@ -59,8 +59,8 @@ export function mapContract(fixtureOf: () => Fixture): void {
     });
   });
 
-  describe('a data map whose pin somebody has removed', () => {
-    test('is found by the program that uses it, and pinned again with what is in it', async () => {
+  describe('a data map whose pin was removed by others', () => {
+    test('is found by the program that uses it, and pinned again with its entries', async () => {
       const { datapath } = fixtureOf();
       const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
       const before = await observed(fixtureOf(), program);
@@ -81,7 +81,7 @@ export function mapContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), program);
     });
 
-    test('is not taken for one that the program does not use', async () => {
+    test('is not replaced by a map that the program does not use', async () => {
       const { datapath } = fixtureOf();
       const [program, other] = [
         await load(fixtureOf(), PORT_COUNT, 'xdpingress'),
@@ -98,7 +98,7 @@ export function mapContract(fixtureOf: () => Fixture): void {
   });
 
   describe('a public name', () => {
-    test('is given, passed on to another generation, and taken away', async () => {
+    test('is set, moved to another loaded program, and removed', async () => {
       const { datapath } = fixtureOf();
       const [first, second] = [
         await load(fixtureOf(), PORT_COUNT, 'xdpingress'),
@@ -123,7 +123,7 @@ export function mapContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), first, second);
     });
 
-    test('keeps its map alive without the generation', async () => {
+    test('keeps its map alive without the loaded program', async () => {
       const { datapath } = fixtureOf();
       const program = await load(fixtureOf(), TC_COUNT, 'egress');
       const path = program.publicPath('tc_packets');
@@ -136,7 +136,7 @@ export function mapContract(fixtureOf: () => Fixture): void {
       await datapath.unpublish(path);
     });
 
-    test('cannot be given to what is not there', async () => {
+    test('cannot be given to a map that does not exist', async () => {
       const { bpffs, datapath } = fixtureOf();
       const path = `${bpffs}/l3none0/none/1_0/none`;
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { LoadProbesRequest } from '../../src/datapath/datapath.js';
-import { areWhole, observedProbes, type ProbeGeneration } from '../../src/domain/observed.js';
+import { areWhole, type LoadedProbes, observedProbes } from '../../src/domain/observed.js';
 import { mapPin, probesDir } from '../../src/domain/pins.js';
 import { Probed } from '../support/probed.js';
 import { discard, type Fixture, load, observed, refused, requestFor } from './samples.js';
@@ -26,13 +26,13 @@ export async function loadProbes(fixture: Fixture, ...args: [string, Partial<Loa
   return request.dir;
 }
 
-export async function probesAt({ datapath }: Fixture, dir: string): Promise<ProbeGeneration> {
+export async function probesAt({ datapath }: Fixture, dir: string): Promise<LoadedProbes> {
   const found = observedProbes(await datapath.observe()).find((one) => one.dir === dir);
   assert.ok(found !== undefined, `no probes in ${dir}`);
   return found;
 }
 
-/** Takes probes away and sees all of them gone. */
+/** Removes probes and checks that all of them are gone. */
 export async function discardProbes(fixture: Fixture, ...dirs: string[]): Promise<void> {
   const { datapath } = fixture;
   const found = await Promise.all(dirs.map((dir) => probesAt(fixture, dir)));
@@ -44,7 +44,7 @@ export async function discardProbes(fixture: Fixture, ...dirs: string[]): Promis
   });
 }
 
-/** Programs that hang at no interface. */
+/** Programs that are attached to no interface. */
 export function probesContract(fixtureOf: () => Fixture): void {
   describe('probes', () => {
     let probed: Probed;
@@ -53,7 +53,7 @@ export function probesContract(fixtureOf: () => Fixture): void {
     });
     after(() => probed.close());
 
-    test('of one object are all attached and share their maps; what is none is not loaded', async () => {
+    test('of one object are all attached and share their maps; other programs are not loaded', async () => {
       const dir = await loadProbes(fixtureOf(), await probed.object('events'));
 
       const { name, versionSegment, digest, serial, probes, maps, lostMaps } = await probesAt(fixtureOf(), dir);
@@ -90,7 +90,7 @@ export function probesContract(fixtureOf: () => Fixture): void {
       await discardProbes(fixtureOf(), dir);
     });
 
-    test('take maps over from others, and get what is to be in new ones', async () => {
+    test('share maps with others, and fill new ones', async () => {
       const path = await probed.object('events');
       const fill = [{ name: 'watched_pid', args: [{ key: 0, value: 77 }], path: 'map_args.0' }];
       const first = await loadProbes(fixtureOf(), path, { fill });
@@ -106,13 +106,13 @@ export function probesContract(fixtureOf: () => Fixture): void {
       await discardProbes(fixtureOf(), second);
     });
 
-    test('that are only tried are attached to nothing', async () => {
+    test('of a trial load are attached to nothing', async () => {
       const dir = await loadProbes(fixtureOf(), await probed.object('events'), { treatment: 'load' });
       assert.deepEqual((await probesAt(fixtureOf(), dir)).probes, []);
       await discardProbes(fixtureOf(), dir);
     });
 
-    test('are refused where there are none, saying what there is, and where a section names nothing', async () => {
+    test('are refused if the object has none, saying what it has, or if a section names no target', async () => {
       const refuse = async (path: string, entryFunction = '') =>
         fixtureOf().datapath.loadProbes(probesRequest(fixtureOf(), path, { entryFunction }));
       await refused(
@@ -134,7 +134,7 @@ export function probesContract(fixtureOf: () => Fixture): void {
       );
     });
 
-    test('beside an XDP program come and go with it', async () => {
+    test('beside an XDP program are attached and removed with it', async () => {
       const fixture = fixtureOf();
       const loaded = await load(fixture, BESIDE, 'xdpingress', { objectPath: await probed.object('beside') });
 
@@ -150,7 +150,7 @@ export function probesContract(fixtureOf: () => Fixture): void {
       await fixture.datapath.proveGone({ programs, maps: [], links: probes.flatMap(({ linkId }) => linkId ?? []) });
     });
 
-    test('beside an XDP program are handed on to another load of it as they are', async () => {
+    test('beside an XDP program are moved to another load of it as they are', async () => {
       const fixture = fixtureOf();
       const objectPath = await probed.object('beside');
       const first = await load(fixture, BESIDE, 'xdpingress', { objectPath });
@@ -167,7 +167,7 @@ export function probesContract(fixtureOf: () => Fixture): void {
       await discard(fixture, first, second);
     });
 
-    test('beside an XDP program that is only tried are attached to nothing', async () => {
+    test('beside an XDP program of a trial load are attached to nothing', async () => {
       const fixture = fixtureOf();
       const request = requestFor(fixture, BESIDE, 'xdpingress', {
         objectPath: await probed.object('beside'),

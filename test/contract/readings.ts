@@ -13,7 +13,7 @@ export function readingContract(fixtureOf: () => Fixture): void {
         ],
       });
       const { hooks } = await datapath.observe();
-      const maps = hooks.flatMap(({ generations }) => generations).find(({ dir }) => dir === program.dir)!.maps;
+      const maps = hooks.flatMap(({ loadedPrograms }) => loadedPrograms).find(({ dir }) => dir === program.dir)!.maps;
       const idOf = (name: string) => maps.find((map) => map.name === name)!.id;
       const read = (name: string) => ({ pin: program.map(name), mapId: idOf(name) });
       const [dns, http, none] = ['0035', '0050', '0001'].map((key) => Buffer.from(key, 'hex'));
@@ -38,7 +38,29 @@ export function readingContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), program);
     });
 
-    test('have keys made that are not there, and those that are there left alone', async () => {
+    test('are read up to any number of keys, wherever that number falls in the kernel’s table', async () => {
+      const { datapath } = fixtureOf();
+      const args = Array.from({ length: 300 }, (_, port) => ({ key: port, value: port }));
+      const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress', {
+        fill: [{ name: 'port_packets', args, path: 'a' }],
+      });
+      const found = (await observed(fixtureOf(), program))!.maps.find(({ name }) => name === 'port_packets')!;
+      const pin = program.map('port_packets');
+
+      for (let atMost = 1; atMost <= 302; atMost++) {
+        const [reading] = await datapath.readMaps([{ pin, mapId: found.id, keys: { atMost } }]);
+        const { keys, values, more } = reading!;
+        const [ports, counted] = [
+          keys.map((key) => key[0]! + 256 * key[1]!),
+          values.map(([low, high]) => low! + 256 * high!),
+        ];
+        assert.deepEqual([new Set(ports).size, more], [Math.min(atMost, 300), atMost < 300], `at most ${atMost}`);
+        assert.deepEqual(counted, ports);
+      }
+      await discard(fixtureOf(), program);
+    });
+
+    test('create keys that do not exist, and leave existing ones alone', async () => {
       const { datapath } = fixtureOf();
       const fill = [{ name: 'port_packets', args: [{ key: 80, value: 7 }], path: 'a' }];
       const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress', { fill });

@@ -4,7 +4,7 @@ import { discard, type Fixture, load, PORT_COUNT, XDP_ROOT } from './samples.js'
 
 export function runContract(fixtureOf: () => Fixture): void {
   describe('the runs of a program', () => {
-    test('are none as long as it is not attached, also while runs are counted', async () => {
+    test('stay 0 while it is not attached, even if runs are counted', async () => {
       const { datapath } = fixtureOf();
       using _counting = await datapath.countRuns();
       const [root, program] = [
@@ -24,7 +24,7 @@ export function runContract(fixtureOf: () => Fixture): void {
       await discard(fixtureOf(), root, program);
     });
 
-    test('are not told where nothing is pinned', async () => {
+    test('are not reported if nothing is pinned', async () => {
       const program = await load(fixtureOf(), PORT_COUNT, 'xdpingress');
 
       const stats = await fixtureOf().datapath.runStats([`${program.dir}/none`, program.program]);

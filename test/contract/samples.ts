@@ -1,20 +1,23 @@
 import assert from 'node:assert/strict';
 import type { Datapath, LoadRequest } from '../../src/datapath/datapath.js';
-import type { Direction, Hook } from '../../src/domain/hook.js';
-import { type Generation, hookAt } from '../../src/domain/observed.js';
-import { generationDir, linkPin, mapPin, programPin, publicMapPath, slotPin } from '../../src/domain/pins.js';
+import { ATTACH_POINTS } from '../../src/domain/attach-points/registry.js';
+import { type AttachPointName, type ChainHook, hookOf } from '../../src/domain/hook.js';
+import { hookAt, type LoadedProgram } from '../../src/domain/observed.js';
+import { linkPin, loadDir, mapPin, programPin, publicMapPath, slotPin } from '../../src/domain/pins.js';
 import { AgentError, type ErrorCode } from '../../src/errors.js';
 import { builtObject } from '../support/project.js';
 
 /*
- * The programs of native/bpf as tests of a datapath load them.
+ * The programs of native/bpf, as tests of a datapath load them.
  */
 
 export interface Fixture {
   readonly datapath: Datapath;
   readonly bpffs: string;
-  /** An interface that exists and at whose hooks nothing hangs. */
+  /** An interface that exists and has nothing attached to its hooks. */
   readonly iface: string;
+  /** Path of a control group with nothing attached to its hooks. */
+  readonly cgroup: string;
   close(): Promise<void>;
 }
 
@@ -32,19 +35,26 @@ export const POLICY: Sample = { object: 'policy', entryFunction: 'xdp_policy', s
 export const TC_COUNT: Sample = { object: 'tc_count', entryFunction: 'tc_count', slotMap: 'tc_count_next' };
 export const TC_SWITCH: Sample = { object: 'tc_switch', entryFunction: 'tc_switch', slotMap: 'tc_switch_next' };
 export const TC_TAIL: Sample = { object: 'tc_tail', entryFunction: 'tc_tail', slotMap: '' };
+export const SKB_COUNT: Sample = { object: 'skb_count', entryFunction: 'skb_count', slotMap: 'skb_count_next' };
+export const SKB_DROP: Sample = { object: 'skb_drop', entryFunction: 'skb_drop', slotMap: 'skb_drop_next' };
 export const BROKEN: Sample = { object: 'broken', entryFunction: 'xdp_broken', slotMap: 'broken_next' };
 
 export function tcRoot(direction: 'ingress' | 'egress'): Sample {
   return { object: 'tc_root', entryFunction: `tc_${direction}_root`, slotMap: `tc_${direction}_root_array` };
 }
 
-/** A generation that a test has loaded. */
+/** The root of the chains at an attach point. */
+export function rootSample(direction: AttachPointName): Sample {
+  return ATTACH_POINTS[direction].root;
+}
+
+/** A program that a test has loaded. */
 export interface Loaded {
-  readonly hook: Hook;
+  readonly hook: ChainHook;
   readonly dir: string;
   readonly program: string;
   readonly slot: string;
-  /** Where its link is pinned when it is the one that is attached. */
+  /** Where its link is pinned while it is the attached program. */
   readonly link: string;
   map(name: string): string;
   publicPath(map: string): string;
@@ -52,19 +62,19 @@ export interface Loaded {
 
 let lastSerial = 0;
 
-/** A request for a generation that was never loaded before. */
+/** A request for a program that has never been loaded before. */
 export function requestFor(
   fixture: Fixture,
   sample: Sample,
-  direction: Direction,
+  direction: AttachPointName,
   changes: Partial<LoadRequest> = {},
 ): LoadRequest {
   lastSerial += 1;
-  const hook = { iface: fixture.iface, direction };
-  const generation = { hook, name: sample.object, version: '1.0', digest: '0123456789abcdef', serial: lastSerial };
+  const hook = hookOf(ATTACH_POINTS[direction].target === 'cgroup' ? fixture.cgroup : fixture.iface, direction);
+  const ref = { hook, name: sample.object, version: '1.0', digest: '0123456789abcdef', serial: lastSerial };
   return {
     hook,
-    dir: generationDir(fixture.bpffs, generation),
+    dir: loadDir(fixture.bpffs, ref),
     objectPath: builtObject(sample.object),
     entryFunction: sample.entryFunction,
     slotMap: sample.slotMap,
@@ -77,7 +87,7 @@ export function requestFor(
 export async function load(
   fixture: Fixture,
   sample: Sample,
-  direction: Direction,
+  direction: AttachPointName,
   changes: Partial<LoadRequest> = {},
 ): Promise<Loaded> {
   const request = requestFor(fixture, sample, direction, changes);
@@ -95,13 +105,13 @@ export async function load(
   };
 }
 
-/** The generation in a directory as it is observed now. */
+/** The present observation of the loaded program in a directory. */
 export async function observed(
   fixture: Fixture,
   loaded: Pick<Loaded, 'dir' | 'hook'>,
-): Promise<Generation | undefined> {
-  const { generations } = hookAt(await fixture.datapath.observe(), loaded.hook);
-  return generations.find(({ dir }) => dir === loaded.dir);
+): Promise<LoadedProgram | undefined> {
+  const { loadedPrograms } = hookAt(await fixture.datapath.observe(), loaded.hook);
+  return loadedPrograms.find(({ dir }) => dir === loaded.dir);
 }
 
 export async function programId(fixture: Fixture, loaded: Loaded): Promise<number> {
@@ -110,15 +120,13 @@ export async function programId(fixture: Fixture, loaded: Loaded): Promise<numbe
   return id;
 }
 
-export async function discard(fixture: Fixture, ...generations: Loaded[]): Promise<void> {
-  const ids = await Promise.all(
-    generations.map(async (generation) => (await observed(fixture, generation))?.programId),
-  );
-  for (const { dir } of generations) await fixture.datapath.discard(dir);
+export async function discard(fixture: Fixture, ...loadedPrograms: Loaded[]): Promise<void> {
+  const ids = await Promise.all(loadedPrograms.map(async (ref) => (await observed(fixture, ref))?.programId));
+  for (const { dir } of loadedPrograms) await fixture.datapath.discard(dir);
   await fixture.datapath.proveGone({ programs: ids.filter((id) => id !== undefined), maps: [], links: [] });
 }
 
-/** That a call is refused with a code, with words in message or detail that a person can act on. */
+/** Asserts that a call is refused with a code, and with words in message or detail that help a person. */
 export async function refused(
   call: Promise<unknown>,
   code: ErrorCode,
@@ -135,7 +143,7 @@ export async function refused(
   return error;
 }
 
-/** Nothing of ours is left. */
+/** Asserts that nothing of ours is left. */
 export async function assertEmpty({ datapath }: Fixture): Promise<void> {
   const { hooks, publicMaps } = await datapath.observe();
   assert.deepEqual({ hooks, publicMaps: [...publicMaps] }, { hooks: [], publicMaps: [] });

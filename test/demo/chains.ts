@@ -1,7 +1,7 @@
 import { type Box, drawBoxes } from '../../src/ctl/boxes.js';
 import type { Style } from '../../src/ctl/style.js';
-import type { Direction } from '../../src/domain/hook.js';
 import type { L3AFALLHOSTDATA, L3AFMetaData } from '../../src/messages/snapshot.js';
+import type { Direction } from '../support/directions.js';
 import { WIDTH } from './drawing.js';
 import { slotTarget } from './kernel.js';
 import { HOST } from './payloads.js';
@@ -23,7 +23,7 @@ export interface Member {
   readonly slotId: number;
 }
 
-/** What runs, as the agent answers to `l3af.req.<host>.state`. */
+/** The running chains, from the agent's answer to `l3af.req.<host>.state`. */
 export async function readChains(stage: Stage): Promise<Chain[]> {
   const state = await stage.client.request(HOST, 'state', {});
   return [
@@ -41,7 +41,7 @@ function memberOf({ Program, ProgID, ProgMapID }: L3AFMetaData): Member {
   return { name: String(Program.name), version: String(Program.version), programId: ProgID, slotId: ProgMapID };
 }
 
-/** A picture of a chain as `l3afctl show` draws it. @param fresh id of the program that is to be seen at once */
+/** Draws a chain like `l3afctl show`. @param fresh id of the program to highlight */
 export function drawnChain({ iface, direction, members }: Chain, style: Style, fresh?: number): string[] {
   const boxes = members.map(({ name, version, programId, slotId }, index): Box => {
     return {
@@ -64,13 +64,13 @@ export function programIds(chains: readonly Chain[]): Map<string, number> {
   );
 }
 
-/** The names, as {@link programIds} has them, under which other programs run now. */
+/** The keys of {@link programIds} whose program is now a different one. */
 export function changedNames(before: readonly Chain[], after: readonly Chain[]): string[] {
   const [old, now] = [programIds(before), programIds(after)];
   return [...new Set([...old.keys(), ...now.keys()])].filter((name) => old.get(name) !== now.get(name));
 }
 
-/** Slots that do not hold the program behind theirs (the last one: nothing), as the kernel has it. */
+/** Slots that, according to the kernel, do not hold the next program. The last slot must be empty. */
 export async function wrongSlots(chains: readonly Chain[]): Promise<string[]> {
   const wrong = chains.flatMap(({ members }) =>
     members.map(async ({ name, slotId }, index) => {

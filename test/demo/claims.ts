@@ -8,7 +8,11 @@ export function same(a: unknown, b: unknown): boolean {
 
 export async function claimSlots(tell: Narrator, chains: readonly Chain[]): Promise<void> {
   const wrong = await wrongSlots(chains);
-  tell.claim(wrong.length === 0, 'bpftool agrees: every slot names the program behind it, the last ones none', wrong);
+  tell.claim(
+    wrong.length === 0,
+    'bpftool confirms: every slot holds the next program, and the last ones are empty',
+    wrong,
+  );
 }
 
 export async function claimUntouched(
@@ -29,5 +33,5 @@ export async function claimOnlyMiddleReplaced(stage: Stage, tell: Narrator, befo
   const xdp = after.find(({ direction }) => direction === 'xdpingress');
   if (xdp !== undefined) tell.lines([...drawnChain(xdp, tell.style, young), '']);
   const changed = changedNames(before, after);
-  tell.claim(same(changed, [middle]), `only port-drop is another program now: ${old} → ${young}`, changed);
+  tell.claim(same(changed, [middle]), `only port-drop has been replaced by a new program: ${old} → ${young}`, changed);
 }

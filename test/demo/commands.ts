@@ -5,15 +5,15 @@ import { renderAcknowledgement } from '../../src/ctl/render.js';
 import type { Verb } from '../../src/domain/command.js';
 import { type Acknowledgement, acknowledgementSchema } from '../../src/messages/ack.js';
 import { atExit } from '../support/last-resort.js';
+import { L3AFCTL } from '../support/project.js';
 import { wrapped } from './drawing.js';
 import { readExchanges } from './exchanges.js';
 import type { Narrator } from './narrator.js';
 import type { Stage } from './stage.js';
 
-/** The compiled command line. */
-export const L3AFCTL = join(import.meta.dirname, '..', '..', 'src', 'ctl', 'main.js');
+/** The compiled l3afctl. */
 
-/** Sends a command as a person would, and shows what that person would see. */
+/** Sends a command with l3afctl, and shows the command and its output. */
 export async function command(
   stage: Stage,
   tell: Narrator,
@@ -28,11 +28,11 @@ export async function command(
   const exchanges = await readExchanges(stage.agent.natsUrl);
   const exchange = exchanges.find((other) => other.acknowledgement.id === acknowledgement.id);
   tell.lines(renderAcknowledgement(toldOnce(acknowledgement), tell.style).flatMap(wrapped));
-  tell.say(tell.style('dim', `from publish to acknowledgement ${exchange?.tookMs} ms, by the broker's clock`), '');
+  tell.say(tell.style('dim', `${exchange?.tookMs} ms from publish to acknowledgement, by the broker's clock`), '');
   return acknowledgement;
 }
 
-/** Without the message of the program that is to blame, which is the message of the whole. */
+/** Without the message of the failed program, since it equals the message of the acknowledgement. */
 function toldOnce(acknowledgement: Acknowledgement): Acknowledgement {
   const programs = acknowledgement.programs.map(({ message, ...program }) =>
     message === undefined || message === acknowledgement.message ? program : { ...program, message },
@@ -44,7 +44,7 @@ export async function writePayload({ folder }: Stage, file: string, payload: unk
   await writeFile(join(folder, file), `${JSON.stringify(payload, null, 2)}\n`);
 }
 
-/** In JSON, as scripts have it, to be looked at and to be shown. A refused command has an answer too, and an exit status of 1. */
+/** Runs l3afctl with JSON output. A failed command has an acknowledgement too, with exit status 1. */
 function l3afctl({ folder, agent }: Stage, args: readonly string[]): Promise<Acknowledgement> {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, L3AF_NATS_URL: agent.natsUrl };

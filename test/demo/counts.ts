@@ -1,16 +1,16 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Direction } from '../../src/domain/hook.js';
 import { publicMapPath } from '../../src/domain/pins.js';
+import type { Direction } from '../support/directions.js';
 import { type GrowingTable, growingTable } from './drawing.js';
 import { pinAgain, readNumber } from './kernel.js';
 import type { Narrator } from './narrator.js';
 import type { KernelStage } from './stage.js';
 
-/** A number that a program keeps in one of its maps. */
+/** A number in a program's map. */
 export interface Counter {
   readonly title: string;
-  /** Where the map is pinned. */
+  /** Pin of the map. */
   readonly pin: string;
   readonly key: number;
   readonly keyBytes: number;
@@ -23,14 +23,14 @@ export interface CounterPlace {
   readonly map: string;
 }
 
-/** A counter in a one-entry array, as the programs of native/bpf have them. */
+/** A counter in an array with one entry, as in the programs of native/bpf. */
 export function counter(stage: KernelStage, title: string, place: CounterPlace): Counter {
   const { direction, program: name, version, map } = place;
   const hook = { iface: stage.iface, direction };
   return { title, pin: publicMapPath(stage.kernel.bpffs, { hook, name, version }, map), key: 0, keyBytes: 4 };
 }
 
-/** The first program of the XDP chain: every packet that came in. */
+/** The first program of the XDP chain: all incoming packets. */
 export function portCount(stage: KernelStage): Counter {
   const place = { direction: 'xdpingress', program: 'port-count', version: '1.0', map: 'packet_count' } as const;
   return counter(stage, 'port-count', place);
@@ -42,31 +42,31 @@ export function portCountOf(stage: KernelStage, port: number): Counter {
   return { ...counter(stage, `to :${port}`, place), key: port, keyBytes: 2 };
 }
 
-/** The second: what it has seen, or dropped. */
+/** The second program: packets that it has seen, or dropped. */
 export function portDrop(stage: KernelStage, version: string, map: 'seen_count' | 'dropped_count'): Counter {
   const title = map === 'seen_count' ? `port-drop ${version}` : 'dropped';
   return counter(stage, title, { direction: 'xdpingress', program: 'port-drop', version, map });
 }
 
-/** The last one. */
+/** The last program. */
 export function rateLimit(stage: KernelStage): Counter {
   const place = { direction: 'xdpingress', program: 'rate-limit', version: '1.0', map: 'rate_limit_seen' } as const;
   return counter(stage, 'rate-limit', place);
 }
 
-/** What XDP has let through to TC. */
+/** Packets that have passed XDP and reached TC. */
 export function tcCount(stage: KernelStage): Counter {
   return counter(stage, 'tc-count', { direction: 'ingress', program: 'tc-count', version: '1.0', map: 'tc_packets' });
 }
 
-/** The same counter, readable also when its program is gone. */
+/** The same counter, which stays readable after its program is removed. */
 export async function kept({ kernel }: KernelStage, { pin, ...rest }: Counter): Promise<Counter> {
   const keepsake = join(kernel.keepsakes, rest.title.replaceAll(/\W/g, '_'));
   await pinAgain(pin, keepsake);
   return { ...rest, pin: keepsake };
 }
 
-/** Counts while packets flow, shown as they grow, each from 0 on. */
+/** Shows how counts grow while packets flow. Each count starts at 0. */
 export class Watch {
   readonly #counters: readonly Counter[];
   readonly #tell: Narrator;
@@ -95,7 +95,7 @@ export class Watch {
     }
   }
 
-  /** What has been counted since the start; undefined for a counter that is not there. */
+  /** The counts since the start; undefined for a counter that does not exist. */
   async counts(): Promise<(number | undefined)[]> {
     const now = await this.#read();
     return now.map((count, index) => (count === undefined ? undefined : count - (this.#base[index] ?? 0)));

@@ -1,7 +1,7 @@
 import type { Style } from '../../src/ctl/style.js';
 import { grouped } from '../../src/ctl/table.js';
 
-/* What the demo shows, as lines of text. Everything fits into 100 columns. */
+/* The demo's output as lines of text. Everything fits into 100 columns. */
 
 export const WIDTH = 96;
 
@@ -11,7 +11,7 @@ export function drawTitle(number: number, title: string, style: Style): string[]
   return [`${style('dim', head)} ${style('bold', title)} ${style('dim', rule)}`];
 }
 
-/** A table whose rows come one by one: the widths are those of the titles, of which the first stands left. */
+/** A table whose rows are added one by one. Columns are as wide as their titles. The first column is aligned left. */
 export interface GrowingTable {
   readonly head: string;
   row(cells: readonly (string | number | undefined)[]): string;
@@ -27,13 +27,13 @@ export function growingTable(titles: readonly string[], style: Style): GrowingTa
   };
 }
 
-/** Names and what they stand for, aligned. */
+/** Names and values, aligned. */
 export function drawFacts(facts: readonly (readonly [name: string, value: string])[], style: Style): string[] {
   const width = Math.max(...facts.map(([name]) => name.length));
   return facts.map(([name, value]) => `${style('dim', name.padEnd(width))}   ${value}`);
 }
 
-/** Breaks a line that is too long at blanks, and indents what follows a bit further. Escapes for colours count as if they were seen. */
+/** Breaks a long line at blanks and indents the following lines further. Colour escapes count towards the length. */
 export function wrapped(line: string): string[] {
   const indent = line.length - line.trimStart().length;
   const lines: string[] = [];

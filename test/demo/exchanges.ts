@@ -7,11 +7,11 @@ export interface Exchange {
   readonly acknowledgement: Acknowledgement;
   readonly publishedAt: Date;
   readonly answeredAt: Date;
-  /** Between the two, in milliseconds. */
+  /** Time between both, in milliseconds. */
   readonly tookMs: number;
 }
 
-/** Everything that was asked and answered, read from the two streams. */
+/** All commands and their answers, read from the two streams. */
 export async function readExchanges(natsUrl: string): Promise<Exchange[]> {
   const nc = await connect({ servers: natsUrl });
   try {

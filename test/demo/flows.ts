@@ -3,21 +3,21 @@ import { Traffic } from '../support/traffic.js';
 import type { Watch } from './counts.js';
 import type { KernelStage } from './stage.js';
 
-/** Packets to one port of our end of the pair. */
+/** Packets to one port of our end of the veth pair. */
 export interface Flow {
   readonly port: number;
   /** Packets per second. */
   readonly rate: number;
 }
 
-/** Within this time a packet that was sent has passed every chain. */
+/** Time within which a sent packet has passed all chains. */
 const SETTLING_MS = 100;
 
 /**
- * Counts from 0 on while packets flow and something else is done.
+ * Sends packets and counts them, starting at 0, while `meanwhile` runs.
  *
- * @returns packets sent of each flow, and what was counted of them all
- * @throws Error when the pair itself has lost packets, since the counts then prove nothing
+ * @returns how many packets each flow has sent, and the counts
+ * @throws Error if the veth pair has lost packets, since the counts prove nothing then
  */
 export async function duringTraffic(
   { kernel: { testbed } }: KernelStage,
@@ -34,6 +34,8 @@ export async function duringTraffic(
   await sleep(SETTLING_MS);
   const lost = (await testbed.lost()) - lostBefore;
   if (lost > 0)
-    throw new Error(`The veth pair itself has lost ${lost} packets, this machine is too busy; run it again`);
+    throw new Error(
+      `The veth pair itself has lost ${lost} packets because this machine is too busy; run the demo again`,
+    );
   return { sent, counts: await watch.counts() };
 }

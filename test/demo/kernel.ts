@@ -1,23 +1,19 @@
-import { execFile } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { endianness } from 'node:os';
-import { promisify } from 'node:util';
+import { run } from '../support/tool.js';
 
 /*
- * What the kernel itself says, by way of bpftool, which shares no code with the agent.
+ * Reads the kernel's state with bpftool, which shares no code with the agent.
  */
 
-const run = promisify(execFile);
-
 async function bpftool<Answer>(...args: readonly string[]): Promise<Answer> {
-  const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin` };
-  const { stdout } = await run('bpftool', ['--json', ...args], { env });
+  const { stdout } = await run('bpftool', ['--json', ...args]);
   return JSON.parse(stdout) as Answer;
 }
 
 type RawEntry = { readonly value: readonly string[] } | null;
 
-/** The number under a key of a map of numbers; 0 where there is no such key, undefined where there is no such map. */
+/** The number at a key of a map; 0 if there is no such key, undefined if there is no such map. */
 export async function readNumber(pin: string, key: number, keyBytes: number): Promise<number | undefined> {
   try {
     const hexKey = Array.from(hostOrder(key, keyBytes), (byte) => byte.toString(16));
@@ -39,16 +35,16 @@ export async function pinAgain(pin: string, path: string): Promise<void> {
   await bpftool('map', 'pin', 'pinned', pin, path);
 }
 
-/** Ids of the programs that links hold somewhere. */
+/** Ids of all programs that are attached by links. */
 export async function linkedPrograms(): Promise<number[]> {
   const links = await bpftool<readonly { readonly prog_id?: number }[]>('link', 'show');
   return links.flatMap(({ prog_id: id }) => id ?? []);
 }
 
-/** What every bpffs has from the beginning: iterators over all maps and programs (kernel/bpf/preload). */
+/** Files in every new bpffs: iterators over all maps and programs (kernel/bpf/preload). */
 const ITERATORS = new Set(['maps.debug', 'progs.debug']);
 
-/** Paths of everything that is pinned, and of the folders for it. */
+/** Paths of all pins and their folders. */
 export async function pinsBelow(bpffs: string): Promise<string[]> {
   const entries = await readdir(bpffs, { recursive: true });
   return entries.filter((entry) => !ITERATORS.has(entry));
@@ -61,7 +57,7 @@ function hostOrder(value: number, bytes: number): Uint8Array {
   return buffer;
 }
 
-/** @param bytes as bpftool writes them: `0x1f` */
+/** @param bytes in the format of bpftool: `0x1f` */
 function fromHostOrder(bytes: readonly string[]): number {
   const ordered = endianness() === 'LE' ? bytes.toReversed() : bytes;
   return ordered.reduce((value, byte) => value * 256 + Number(byte), 0);

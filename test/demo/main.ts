@@ -6,17 +6,17 @@ import { kernelObstacle, openStage, remnantsOf, type Stage } from './stage.js';
 import { NEEDS_KERNEL, tellOfChains, tellOfTheEnd } from './story.js';
 
 /*
- *   npm run demo              a story of some twenty seconds; exit status 0 only if everything in it was seen to be so
- *   npm run demo -- --keep    stops with the chains in place, for playing with them, until Ctrl-C
+ *   npm run demo              runs for about twenty seconds; exit status 0 only if every claim was verified
+ *   npm run demo -- --keep    stops while the chains are attached, so that you can try commands until Ctrl-C
  */
 
 const style = styleFor(process.stdout, process.env);
 const write = (text: string) => process.stdout.write(text);
-/** Of what happens around the story. */
+/** Prints what happens before and after the story. */
 const tell = new Narrator(write, style);
 const story = new Narrator(write, style);
 
-/** Set once this process is told to end. */
+/** Set when a signal asks this process to end. */
 let interrupt: Error | undefined;
 const interrupted = new Promise<void>((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -33,7 +33,7 @@ process.exit(await main(process.argv.slice(2)));
 async function main(args: readonly string[]): Promise<number> {
   const unknown = args.find((arg) => arg !== '--keep');
   if (unknown !== undefined) {
-    process.stderr.write(`Expected no argument but --keep, got ${unknown}\n`);
+    process.stderr.write(`Expected only the argument --keep, got ${unknown}\n`);
     return 2;
   }
   const keep = args.includes('--keep');
@@ -47,7 +47,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 1;
   }
   const seconds = ((performance.now() - began) / 1000).toFixed(0);
-  const verdict = `All of it was seen to be so${keep ? '' : `, in ${seconds} seconds`}, and nothing is left behind.`;
+  const verdict = `Every claim was verified${keep ? '' : ` in ${seconds} seconds`}, and nothing is left behind.`;
   tell.lines(['', style(['green', 'bold'], verdict), '']);
   return 0;
 }
@@ -56,7 +56,7 @@ async function perform(keep: boolean): Promise<void> {
   const obstacle = await kernelObstacle();
   if (interrupt !== undefined) throw interrupt;
   if (obstacle !== undefined) explain(obstacle);
-  // Not broken off: what is half set up would be known to nobody.
+  // Not interrupted, since nothing could clean up a stage that is only partly set up.
   const stage = await openStage(obstacle === undefined);
   try {
     await play(tellOfChains(stage, story));
@@ -70,7 +70,7 @@ async function perform(keep: boolean): Promise<void> {
     if (interrupt === undefined) complain(stage);
     throw error;
   } finally {
-    tell.lines(['', style('dim', 'Taking the stage down: agent, broker, network, mounts, files')]);
+    tell.lines(['', style('dim', 'Cleaning up: agent, broker, network, mounts, files')]);
     await stage.close();
   }
   const [remnant] = remnantsOf(stage);
@@ -79,7 +79,7 @@ async function perform(keep: boolean): Promise<void> {
 
 const LONGEST_STEP_MS = 15_000;
 
-/** Resolves at the part's end. When interrupted, the step under way is waited for: it may be starting something. */
+/** Resolves when the part ends. On an interrupt, waits for the current step, which may be starting something. */
 async function play(part: Promise<void>): Promise<void> {
   await Promise.race([part, interrupted]);
   if (interrupt === undefined) return;
@@ -88,12 +88,12 @@ async function play(part: Promise<void>): Promise<void> {
 }
 
 function explain(obstacle: string): void {
-  tell.lines(['', style('yellow', `No eBPF on this machine: ${obstacle}.`)]);
-  tell.say('The story is told on a datapath in memory, without touching any interface. Only a kernel can show:');
+  tell.lines(['', style('yellow', `eBPF cannot be used on this machine: ${obstacle}.`)]);
+  tell.say('The demo runs on a datapath in memory and touches no interface. Only a kernel can show:');
   tell.say(...NEEDS_KERNEL.map((line) => `  ${line}`));
 }
 
-/** What the agent has complained of, which is where to look first. */
+/** Prints the agent's warnings and errors, which usually show the cause. */
 function complain({ agent }: Stage): void {
   const complaints = agent.logs().filter(({ level }) => level !== 'info' && level !== 'debug');
   if (complaints.length === 0) return;

@@ -1,7 +1,7 @@
 import type { Style } from '../../src/ctl/style.js';
 import { drawTitle } from './drawing.js';
 
-/** Tells the story as it goes on, and ends it where a claim does not hold or where it is broken off. */
+/** Prints the story. Ends it with an error if a claim does not hold, or after an interrupt. */
 export class Narrator {
   readonly #out: (text: string) => void;
   readonly style: Style;
@@ -13,7 +13,7 @@ export class Narrator {
     this.style = style;
   }
 
-  /** Whoever tells on is stopped by this error. */
+  /** After this, every further output throws the given error. */
   breakOff(reason: Error): void {
     this.#brokenOff = reason;
   }
@@ -23,12 +23,12 @@ export class Narrator {
     this.lines(['', ...drawTitle(this.#acts, title, this.style), '']);
   }
 
-  /** What happens, in words. */
+  /** Prints sentences. */
   say(...sentences: readonly string[]): void {
     this.lines(sentences);
   }
 
-  /** A command that was run just as it stands there. */
+  /** Prints a command that is run exactly as printed. */
   command(line: string): void {
     this.lines([`${this.style('dim', '$')} ${this.style('cyan', line)}`]);
   }
@@ -39,15 +39,15 @@ export class Narrator {
   }
 
   /**
-   * Something that was found to be so.
+   * Prints a claim that holds.
    *
-   * @param found what is there instead, for the one who has to find out why
-   * @throws Error when it is not so
+   * @param found what was found, for the error
+   * @throws Error if the claim does not hold
    */
   claim(holds: boolean, sentence: string, found?: unknown): void {
     if (!holds) {
       const instead = found === undefined ? '' : `; found ${typeof found === 'string' ? found : JSON.stringify(found)}`;
-      throw new Error(`This is not so: ${sentence}${instead}`);
+      throw new Error(`This claim does not hold: ${sentence}${instead}`);
     }
     this.lines([`${this.style('green', '✔')} ${sentence}`]);
   }

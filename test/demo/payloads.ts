@@ -1,12 +1,12 @@
 import { payloadProgram } from '../support/packages.js';
 
-/** Nobody is to talk to this port, once the rule is there. */
+/** Packets to this port are dropped once the rule is applied. */
 export const UNWANTED_PORT = 7777;
 export const SERVICE_PORT = 8080;
-/** SIP; its packets leave marked for expedited forwarding (RFC 3246). */
+/** SIP. Its outgoing packets are marked for expedited forwarding (RFC 3246). */
 export const VOICE_PORT = 5060;
 export const EXPEDITED = 46;
-/** Packets per second: far above what the demo sends. */
+/** Packets per second, far more than the demo sends. */
 const RATE_LIMIT = 50_000;
 
 export const HOST = 'demo-host';
@@ -17,7 +17,7 @@ export interface Wishes {
   readonly withBroken?: boolean;
 }
 
-/** The payload of a deploy: three programs at XDP, one at each side of TC. */
+/** The payload of a deploy: three XDP programs, and one TC program in each direction. */
 export function chainPayload(iface: string, wishes: Wishes = {}): unknown {
   const drops = wishes.dropUnwanted ? [{ name: 'drop_ports', args: [{ key: UNWANTED_PORT, value: 1 }] }] : [];
   return [
@@ -47,7 +47,7 @@ export function chainPayload(iface: string, wishes: Wishes = {}): unknown {
   ];
 }
 
-/** The payload of a delete that names them all. */
+/** The payload of a delete that names all of them. */
 export function namesPayload(iface: string): unknown {
   const names = {
     xdp_ingress: ['port-count', 'port-drop', 'rate-limit'],

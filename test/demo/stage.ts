@@ -11,29 +11,29 @@ import { builtObject } from '../support/project.js';
 import { createTestbed, type MountedBpffs, mountBpffs, type Testbed } from '../support/testbed.js';
 import { HOST } from './payloads.js';
 
-/** What the story is played on: an agent with its own broker, packages, and where there is a kernel for it, a network. */
+/** The environment of the demo: an agent with its own broker, packages, and a network if the kernel can be used. */
 export interface Stage {
-  /** A temporary folder; payloads lie in it. */
+  /** A temporary folder with the payloads. */
   readonly folder: string;
   readonly agent: AgentProcess;
   readonly client: FleetClient;
   /** The interface whose chains are changed. */
   readonly iface: string;
-  /** Undefined where the agent only imitates one. */
+  /** Undefined if the agent uses a datapath in memory. */
   readonly kernel: Kernel | undefined;
-  /** Takes everything down again, as far as it gets, and rejects with what it met. */
+  /** Cleans up as much as possible. Rejects with all errors. */
   close(): Promise<void>;
 }
 
 export interface Kernel {
   readonly testbed: Testbed;
-  /** The agent's. */
+  /** Path of the agent's bpffs. */
   readonly bpffs: string;
-  /** Another one, for what the demo itself wants to keep. */
+  /** Another bpffs, for the demo's own pins. */
   readonly keepsakes: string;
 }
 
-/** A stage on which packets are real. */
+/** A stage with real packets. */
 export type KernelStage = Stage & { readonly kernel: Kernel };
 
 export function hasKernel(stage: Stage): stage is KernelStage {
@@ -42,7 +42,7 @@ export function hasKernel(stage: Stage): stage is KernelStage {
 
 const PLATFORM = 'demo';
 
-/** @param withKernel false: an agent that imitates a kernel, and no interface of the machine is touched */
+/** @param withKernel false for an agent with a datapath in memory, which touches no interface */
 export async function openStage(withKernel: boolean): Promise<Stage> {
   const undo: (() => Promise<unknown>)[] = [];
   const close = () => unwind(undo);
@@ -85,16 +85,16 @@ async function openKernel(keep: <Thing>(thing: Thing, end: (thing: Thing) => Pro
   return { testbed, bpffs: bpffs.path, keepsakes: keepsakes.path };
 }
 
-/** In the opposite order, and on past what fails. */
+/** Runs the steps in reverse order. Continues after errors. */
 async function unwind(undo: (() => Promise<unknown>)[]): Promise<void> {
   const errors: unknown[] = [];
   for (let step = undo.pop(); step !== undefined; step = undo.pop()) {
     await step().catch((error: unknown) => errors.push(error));
   }
-  if (errors.length > 0) throw new AggregateError(errors, 'Not everything could be taken down');
+  if (errors.length > 0) throw new AggregateError(errors, 'Not everything could be cleaned up');
 }
 
-/** What ought to be gone when the stage is closed, and is not. */
+/** What still exists but should be gone after the stage is closed. */
 export function remnantsOf({ folder, iface, kernel }: Stage): string[] {
   if (kernel === undefined) return [folder].filter(existsSync);
   const { testbed, bpffs, keepsakes } = kernel;
@@ -102,9 +102,9 @@ export function remnantsOf({ folder, iface, kernel }: Stage): string[] {
   return iface in networkInterfaces() ? [...places, `The interface ${iface}`] : places;
 }
 
-/** Why this machine cannot have the real thing, in words; undefined if it can. */
+/** Why this machine cannot run the demo in the kernel, as text; undefined if it can. */
 export async function kernelObstacle(): Promise<string | undefined> {
-  if (process.getuid?.() !== 0) return 'only root may make network interfaces and load eBPF programs';
+  if (process.getuid?.() !== 0) return 'only root can create network interfaces and load eBPF programs';
   try {
     const testbed = await createTestbed();
     await testbed.close();

@@ -10,7 +10,7 @@ import { updateInMemory, updateUnderTraffic } from './acts/update.js';
 import type { Narrator } from './narrator.js';
 import { hasKernel, type Stage } from './stage.js';
 
-/** The first part, at whose end the chains are in place. */
+/** The first part. The chains are attached at its end. */
 export async function tellOfChains(stage: Stage, tell: Narrator): Promise<void> {
   await introduce(stage, tell);
   await deploy(stage, tell);
@@ -30,8 +30,8 @@ export async function tellOfTheEnd(stage: Stage, tell: Narrator): Promise<void> 
   await lookBack(stage, tell, hasKernel(stage) ? 5 : 3);
 }
 
-/** What only a kernel can show, for those who have none. */
+/** What the demo shows only with a kernel. */
 export const NEEDS_KERNEL = [
-  'packets that are counted, dropped and marked; an update that no packet notices;',
-  'chains that go on without the agent and are adopted; a program that the verifier refuses.',
+  'packets that are counted, dropped and marked; an update without packet loss;',
+  'chains that keep running without the agent and are adopted; a program that the verifier rejects.',
 ];

@@ -23,7 +23,7 @@ function startDemo(): Running {
   return { child, output: () => text, ended: once(child, 'close') };
 }
 
-/** Where a run has been, as its own output says. */
+/** The network namespace and the port of a run, from its output. */
 function placesIn(output: string): { netns: string; port: number } {
   const netns = /\/run\/netns\/l3af-test-[0-9a-f]{4}/.exec(output)?.[0];
   const port = /nats:\/\/127\.0\.0\.1:(\d+)/.exec(output)?.[1];
@@ -42,7 +42,7 @@ async function nothingListens(port: number): Promise<boolean> {
   });
 }
 
-test('the demo tells its story to the end and leaves nothing behind', async () => {
+test('the demo runs to its end and leaves nothing behind', async () => {
   const demo = startDemo();
 
   const [code] = await demo.ended;
@@ -56,7 +56,7 @@ test('the demo tells its story to the end and leaves nothing behind', async () =
   assert.ok(await nothingListens(port));
 });
 
-test('the demo takes its stage down when it is interrupted under traffic', async () => {
+test('the demo cleans up when it is interrupted under traffic', async () => {
   const demo = startDemo();
   const patience = AbortSignal.timeout(60_000);
   while (!demo.output().includes('rate-limit    tc-count'))

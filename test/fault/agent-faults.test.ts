@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { Agent } from '../../src/agent.js';
 import { Lane } from '../../src/apply/lane.js';
 import type { Delivery } from '../../src/bus/delivery.js';
+import { Agent } from '../../src/commands/agent.js';
 import { answerRejected, finishOf } from '../../src/commands/answer.js';
 import type { CommandBus } from '../../src/commands/command-bus.js';
 import { keyOf } from '../../src/commands/reading.js';
-import { MemoryDatapath } from '../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../src/datapath/memory/datapath.js';
 import { NOTHING_DESIRED } from '../../src/domain/desired.js';
+import type { AttachPointName } from '../../src/domain/hook.js';
 import { type Fault, RefusedError } from '../../src/errors.js';
-import { Host } from '../../src/host/host.js';
 import type { Acknowledgement } from '../../src/messages/ack.js';
-import { reconcile } from '../../src/reconcile.js';
+import { Host } from '../../src/reconcile/host.js';
 import type { Journal } from '../../src/store/journal.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
@@ -24,10 +24,11 @@ import {
   program,
   restartPolicy,
 } from '../support/chains.js';
+import { alone, reconcile } from '../support/in-turn.js';
 import { openJournal, temporaryDir } from '../unit/store/samples.js';
 
 /*
- * An agent whose bus is a list, to see what becomes of commands when something beside them goes wrong.
+ * An agent whose bus is a list. Shows what happens to commands when something else fails.
  */
 
 const BPFFS = '/bpffs';
@@ -79,13 +80,13 @@ function givenAgent(journal: Journal, datapath: MemoryDatapath, backlog: readonl
   const shared = {
     hostName: 'web1',
     ackSubject: 'l3af.ack.web1',
-    rules: { chaining: true, tcx: true },
+    rules: { chaining: true, ordered: new Set<AttachPointName>(['ingress', 'egress']) },
     serverNow: Date.now,
     signal: new AbortController().signal,
     stands: async () => true,
   };
   const agent = new Agent({ ...shared, journal, host, bus, metrics, log, lane: new Lane() });
-  return { agent, answers, host, handler: () => handler };
+  return { agent, answers, host: alone(host), handler: () => handler };
 }
 
 function givenDatapath(): MemoryDatapath {
@@ -97,7 +98,7 @@ async function givenJournal(t: TestContext): Promise<Journal> {
 }
 
 describe('a command', () => {
-  test('that meets a fault again and again, which the agent survives, is not put aside', async (t) => {
+  test('that fails repeatedly without ending the agent is not quarantined', async (t) => {
     const [journal, datapath] = [await givenJournal(t), givenDatapath()];
     const { agent, answers } = givenAgent(journal, datapath);
     const observe = datapath.observe.bind(datapath);
@@ -114,7 +115,7 @@ describe('a command', () => {
     );
   });
 
-  test('that three runs of the agent have begun is put aside', async (t) => {
+  test('that three runs of the agent have begun is quarantined', async (t) => {
     const [journal, datapath] = [await givenJournal(t), givenDatapath()];
     const command = delivery(1, 'deploy', { name: 'a', seq_id: 1 });
     for (let run = 0; run < 3; run += 1) await journal.begin(keyOf(command), 'deploy');
@@ -128,7 +129,7 @@ describe('a command', () => {
     );
   });
 
-  test('with thousands of faults has an answer that a server takes', () => {
+  test('with thousands of faults has an answer that is small enough for the server', () => {
     const message = `x${'y'.repeat(150)}`;
     const faults = Array.from(
       { length: 6000 },
@@ -144,7 +145,7 @@ describe('a command', () => {
   });
 });
 
-test('a backlog of deltas takes nothing down on a host that has lost its record of what is desired', async (t) => {
+test('a backlog of deltas removes nothing on a host that has lost its desired state', async (t) => {
   const [journal, datapath] = [await givenJournal(t), givenDatapath()];
   const desired = desiredAt(hook, program('p', 1), program('q', 2));
   await reconcile(
@@ -168,7 +169,7 @@ test('a backlog of deltas takes nothing down on a host that has lost its record 
   );
 });
 
-test('a replayed deploy lists what waits for its interface, which stays desired and starts when it is there', async (t) => {
+test('a replayed deploy lists programs without their interface, which stay desired and start when it appears', async (t) => {
   const interfaces = new Map([['veth0', 2]]);
   const [journal, datapath] = [await givenJournal(t), new MemoryDatapath({ bpffs: BPFFS, interfaces })];
   const command = delivery(1, 'deploy', { name: 'a', seq_id: 1 });
@@ -190,14 +191,14 @@ test('a replayed deploy lists what waits for its interface, which stays desired 
   assert.deepEqual(pathAt(await datapath.observe(), { iface: 'late0', direction: 'xdpingress' }), ['a@1_0']);
 });
 
-test('an agent that dies while it notes a rewind still refuses deltas afterwards', async (t) => {
+test('an agent that dies while it records a rewind still refuses deltas afterwards', async (t) => {
   const [journal, datapath] = [await givenJournal(t), givenDatapath()];
   const first = givenAgent(journal, datapath);
   await first.agent.handle(delivery(7, 'deploy', { name: 'a', seq_id: 1 }));
 
   const moveStream = journal.moveStream.bind(journal);
   journal.moveStream = () => Promise.reject(new Error('killed'));
-  await assert.rejects(givenAgent(journal, datapath).agent.checkPosition());
+  await assert.rejects(givenAgent(journal, datapath).agent.start());
   journal.moveStream = moveStream;
   const next = givenAgent(journal, datapath);
   await next.agent.handle({ ...delivery(8, 'add', { name: 'b', seq_id: 2 }), streamCreated: 'B' });

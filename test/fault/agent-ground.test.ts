@@ -8,13 +8,13 @@ import { payloadProgram } from '../support/packages.js';
 import { until } from '../support/until.js';
 
 /*
- * A real agent whose state directory is taken from under it.
+ * A real agent whose state directory is removed while it runs.
  */
 
 const first = onXdp(payloadProgram('port-count', { seq_id: 1 }));
 const second = onXdp(payloadProgram('port-drop', { seq_id: 2 }));
 
-/** An agent that carries out one command, and looks at its host as often as is said. */
+/** An agent that has applied one command. It checks its host at the given interval. */
 async function givenAgent(t: TestContext, reconcileInterval: string): Promise<{ bed: BusBed; agent: AgentProcess }> {
   const bed = await givenBusBed(t);
   const agent = bed.agent({ env: { L3AF_RECONCILE_INTERVAL: reconcileInterval } });
@@ -32,21 +32,21 @@ async function untilEnded(agent: AgentProcess): Promise<void> {
   await until('the agent to end', () => agent.pid === undefined);
 }
 
-test('a command that finds the state directory gone is carried out by the next agent, and answered once', async (t) => {
-  // given an agent that nothing but a command wakes
+test('if the state directory is gone, the next agent runs the command, and it is answered once', async (t) => {
+  // given an agent that only a command wakes up
   const { bed, agent } = await givenAgent(t, '1h');
 
-  // when its state directory goes, and a command comes
+  // when its state directory is removed, and a command arrives
   await rm(bed.stateDir, { recursive: true });
   await bed.controller.publish('add', second, { id: 'c2' });
   await untilEnded(agent);
 
-  // then it says so and ends as a failure, with no word of the command
+  // then it reports this and ends with a failure, without an answer to the command
   assert.match(lastWords(agent), /^The state directory \S+ was removed or replaced under the agent/);
   assert.deepEqual(await agent.stop(), { code: 1 });
   assert.equal((await bed.controller.acks()).length, 1);
 
-  // and the next one does it
+  // and the next agent runs the command
   await agent.start();
   assert.equal((await bed.controller.ackOf('c2')).status, 'applied');
   const acks = await bed.controller.acks();
@@ -69,5 +69,5 @@ test('an agent whose journal was removed ends by itself', async (t) => {
   await rm(join(bed.stateDir, 'journal'));
   await untilEnded(agent);
 
-  assert.match(lastWords(agent), /^The journal \S+ was removed under the agent/);
+  assert.match(lastWords(agent), /^The journal \S+ was removed while the agent was running/);
 });

@@ -11,12 +11,12 @@ import { payloadProgram } from '../support/packages.js';
 import { until } from '../support/until.js';
 
 /*
- * A real agent and a real broker, and an artifact server that fails for as long as a test wants it to.
+ * A real agent, a real broker, and an artifact server that fails as long as a test needs.
  */
 
 class Artifacts {
   readonly url: string;
-  /** What becomes of a request; undefined: the file is served. */
+  /** How requests are answered; undefined serves the file. */
   answer: ((response: ServerResponse) => void) | undefined = (response) => void response.writeHead(503).end();
 
   constructor(server: Server, repository: string) {
@@ -45,7 +45,7 @@ async function givenArtifacts({ dir, atEnd }: BusBed): Promise<Artifacts> {
   return new Artifacts(server, join(dir, 'repository'));
 }
 
-/** An agent with a record of what is desired, so that it takes the next command as it comes. */
+/** An agent that knows the desired state, so that it handles the next command as usual. */
 async function givenAgent(t: TestContext): Promise<{ bed: BusBed; artifacts: Artifacts; agent: AgentProcess }> {
   const bed = await givenBusBed(t);
   const artifacts = await givenArtifacts(bed);
@@ -59,48 +59,48 @@ function told(agent: AgentProcess, what: string): number {
   return agent.logs().filter(({ msg }) => msg === what).length;
 }
 
-const RETRY = 'transient fault, trying again';
+const RETRY = 'transient fault; trying again';
 const command = onXdp(payloadProgram('port-count', { seq_id: 1 }));
 
-test('an agent that is stopped while it waits to try a command again ends, and as often as one likes: the next carries it out', async (t) => {
-  // given an agent that tries a command again and again
+test('an agent that is stopped while it waits to retry a command ends, any number of times, and a later agent runs it', async (t) => {
+  // given an agent that keeps retrying a command
   const { bed, artifacts, agent } = await givenAgent(t);
   await bed.controller.publish('add', command, { id: 'add-1' });
   let starting: Promise<void> = Promise.resolve();
 
-  // when it is stopped in between, and the next, more often than agents may die on a command
+  // when it and the next agents are stopped during the wait, more often than agents may die during a command
   for (let stops = 1; stops <= 5; stops += 1) {
     await until('the command to be tried again', () => told(agent, RETRY) >= stops);
     assert.deepEqual(await agent.stop(), { code: 0 });
     assert.deepEqual(await idsOf(bed), ['nothing'], 'there is no answer yet');
     if (stops === 5) artifacts.up();
-    // Nobody hears from an agent that has a command in hand.
+    // An agent answers no requests while it works on a command.
     starting = agent.start().catch(() => undefined);
   }
 
-  // then the last carries it out
+  // then the last agent runs it
   assert.equal((await bed.controller.ackOf('add-1')).status, 'applied');
   await starting;
   await agent.stop();
   assert.deepEqual(await idsOf(bed), ['nothing', 'add-1']);
   assert.equal(told(agent, 'background task failed'), 0);
-  assert.equal(told(agent, 'The command could not be handled'), 0);
+  assert.equal(told(agent, 'the command could not be handled'), 0);
 });
 
-test('an agent that is told to stop while it fetches does not fetch on', async (t) => {
-  // given a command whose artifact is being asked for, of a server that does not answer
+test('an agent that is asked to stop during a fetch aborts the fetch', async (t) => {
+  // given a command whose artifact is being fetched from a server that does not answer
   const { bed, artifacts, agent } = await givenAgent(t);
   const held: ServerResponse[] = [];
   artifacts.answer = (response) => void held.push(response);
   await bed.controller.publish('add', command, { id: 'add-1' });
   await until('the artifact to be asked for', () => held.length > 0);
 
-  // when the agent is told to stop, and told so again
+  // when the agent is asked to stop, twice
   const ended = agent.stop();
   await until('the agent to stop', () => told(agent, 'stopping') > 0);
   await agent.kill('SIGTERM');
 
-  // then it ends in order without a word of the command, which the next one carries out
+  // then it ends normally without an answer to the command, and the next agent runs it
   assert.deepEqual(await ended, { code: 0 });
   assert.equal(told(agent, 'stopped'), 1);
   assert.deepEqual([held.length, told(agent, RETRY)], [1, 0], 'no further attempt');
@@ -112,7 +112,7 @@ test('an agent that is told to stop while it fetches does not fetch on', async (
 });
 
 test('an agent that is stopped while it catches up ends, and the next one catches up', async (t) => {
-  // given a host without a record, whose backlog asks for what cannot be fetched
+  // given a host without a record, whose backlog needs a package that cannot be fetched
   const bed = await givenBusBed(t);
   const artifacts = await givenArtifacts(bed);
   await bed.controller.createStreams();
@@ -126,7 +126,7 @@ test('an agent that is stopped while it catches up ends, and the next one catche
   assert.match(String(await starting), /has ended at its start/);
   assert.deepEqual(await idsOf(bed), []);
 
-  // then the next one does it
+  // then the next agent catches up
   artifacts.up();
   await agent.start();
   assert.equal((await bed.controller.ackOf('deploy-1')).status, 'applied');

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { apply } from '../../src/apply/executor.js';
-import { MemoryDatapath } from '../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../src/datapath/memory/datapath.js';
 import { type DesiredState, NOTHING_DESIRED } from '../../src/domain/desired.js';
 import { hookAt, standingChain } from '../../src/domain/observed.js';
 import { mapPin, slotPin } from '../../src/domain/pins.js';
 import type { MapArgs } from '../../src/domain/program.js';
 import { plan } from '../../src/plan/plan.js';
-import { reconcile } from '../../src/reconcile.js';
 import { builtPackages, desiredAt, noCompanions, pathAt, planContext, program } from '../support/chains.js';
+import { reconcile } from '../support/in-turn.js';
 
 const BPFFS = '/bpffs';
 const hook = { iface: 'veth0', direction: 'xdpingress' } as const;
@@ -20,18 +20,18 @@ function givenBed() {
   const bring = (before: DesiredState | null, desired: DesiredState) =>
     reconcile({ before, desired }, tools, planContext(BPFFS));
   const dirOf = async (name: string) => {
-    const generations = standingChain(hookAt(await datapath.observe(), hook));
-    return generations.find((generation) => generation.name === name)!.dir;
+    const loadedPrograms = standingChain(hookAt(await datapath.observe(), hook));
+    return loadedPrograms.find((loaded) => loaded.name === name)!.dir;
   };
   return { datapath, tools, bring, dirOf, path: async () => pathAt(await datapath.observe(), hook) };
 }
 
-describe('a chain is whole again after somebody', () => {
+describe('a chain is repaired after somebody', () => {
   for (const name of ['xdp-root', 'a', 'c']) {
     test(`removed the pin of the slot of ${name}`, async () => {
       const bed = givenBed();
       await bed.bring(NOTHING_DESIRED, abc);
-      // The kernel empties a slot with its last pin, and so cuts the chain there.
+      // The kernel empties a slot when its last pin is removed, which cuts the chain there.
       const slot = slotPin(await bed.dirOf(name));
       await bed.datapath.setSlot(slot, null);
       await bed.datapath.unpublish(slot);
@@ -60,12 +60,12 @@ describe('a chain is whole again after somebody', () => {
   });
 });
 
-test('after a death in an update, the arguments of the old version do not count for the maps of the new', async () => {
+test('after a crash during an update, the arguments of the old version do not count for the maps of the new one', async () => {
   const args = (name: string, value: number): MapArgs[] => [{ name, args: [{ key: 0, value }] }];
   const bed = givenBed();
   const old = desiredAt(hook, program('a', 1, { mapArgs: args('mark_id', 1) }));
   const updated = desiredAt(hook, program('a', 1, { version: '2.0', mapArgs: args('mark_id', 1) }));
-  // given the new version runs with other values than the old one had, and the journal still tells of the old one
+  // given that the new version runs with other values than the old one, and the journal still has the old one
   await bed.bring(NOTHING_DESIRED, desiredAt(hook, program('a', 1, { version: '2.0', mapArgs: args('mark_id', 9) })));
 
   await bed.bring(old, updated);
@@ -74,7 +74,7 @@ test('after a death in an update, the arguments of the old version do not count 
   assert.equal(Buffer.from(value!).readUInt32LE(), 1);
 });
 
-test('what cannot be taken out of the way of packets is not unpinned under them', async () => {
+test('programs that still process packets are not unpinned', async () => {
   const bed = givenBed();
   const other = { iface: 'veth0', direction: 'ingress' } as const;
   const atBoth = (names: readonly string[]): DesiredState => ({
@@ -87,7 +87,7 @@ test('what cannot be taken out of the way of packets is not unpinned under them'
   await bed.bring(NOTHING_DESIRED, before);
   const planned = plan({ observed: await bed.datapath.observe(), companions: [], before, desired }, planContext(BPFFS));
 
-  // when the second chain cannot be flipped, and the first cannot be flipped back
+  // when the second chain cannot be switched, and the first cannot be switched back
   let flips = 0;
   const result = await apply(planned, bed.tools, (step) => {
     if (step.op === 'link' && step.live && flips++ > 0) throw new Error('injected');
@@ -98,5 +98,5 @@ test('what cannot be taken out of the way of packets is not unpinned under them'
   const report = await bed.bring(before, before);
   assert.deepEqual(report.faults, []);
   assert.deepEqual(await bed.path(), ['a@1_0', 'b@1_0']);
-  assert.equal(hookAt(report.observed, hook).generations.length, 3);
+  assert.equal(hookAt(report.observed, hook).loadedPrograms.length, 3);
 });

@@ -1,29 +1,30 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MemoryCompanions } from '../../src/companions/memory.js';
-import { MemoryDatapath } from '../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../src/datapath/memory/datapath.js';
 import { type CompanionRef, companionKey, type ObservedCompanion } from '../../src/domain/companion.js';
 import type { DesiredState } from '../../src/domain/desired.js';
-import type { Hook } from '../../src/domain/hook.js';
+import type { ChainHook } from '../../src/domain/hook.js';
 import { AgentError } from '../../src/errors.js';
-import { companionsNamedBy } from '../../src/host/companion-watch.js';
-import { Host, type Repair } from '../../src/host/host.js';
+import { companionsNamedBy } from '../../src/reconcile/companion-watch.js';
+import { Host, type Repair } from '../../src/reconcile/host.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { builtPackages, desiredAt, pathAt, planContext, program } from '../support/chains.js';
 import { launchOf } from '../support/companions.js';
+import { alone, type LoneHost } from '../support/in-turn.js';
 import { log } from './support-crash.js';
 
-const hook: Hook = { iface: 'veth0', direction: 'xdpingress' };
+const hook: ChainHook = { iface: 'veth0', direction: 'xdpingress' };
 const keyOf = (name: string) => `veth0/xdpingress/${name}`;
 const watched = (name: string, seqId: number) =>
   program(name, seqId, { companion: launchOf({ cmdStatus: 'ask' }).companion });
 
-/** Companions that end, fall silent and fail to start as they are told. */
+/** Companions that end, hang or fail to start when a test says so. */
 class Fickle extends MemoryCompanions {
   readonly ended = new Set<string>();
   readonly silent = new Set<string>();
   readonly broken = new Set<string>();
-  /** One that ends right after it has said that it runs. */
+  /** A companion that ends right after it has reported that it runs. */
   endsWhenAsked = '';
   readonly starts: string[] = [];
 
@@ -49,21 +50,23 @@ class Fickle extends MemoryCompanions {
   }
 }
 
-/** A host with the companions of a and b, after the command that asked for them. */
+/** A host with the companions of a and b, after the command that started them. */
 class Bed {
   readonly datapath = new MemoryDatapath({ bpffs: '/bpffs', interfaces: new Map([['veth0', 2]]) });
   readonly companions = new Fickle();
   readonly metrics = new Metrics('web1');
-  readonly host: Host;
+  readonly host: LoneHost;
   desired: DesiredState = desiredAt(hook, watched('a', 1), watched('b', 2));
 
   constructor(backOffMs = 0) {
-    this.host = new Host({
-      tools: { datapath: this.datapath, packages: builtPackages, companions: this.companions },
-      context: planContext('/bpffs'),
-      metrics: this.metrics,
-      restartPolicy: { maxRestarts: 2, windowMs: 3_600_000, backOffMs },
-    });
+    this.host = alone(
+      new Host({
+        tools: { datapath: this.datapath, packages: builtPackages, companions: this.companions },
+        context: planContext('/bpffs'),
+        metrics: this.metrics,
+        restartPolicy: { maxRestarts: 2, windowMs: 3_600_000, backOffMs },
+      }),
+    );
   }
 
   static async running(backOffMs?: number): Promise<Bed> {
@@ -78,7 +81,7 @@ class Bed {
     return this.host.repair(this.desired, log);
   }
 
-  /** A companion that dies again whenever it was started. */
+  /** A companion that dies after every start. */
   async crashes(name: string, times: number): Promise<string[]> {
     const kinds: string[] = [];
     for (let time = 0; time < times; time++) {
@@ -103,7 +106,7 @@ class Bed {
   }
 }
 
-test('a companion that keeps dying is started again, then given up, with its chain and the others untouched', async () => {
+test('a companion that keeps dying is restarted, then given up, and its chain and the others stay unchanged', async () => {
   const bed = await Bed.running();
   const path = pathAt(await bed.datapath.observe(), hook);
 
@@ -120,7 +123,7 @@ test('a companion that keeps dying is started again, then given up, with its cha
   assert.deepEqual(pathAt(await bed.datapath.observe(), hook), path);
 });
 
-test('one that cannot be started any more is tried as often, and its fault does not make the repairs of chains rest', async () => {
+test('a companion that fails to start gets as many attempts, and its fault does not delay the repair of chains', async () => {
   const bed = await Bed.running();
   bed.companions.broken.add('a');
   const [first, second, third] = [await bed.crashes('a', 1), await bed.crashes('a', 1), await bed.crashes('a', 1)];
@@ -128,7 +131,7 @@ test('one that cannot be started any more is tried as often, and its fault does 
   assert.deepEqual(bed.conditions(), { a: ['given-up', 2], b: ['running', 0] });
   assert.equal(bed.host.watchedCompanions[0]?.fault?.code, 'COMPANION_FAILED');
 
-  // and a chain that is damaged is mended at the very next look
+  // and a damaged chain is repaired at the next check
   const { hooks } = await bed.datapath.observe();
   await bed.datapath.detach(hook, hooks[0]!.attachments[0]!.linkPin);
   const { done } = await bed.repair();
@@ -136,7 +139,7 @@ test('one that cannot be started any more is tried as often, and its fault does 
   assert.deepEqual(pathAt(await bed.datapath.observe(), hook), ['a@1_0', 'b@1_0']);
 });
 
-test('one whose status command falls silent is started anew at the second look', async () => {
+test('a companion whose status command no longer answers is restarted at the second check', async () => {
   const bed = await Bed.running();
   bed.companions.silent.add('b');
   assert.deepEqual((await bed.repair()).news, []);
@@ -148,7 +151,7 @@ test('one whose status command falls silent is started anew at the second look',
   assert.deepEqual(bed.companions.starts, ['b']);
 });
 
-test('one that ends just after it was looked at is for the next look, so that its restart counts', async () => {
+test('a companion that ends just after a check is left to the next check, so that its restart counts', async () => {
   const bed = await Bed.running();
   bed.companions.endsWhenAsked = 'a';
   assert.deepEqual((await bed.repair()).news, []);
@@ -162,19 +165,19 @@ test('one that ends just after it was looked at is for the next look, so that it
   assert.deepEqual(bed.conditions().a, ['running', 1]);
 });
 
-test('while one waits, nothing starts it but a command that names it', async () => {
+test('while a companion waits for its restart, only a command that names it starts it', async () => {
   const bed = await Bed.running(3_600_000);
   await bed.crashes('a', 3);
   assert.deepEqual(bed.companions.starts, ['a']);
   assert.deepEqual(bed.conditions().a, ['waiting', 1]);
 
-  // when a command adds another program, it is left alone
+  // when a command adds another program, the companion is left alone
   const next = desiredAt(hook, watched('a', 1), watched('b', 2), watched('c', 3));
   const add = { verb: 'add', ...desiredAt(hook, watched('c', 3)) } as const;
   await bed.host.apply(bed.desired, next, log, { deadline: 0, named: companionsNamedBy(add) });
   assert.deepEqual(bed.companions.starts, ['a', 'c']);
 
-  // when a deploy asks for all of it, it gets a new chance, and its count begins anew
+  // when a deploy includes it, it gets a new chance, and its count starts again
   const deploy = { verb: 'deploy', ...next } as const;
   const report = await bed.host.apply(next, next, log, { deadline: 0, named: companionsNamedBy(deploy) });
   assert.equal(report.status, 'applied');
@@ -184,7 +187,7 @@ test('while one waits, nothing starts it but a command that names it', async () 
   assert.deepEqual(bed.conditions().a, ['running', 0]);
 });
 
-test('a given-up companion goes with its program', async () => {
+test('a companion that was given up is removed with its program', async () => {
   const bed = await Bed.running();
   await bed.crashes('a', 4);
   const rest = desiredAt(hook, watched('b', 2));

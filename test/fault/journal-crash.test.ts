@@ -13,7 +13,7 @@ const MAX_RECORDS = 3;
 
 interface Step {
   readonly call: (journal: Journal) => Promise<unknown>;
-  /** A confirmation may be lost with those before it, back to the last step that is not one. */
+  /** Whether the step is a confirmation. A crash may lose confirmations, back to the last step that is not one. */
   readonly mayBeLost?: boolean;
 }
 
@@ -22,7 +22,7 @@ const confirm = (seq: number): Step => ({
   mayBeLost: true,
 });
 
-/** What an agent does with a command, from beginning to end. */
+/** What an agent records for one command, from beginning to end. */
 function command(seq: number, ...names: string[]): Step[] {
   const key = commandKey(seq);
   return [
@@ -57,7 +57,7 @@ const script: readonly Step[] = [
   { call: (journal) => journal.begin(commandKey(11), 'add') },
 ];
 
-/** All that a journal says about its state. */
+/** The whole state of a journal. */
 function viewOf(journal: Journal) {
   const { desired, generation, stream, awaitingDeploy } = journal;
   const commands = Array.from({ length: 11 }, (_, n) => journal.find(commandKey(n + 1)));
@@ -66,11 +66,11 @@ function viewOf(journal: Journal) {
 type View = ReturnType<typeof viewOf>;
 
 function journalOn(disk: DyingDisk): Journal {
-  // So small that the script has the file compacted several times.
+  // So small that the script compacts the file several times.
   return new Journal({ dir: DIR, files: disk, compactAbove: 1500, maxRecords: MAX_RECORDS, confirmDelayMs: 60_000 });
 }
 
-/** Has a journal, not open yet, on what is left of a disk; this time with the real file operations. */
+/** A journal, not open yet, on the remains of a disk, with the real file operations. */
 async function withLeftovers(
   disk: DyingDisk,
   loss: Loss,
@@ -87,7 +87,7 @@ async function withLeftovers(
   }
 }
 
-/** How many steps were done when the machine stopped, and whether the journal was open at all. */
+/** How many steps were complete when the machine stopped, and whether the journal was open. */
 async function runUntilDeath(disk: DyingDisk): Promise<{ steps: number; instanceId: string | undefined }> {
   const journal = journalOn(disk);
   let steps = 0;
@@ -106,7 +106,7 @@ async function runUntilDeath(disk: DyingDisk): Promise<{ steps: number; instance
 }
 
 describe('a journal on a machine that stops', () => {
-  /** What the journal says before the first step and after each, on a machine that does not stop. */
+  /** The state of the journal before the first step and after each, without a crash. */
   const views: View[] = [];
   let operations: readonly Operation[] = [];
 
@@ -122,7 +122,10 @@ describe('a journal on a machine that stops', () => {
     operations = [...disk.operations];
   });
 
-  /** The views that may be found after so many completed steps: from the last that had to reach the disk to the one in progress. */
+  /**
+   * The states that are valid after a number of complete steps: from the last that must be on disk to the one in
+   * progress.
+   */
   function allowed(steps: number): View[] {
     let oldest = steps;
     while (oldest > 0 && script[oldest - 1]?.mayBeLost) oldest -= 1;
@@ -153,18 +156,18 @@ describe('a journal on a machine that stops', () => {
     }
   }
 
-  it('is tried with a script that compacts the file several times', () => {
+  it('is tested with a script that compacts the file several times', () => {
     assert.ok(script.length >= 30, `${script.length} steps`);
     assert.ok(operations.filter(({ name }) => name === 'rename').length >= 3);
   });
 
   for (const when of ['before', 'after'] as const) {
-    it(`holds the old state or the new, stopped ${when} any file operation`, async () => {
+    it(`holds the old state or the new after a stop ${when} any file operation`, async () => {
       for (let at = 0; at < operations.length; at += 1) await assertSurvives({ at, when });
     });
   }
 
-  it('holds the old state or the new, stopped within any write', async () => {
+  it('holds the old state or the new after a stop during any write', async () => {
     for (const [at, { name, length }] of operations.entries()) {
       if (name !== 'write') continue;
       for (const bytes of new Set([1, 8, 9, Math.floor(length / 2), length - 1])) {
@@ -173,13 +176,13 @@ describe('a journal on a machine that stops', () => {
     }
   });
 
-  it('holds the old state or the new, stopped at any byte of a write', async () => {
+  it('holds the old state or the new after a stop at any byte of a write', async () => {
     const writes = [...operations.entries()].filter(([, { name }]) => name === 'write');
     const [at, { length }] = writes.at(-1)!;
     for (let bytes = 0; bytes <= length; bytes += 1) await assertSurvives({ at, when: 'within', bytes }, ['nothing']);
   });
 
-  it('keeps what the next process writes, though the power fails after a process was killed at any operation', async () => {
+  it('keeps what the next process writes, even if the power fails after a process was killed at any operation', async () => {
     for (let at = 0; at < operations.length; at += 1) {
       const disk = new DyingDisk({ at, when: 'after' });
       await runUntilDeath(disk);
@@ -195,7 +198,7 @@ describe('a journal on a machine that stops', () => {
     }
   });
 
-  it('never goes without a file while a damaged one is set aside', async () => {
+  it('always has a file while a damaged one is set aside', async () => {
     const damaged = async (disk: DyingDisk) => {
       await journalOn(disk).open();
       const file = await disk.open(join(DIR, 'journal'), 'update');

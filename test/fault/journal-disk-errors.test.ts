@@ -1,19 +1,16 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { promisify } from 'node:util';
 import { type FileOps, nodeFileOps, type OpenFile } from '../../src/store/file-ops.js';
 import { Journal } from '../../src/store/journal.js';
+import { run } from '../support/tool.js';
 import { answerTo, commandKey, desiring, finished, openJournal, reopen, temporaryDir } from '../unit/store/samples.js';
-
-const run = promisify(execFile);
 
 type Call = keyof FileOps | keyof OpenFile;
 
-/** The real file operations, of which a test can have some fail. A failing write leaves half of its bytes behind. */
+/** The real file operations, some of which a test can make fail. A failing write leaves half of its bytes behind. */
 function failingFiles(): { files: FileOps; failing: Set<Call> } {
   const failing = new Set<Call>();
   const or = async <T>(call: Call, operate: () => Promise<T>): Promise<T> => {
@@ -40,18 +37,18 @@ function failingFiles(): { files: FileOps; failing: Set<Call> } {
   return { files, failing };
 }
 
-const REFUSED = { name: 'AgentError', code: 'INTERNAL', transient: true, message: /cannot be written: EIO/ };
+const REFUSED = { name: 'AgentError', code: 'DISK_FAULT', transient: true, message: /cannot be written: EIO/ };
 
-describe('a journal on a disk that refuses', () => {
+describe('a journal on a failing disk', () => {
   const refusals: Record<string, readonly Call[]> = {
     'a write': ['write'],
     'an fsync': ['sync'],
-    'a write, and then to cut off the half line': ['write', 'truncate'],
+    'a write, and then the removal of the half line': ['write', 'truncate'],
     'a write, and every fsync': ['write', 'sync'],
   };
 
   for (const [what, calls] of Object.entries(refusals)) {
-    it(`stays as it was and goes on when the disk does: ${what}`, async (t) => {
+    it(`stays unchanged, and continues when the disk works again: ${what}`, async (t) => {
       const dir = await temporaryDir(t);
       const { files, failing } = failingFiles();
       const journal = await openJournal(t, dir, { files });
@@ -78,7 +75,7 @@ describe('a journal on a disk that refuses', () => {
     });
   }
 
-  it('leaves half a line at most, which the next process undoes', async (t) => {
+  it('leaves at most half a line, which the next process removes', async (t) => {
     const dir = await temporaryDir(t);
     const { files, failing } = failingFiles();
     const journal = await openJournal(t, dir, { files });
@@ -95,7 +92,7 @@ describe('a journal on a disk that refuses', () => {
   });
 
   for (const call of ['open', 'rename'] as const) {
-    it(`goes on in the file it has when compaction fails: ${call}`, async (t) => {
+    it(`keeps using the old file when compaction fails: ${call}`, async (t) => {
       const dir = await temporaryDir(t);
       const { files, failing } = failingFiles();
       const warnings: string[] = [];
@@ -104,7 +101,7 @@ describe('a journal on a disk that refuses', () => {
 
       failing.add(call);
       for (let seq = 1; seq <= 20; seq += 1) await journal.finish(finished(commandKey(seq)));
-      assert.deepEqual(new Set(warnings), new Set(['journal could not be compacted; it goes on growing for now']));
+      assert.deepEqual(new Set(warnings), new Set(['journal could not be compacted; it keeps growing for now']));
       assert.ok(warnings.length < 5, 'not tried again with every write');
       assert.deepEqual((await readdir(dir)).toSorted(), ['instance-id', 'journal']);
 
@@ -112,7 +109,7 @@ describe('a journal on a disk that refuses', () => {
     });
   }
 
-  it('takes no more writes while it is not certain that the compacted file keeps its name', async (t) => {
+  it('refuses writes until the name of the compacted file is on disk', async (t) => {
     const dir = await temporaryDir(t);
     const { files, failing } = failingFiles();
     const journal = await openJournal(t, dir, { files, compactAbove: 500 });
@@ -127,8 +124,8 @@ describe('a journal on a disk that refuses', () => {
   });
 });
 
-describe('a journal on a disk that is full', () => {
-  it('refuses what does not fit, keeps what it has, and goes on when there is room', async (t) => {
+describe('a journal on a full disk', () => {
+  it('refuses what does not fit, keeps what it has, and continues when there is room', async (t) => {
     const dir = await smallDisk(t, '256k');
     const journal = await openJournal(t, dir);
     await journal.setDesired(desiring('ratelimiting'));
@@ -143,7 +140,7 @@ describe('a journal on a disk that is full', () => {
           stored += 1;
         }
       },
-      { code: 'INTERNAL', message: /cannot be written: ENOSPC/ },
+      { code: 'DISK_FULL', message: /cannot be written: ENOSPC/ },
     );
 
     assert.ok(stored > 10, `${stored} commands`);
@@ -159,12 +156,12 @@ describe('a journal on a disk that is full', () => {
   });
 });
 
-/** A file system of its own with so much room. */
+/** A separate file system with the given size. */
 async function smallDisk(t: TestContext, size: string): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'l3af-small-disk-'));
   await run('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'l3af-test', dir]);
   t.after(async () => {
-    // Lazily, since the journal is closed after this.
+    // Lazy unmount, since the journal is closed only after this.
     await run('umount', ['--lazy', dir]);
     await rmdir(dir);
   });

@@ -8,7 +8,11 @@ import { commandKey, desiring, temporaryDir } from '../unit/store/samples.js';
 
 const WRITER = join(import.meta.dirname, '..', 'unit', 'store', 'journal-writer.js');
 
-/** Runs a process that handles commands, kills it after it has finished some, and tells the last one that it said it had. */
+/**
+ * Runs a process that handles commands and kills it after some.
+ *
+ * @returns the last command that it reported as finished
+ */
 async function writeAndDie(dir: string, commands: number): Promise<number> {
   const writer = spawn(process.execPath, [WRITER, dir], { stdio: ['ignore', 'pipe', 'inherit'] });
   let said = '';
@@ -33,7 +37,7 @@ it('a journal holds every command that a killed process had finished', async (t)
     t.after(() => journal.close());
     const found = journal.stream?.lastSeq ?? 0;
     assert.deepEqual([report.fresh, report.damaged], [false, undefined]);
-    // One command may have been finished and the process killed before it could say so.
+    // The process may have been killed after it finished a command and before it reported it.
     assert.ok(found >= said, `said ${said}, found ${found}`);
     assert.equal(journal.generation, found);
     assert.deepEqual(journal.desired, desiring(`program-${found}`));

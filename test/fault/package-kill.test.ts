@@ -10,12 +10,12 @@ import { pathToFileURL } from 'node:url';
 import { PackageCache } from '../../src/packages/cache.js';
 import { holdsFiles, readRecord } from '../../src/packages/record.js';
 import { tarGz } from '../support/archives.js';
-import { scratchFolder } from '../unit/packages/scratch.js';
+import { scratchFolder } from '../support/scratch.js';
 
-const FILLER = join(import.meta.dirname, '..', 'unit', 'packages', 'cache-filler.js');
+const FILLER = join(import.meta.dirname, '..', 'integration', 'packages', 'cache-filler.js');
 const VERSIONS = 12;
 
-/** Lets a process fill a cache, and kills it after so many milliseconds of that. */
+/** Lets a process fill a cache, and kills it after the given number of milliseconds. */
 async function fillAndDie(dir: string, repoUrl: string, milliseconds: number): Promise<void> {
   const filler = spawn(process.execPath, [FILLER, dir, repoUrl, String(VERSIONS)], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -27,7 +27,7 @@ async function fillAndDie(dir: string, repoUrl: string, milliseconds: number): P
   assert.equal(filler.signalCode, 'SIGKILL');
 }
 
-it('a package cache whose process was killed has no record without its files, and is good for the next one', async (t) => {
+it('after its process was killed, a package cache has no record without files, and the next process can use it', async (t) => {
   const repository = await scratchFolder(t);
   for (let version = 0; version < VERSIONS; version++) {
     const folder = join(repository, 'p', String(version), 'any');

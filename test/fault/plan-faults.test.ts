@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { MemoryDatapath } from '../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../src/datapath/memory/datapath.js';
 import { NOTHING_DESIRED } from '../../src/domain/desired.js';
-import type { Direction, Hook } from '../../src/domain/hook.js';
+import type { ChainHook } from '../../src/domain/hook.js';
 import { hookAt } from '../../src/domain/observed.js';
+import type { Direction } from '../support/directions.js';
+import { repeats } from '../support/repeats.js';
 import { assertStands, type CrashBed, hostOf, log } from './support-crash.js';
 import { assertHealed, assertOldOrNew, type Fault, failing, type Transition } from './support-faults.js';
 import { loadingCompanions } from './support-loading.js';
@@ -11,8 +13,12 @@ import { selfLoadingAt } from './support-self-loading.js';
 import { transitionsAt } from './support-transitions.js';
 
 const BPFFS = '/bpffs';
+/** Each operation fails before and after its effect; in a short run, one of both in turn. */
+const BOTH = repeats({ usual: 1, full: 2 }) === 2;
+/** After each first failure, every second failure is tried; in a short run, only one of this many. */
+const STEP = repeats({ usual: 4, full: 1 });
 
-type Hooks = readonly [Hook, Hook];
+type Hooks = readonly [ChainHook, ChainHook];
 
 function hooksAt(...[first, second]: readonly [Direction, Direction]): Hooks {
   return [
@@ -21,7 +27,7 @@ function hooksAt(...[first, second]: readonly [Direction, Direction]): Hooks {
   ];
 }
 
-/** A bed on which the state before a transition stands. */
+/** A bed in the state before the transition. */
 async function givenBed(hooks: Hooks, { chaining, before }: Transition): Promise<CrashBed> {
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
   const bed = { datapath, bpffs: BPFFS, hooks, companions: loadingCompanions(datapath, BPFFS) };
@@ -31,7 +37,7 @@ async function givenBed(hooks: Hooks, { chaining, before }: Transition): Promise
 }
 
 const APART = hooksAt('xdpingress', 'egress');
-/** These two share the directory of their public names. */
+/** These two hooks share the directory of their public names. */
 const TOGETHER = hooksAt('ingress', 'egress');
 
 function assertEachFault(hooks: Hooks, what: string, faultsAt: (at: number) => readonly Fault[]): void {
@@ -50,16 +56,17 @@ function assertEachFault(hooks: Hooks, what: string, faultsAt: (at: number) => r
   });
 }
 
-describe('with any one operation failing, the chains are as before or as wanted, and the answer says which:', () => {
+describe('if any one operation fails, the chains are as before or as desired, and the answer says which:', () => {
   for (const what of Object.keys({ ...transitionsAt(APART), ...selfLoadingAt(APART) })) {
-    assertEachFault(APART, what, (at) => [
-      { at, done: false, transient: at % 2 === 0 },
-      { at, done: true },
-    ]);
+    const before = (at: number): Fault => ({ at, done: false, transient: at % 4 < 2 });
+    const after = (at: number): Fault => ({ at, done: true });
+    assertEachFault(APART, what, (at) =>
+      [before, after].filter((_, n) => BOTH || at % 2 === n).map((fault) => fault(at)),
+    );
   }
 });
 
-/** One of each kind of change to what packets notice: slots, links, values. */
+/** At least one change of each kind that packets notice: slots, links, values. */
 const KINDS = [
   'a first deploy on an empty host',
   'a removal of all from all hooks',
@@ -67,21 +74,21 @@ const KINDS = [
   'a change of values that adds, alters and removes keys',
   'a new version that takes tables over',
   'another program with chaining off',
-  'a chain that hangs by several links',
+  'a chain with several links',
 ];
 
-describe('the same where two chains share the directory of their public names:', () => {
+describe('the same if two chains share the directory of their public names:', () => {
   for (const what of KINDS) assertEachFault(TOGETHER, what, (at) => [{ at, done: at % 2 === 0 }]);
 });
 
-describe('with an operation failing, and another one while the first is taken back, the answer says what is left, and the next look heals it:', () => {
+describe('if an operation fails, and another one during the roll-back, the answer says what is left, and the next repair fixes it:', () => {
   for (const what of KINDS) {
     const transition = transitionsAt(TOGETHER)[what]!;
     test(what, async () => {
       const bed = await givenBed(TOGETHER, transition);
       let stuck = 0;
       for (let at = 0, failed = true; failed; at += 1) {
-        for (let next = 0, both = true; failed && both; next += 1) {
+        for (let next = 0, both = true; failed && both; next += STEP) {
           const fault: Fault = { at, done: (at + next) % 2 === 0, second: { at: next, done: next % 3 === 0 } };
           const outcome = await failing(bed, transition, fault);
           both = outcome.struck > 1;
@@ -95,7 +102,7 @@ describe('with an operation failing, and another one while the first is taken ba
   }
 });
 
-test('a fault that passes is tried again, and the command is applied as if there had been none', async () => {
+test('after a transient fault the command is retried and applied as if there had been no fault', async () => {
   const transition = transitionsAt(APART)['everything at once']!;
   const tries = Array.from({ length: 12 }, async (_, at) => {
     const bed = await givenBed(APART, transition);
@@ -106,20 +113,20 @@ test('a fault that passes is tried again, and the command is applied as if there
   await Promise.all(tries);
 });
 
-/** Lets the host try again. */
+/** Lets the host retry. */
 const PATIENT = Number.POSITIVE_INFINITY;
 
-test('what packets may still be inside of is not unpinned after a grace period that did not come to its end', async () => {
+test('programs that packets may still be inside of are not unpinned if the grace period was interrupted', async () => {
   const transition = transitionsAt(APART)['a new version']!;
   const bed = await givenBed(APART, transition);
-  const before = hookAt(await bed.datapath.observe(), APART[0]).generations.map(({ dir }) => dir);
+  const before = hookAt(await bed.datapath.observe(), APART[0]).loadedPrograms.map(({ dir }) => dir);
   const grace = bed.datapath.grace.bind(bed.datapath);
   bed.datapath.grace = () => Promise.reject(new Error('interrupted'));
 
   const report = await hostOf(bed, bed.datapath, true).apply(transition.before, transition.desired, log);
 
   assert.deepEqual([report.status, report.leftovers.length], ['applied', 1]);
-  const pinned = hookAt(report.observed, APART[0]).generations.map(({ dir }) => dir);
+  const pinned = hookAt(report.observed, APART[0]).loadedPrograms.map(({ dir }) => dir);
   assert.deepEqual(
     before.filter((dir) => !pinned.includes(dir)),
     [],

@@ -1,33 +1,37 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Observer } from '../../src/apply/executor.js';
-import type { Companions } from '../../src/apply/tools.js';
+import type { CompanionControl } from '../../src/apply/tools.js';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import { type DesiredState, NOTHING_DESIRED, normalize, programsAt } from '../../src/domain/desired.js';
-import { DIRECTIONS, type Hook } from '../../src/domain/hook.js';
-import { type Generation, hookAt, type Observed, standingChain } from '../../src/domain/observed.js';
+import type { ChainHook } from '../../src/domain/hook.js';
+import { hookAt, type LoadedProgram, type Observed, standingChain } from '../../src/domain/observed.js';
 import { formerMapPath, mapPin, publicMapPath } from '../../src/domain/pins.js';
 import { contentDigest } from '../../src/domain/program.js';
-import { Host } from '../../src/host/host.js';
-import type { Report } from '../../src/reconcile.js';
+import { Host } from '../../src/reconcile/host.js';
+import type { Report } from '../../src/reconcile/reconcile.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { builtPackages, noCompanions, pathAt, planContext, program, restartPolicy } from '../support/chains.js';
+import { DIRECTIONS, type Direction } from '../support/directions.js';
+import { alone, type LoneHost } from '../support/in-turn.js';
 import { isBetween, linksOf, withoutSlot } from './support-slotless.js';
 
 /*
- * Agents that fail or die at any step of a change at two hooks, and the agents that come after them.
+ * Agents that fail or die at any step of a change at two hooks, and the agents that follow them.
  */
 
-/** A program of a chain: its name (see {@link withoutSlot}), version, whether it is enabled, and the number that its map_args give it. */
+/**
+ * A program of a chain: name (see {@link withoutSlot}), version, whether it is enabled, and the number in its map_args.
+ */
 export type Member = readonly [name: string, version: string, enabled: boolean, mark: number];
 
-/** What goes wrong, `at` the how-manieth step or call; nothing if there are not so many. */
+/** What fails. `at` is the index of the step or call. Nothing fails if there are fewer. */
 export type Mishap =
   | { readonly kind: 'none' }
-  /** The step fails, and the agent lives on. */
+  /** The step fails, and the agent keeps running. */
   | { readonly kind: 'fails'; readonly at: number }
-  /** The agent dies before the call to the datapath has an effect, or after it. Its successor repairs first, or not. */
+  /** The agent dies before or after the effect of a call to the datapath. The next agent repairs first, or not. */
   | { readonly kind: 'dies'; readonly at: number; readonly after: boolean; readonly repairs: boolean };
 
 export interface Round {
@@ -40,19 +44,19 @@ export interface Round {
 export interface CrashBed {
   readonly datapath: Datapath;
   readonly bpffs: string;
-  readonly hooks: readonly Hook[];
-  /** None where no program has one. */
-  readonly companions?: Companions;
-  /** Called after an agent has died, with the directory that it was loading into, if it was. */
+  readonly hooks: readonly ChainHook[];
+  /** None if no program has one. */
+  readonly companions?: CompanionControl;
+  /** Called after an agent has died, with the directory that it was loading into, if any. */
   readonly tear?: (dir: string) => Promise<void>;
 }
 
-/** Calls that change something; those that only look do not count. */
+/** Calls that change something. Calls that only read do not count. */
 const CHANGES = ['load', 'setSlot', 'attach', 'retarget', 'detach', 'writeMap', 'publish', 'unpublish', 'discard'];
 
 class Death extends Error {}
 
-/** A datapath whose user dies at one of its calls: none of the calls after that has an effect. */
+/** A datapath whose user dies at one of its calls: no later call has an effect. */
 function mortal(
   datapath: Datapath,
   at: number,
@@ -83,16 +87,16 @@ function mortal(
   return { datapath: proxy, died: () => dead, torso: () => torso };
 }
 
-/** Takes a host through rounds and looks at it after each. */
+/** Runs rounds on a host and checks it after each. */
 export async function surviveRounds(bed: CrashBed, rounds: readonly Round[]): Promise<void> {
   let before: DesiredState = NOTHING_DESIRED;
   for (const round of rounds) before = (await survive(bed, before, round)).desired;
 }
 
 export interface Survived {
-  /** What is desired after the round. */
+  /** The desired state after the round. */
   readonly desired: DesiredState;
-  /** Whether there were as many steps or calls as the mishap wanted. */
+  /** Whether the mishap happened: there were enough steps or calls. */
   readonly struck: boolean;
 }
 
@@ -111,7 +115,7 @@ export async function survive(bed: CrashBed, before: DesiredState, round: Round)
     struck = life.died();
     if (struck && mishap.repairs && (chaining || fitsUnchained(before))) {
       await hostOf(bed, bed.datapath, chaining, watch).repair(before, log);
-      // Not the values: what was written into maps that live on stays until the command is tried again.
+      // Values are not checked: those written into kept maps stay until the command is retried.
       await assertStands(bed, before, { values: false });
     }
   } else if (mishap.kind === 'fails') {
@@ -127,7 +131,7 @@ export async function survive(bed: CrashBed, before: DesiredState, round: Round)
   return { desired, struck };
 }
 
-/** @returns the phase of the step that failed; undefined if there were not so many steps */
+/** @returns the phase of the failed step; undefined if there were fewer steps */
 async function fail(
   bed: CrashBed,
   before: DesiredState,
@@ -146,7 +150,7 @@ async function fail(
   }).apply(before, desired, log);
   if (failed === undefined || failed === 'cleanup') {
     assert.notEqual(report.status, 'failed');
-    // What was not taken away is not proved gone either.
+    // Nothing was removed, so nothing is proved gone.
     assert.equal(report.leftovers.length > 0, failed !== undefined, report.leftovers.join('\n'));
     return failed;
   }
@@ -163,14 +167,14 @@ function fitsUnchained({ chains }: DesiredState): boolean {
 export const log = createLogger({ level: 'silent', host: 'test' });
 export const metrics = new Metrics('test');
 
-export function hostOf(bed: CrashBed, datapath: Datapath, chaining: boolean, observer: Observer = () => {}): Host {
+export function hostOf(bed: CrashBed, datapath: Datapath, chaining: boolean, observer: Observer = () => {}): LoneHost {
   const tools = { datapath, packages: builtPackages, companions: bed.companions ?? noCompanions };
-  return new Host({ tools, context: planContext(bed.bpffs, chaining), metrics, observer, restartPolicy });
+  return alone(new Host({ tools, context: planContext(bed.bpffs, chaining), metrics, observer, restartPolicy }));
 }
 
 /**
- * At every step packets pass the old chain or the new one; where one of them hangs by several links, at least all that is in both. Many
- * steps are about names, which packets know nothing of.
+ * At every step packets pass the old chain or the new one. If one of them has several links, they pass at least all
+ * programs that are in both. Many steps only change names, which do not affect packets.
  */
 export function watchman(bed: CrashBed, before: DesiredState, desired: DesiredState): Observer {
   return async ({ op }) => {
@@ -186,7 +190,7 @@ export function watchman(bed: CrashBed, before: DesiredState, desired: DesiredSt
 }
 
 export function desiredOf({ hooks }: Pick<CrashBed, 'hooks'>, { chaining, chains }: Round): DesiredState {
-  const of = (hook: Hook, members: readonly Member[]) => {
+  const of = (hook: ChainHook, members: readonly Member[]) => {
     const only = members.findIndex(([, , enabled]) => enabled);
     return members.map(([name, version, enabled, mark], index) => {
       const mapArgs = [{ name: 'mark_id', args: [{ key: 0, value: mark }] }];
@@ -198,55 +202,55 @@ export function desiredOf({ hooks }: Pick<CrashBed, 'hooks'>, { chaining, chains
   return normalize({ chains: hooks.map((hook, n) => ({ hook, programs: of(hook, chains[n] ?? []) })), addresses: {} });
 }
 
-function wantedPath(desired: DesiredState, hook: Hook): string[] | undefined {
+function wantedPath(desired: DesiredState, hook: ChainHook): string[] | undefined {
   const running = programsAt(desired, hook).filter(({ enabled }) => enabled);
   return running.length === 0
     ? undefined
     : running.map(({ name, version }) => `${name}@${version.replaceAll('.', '_')}`);
 }
 
-/** Exactly what is desired: paths, map values, pins, links and public names. */
+/** Checks for exactly the desired state: paths, map values, pins, links and public names. */
 export async function assertStands(bed: CrashBed, desired: DesiredState, { values } = { values: true }): Promise<void> {
   const observed = await bed.datapath.observe();
   for (const hook of bed.hooks) {
-    const { attachments, generations } = hookAt(observed, hook);
+    const { attachments, loadedPrograms } = hookAt(observed, hook);
     const running = programsAt(desired, hook).filter(({ enabled }) => enabled);
     assert.deepEqual(pathAt(observed, hook), wantedPath(desired, hook), hook.direction);
     assert.equal(attachments.length, linksOf(desired, hook), 'links');
     const standing = standingChain(hookAt(observed, hook));
-    assert.deepEqual(generations.map(({ dir }) => dir).toSorted(), standing.map(({ dir }) => dir).toSorted());
+    assert.deepEqual(loadedPrograms.map(({ dir }) => dir).toSorted(), standing.map(({ dir }) => dir).toSorted());
     for (const wanted of values ? running : []) {
-      const generation = standing.find(({ digest }) => digest === contentDigest(wanted));
-      const value = await bed.datapath.readMap(mapPin(generation!.dir, 'mark_id'), Buffer.alloc(4));
+      const loaded = standing.find(({ digest }) => digest === contentDigest(wanted));
+      const value = await bed.datapath.readMap(mapPin(loaded!.dir, 'mark_id'), Buffer.alloc(4));
       assert.equal(Buffer.from(value!).readUInt32LE(), wanted.mapArgs[0]!.args[0]!.value, `map_args of ${wanted.name}`);
     }
   }
   assert.deepEqual(new Map([...observed.publicMaps].toSorted()), namesOf(bed, observed, desired));
 }
 
-/** Where two hooks share a directory, the first has the name. No two programs with a companion are at one interface. */
+/** If two hooks share a directory, the first has the name. No interface has two programs with a companion. */
 function namesOf({ bpffs }: CrashBed, observed: Observed, desired: DesiredState): Map<string, number> {
   const names = new Map<string, number>();
   const watched = desired.chains.flatMap(({ programs }) => programs.filter(({ companion }) => companion !== undefined));
-  const claim = (generation: Generation, map: string, id: number) => {
-    const path = publicMapPath(bpffs, { ...generation, version: generation.versionSegment }, map);
+  const claim = (loaded: LoadedProgram, map: string, id: number) => {
+    const path = publicMapPath(bpffs, { ...loaded, version: loaded.versionSegment }, map);
     if (!names.has(path)) names.set(path, id);
-    const isWatched = watched.some((program) => contentDigest(program) === generation.digest);
-    if (isWatched && generation.staged === undefined) names.set(formerMapPath(bpffs, generation.hook, map), id);
+    const isWatched = watched.some((program) => contentDigest(program) === loaded.digest);
+    if (isWatched && loaded.handedOver === undefined) names.set(formerMapPath(bpffs, loaded.hook, map), id);
   };
-  const place = ({ hook }: { hook: Hook }) => DIRECTIONS.indexOf(hook.direction);
+  const place = ({ hook }: { hook: ChainHook }) => DIRECTIONS.indexOf(hook.direction as Direction);
   for (const at of observed.hooks.toSorted((a, b) => place(a) - place(b))) {
-    for (const generation of standingChain(at)) {
-      for (const { name, id } of generation.maps) claim(generation, name, id);
+    for (const loaded of standingChain(at)) {
+      for (const { name, id } of loaded.maps) claim(loaded, name, id);
       const { slotMap } = planContext(bpffs).roots[at.hook.direction];
-      const slot = generation.digest === '0'.repeat(16) ? slotMap : 'mark_next';
-      if (generation.slot !== undefined) claim(generation, slot, generation.slot.mapId);
+      const slot = loaded.digest === '0'.repeat(16) ? slotMap : 'mark_next';
+      if (loaded.slot !== undefined) claim(loaded, slot, loaded.slot.mapId);
     }
   }
   return new Map([...names].toSorted());
 }
 
-/** Changes of every kind, each from the first to the second. */
+/** Changes of every kind, each from the first state to the second. */
 export const TRANSITIONS: Readonly<Record<string, readonly [from: readonly Member[], to: readonly Member[]]>> = {
   'a first deploy': [[], of('abc')],
   'a removal of all': [of('abc'), []],

@@ -1,34 +1,36 @@
 import assert from 'node:assert/strict';
 import type { Observer, Packages, Tools } from '../../src/apply/executor.js';
-import type { Companions } from '../../src/apply/tools.js';
+import type { CompanionControl } from '../../src/apply/tools.js';
 import { answerReported } from '../../src/commands/answer.js';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import { type DesiredState, programsAt } from '../../src/domain/desired.js';
-import { encodeMapArgs, isArrayKind } from '../../src/domain/mapvalue.js';
+import { isArrayKind } from '../../src/domain/map-types.js';
+import { encodeMapArgs } from '../../src/domain/mapvalue.js';
 import { hookAt, standingChain } from '../../src/domain/observed.js';
 import { mapPin } from '../../src/domain/pins.js';
 import { contentDigest, isSelfLoaded } from '../../src/domain/program.js';
-import type { Step } from '../../src/domain/step.js';
 import { AgentError } from '../../src/errors.js';
-import { Host } from '../../src/host/host.js';
 import type { Acknowledgement } from '../../src/messages/ack.js';
-import type { Report } from '../../src/reconcile.js';
+import { Host } from '../../src/reconcile/host.js';
+import type { Report } from '../../src/reconcile/reconcile.js';
+import type { Step } from '../../src/steps/step.js';
 import { builtPackages, noCompanions, planContext, restartPolicy } from '../support/chains.js';
+import { alone, type LoneHost } from '../support/in-turn.js';
 import { assertStands, type CrashBed, log, metrics, watchman } from './support-crash.js';
 
 /*
- * A host whose operations fail, one by one: loading, linking, attaching, writing, naming, unloading, and fetching. An operation may
- * fail before it has its effect, or have it all the same.
+ * A host whose operations fail, one at a time: load, link, attach, write, name, unload, and fetch. An operation may
+ * fail before its effect, or after it.
  */
 
 /** When an operation fails. */
 export interface Fault {
-  /** The how-manieth operation, from 0. */
+  /** Index of the operation, starting at 0. */
   readonly at: number;
-  /** Whether it is done all the same. */
+  /** Whether the operation fails after its effect. */
   readonly done: boolean;
   readonly transient?: boolean;
-  /** A second fault: the how-manieth operation after the first. */
+  /** A second fault: index of the operation, counted after the first fault. */
   readonly second?: { readonly at: number; readonly done: boolean };
 }
 
@@ -38,10 +40,10 @@ export interface Transition {
   readonly desired: DesiredState;
 }
 
-/** Operations of the datapath that can fail by themselves: those that only look are not among them. */
+/** Operations of the datapath that can fail. Those that only read are not included. */
 const OPERATIONS: readonly string[] = [
   'load',
-  'stage',
+  'makeHandover',
   'capture',
   'repin',
   'setSlot',
@@ -57,13 +59,13 @@ const OPERATIONS: readonly string[] = [
   'proveGone',
 ] satisfies (keyof Datapath)[];
 
-const COMPANIONS: readonly string[] = ['start', 'stop', 'update'] satisfies (keyof Companions)[];
+const COMPANIONS: readonly string[] = ['start', 'stop', 'update'] satisfies (keyof CompanionControl)[];
 
 const FETCHING: readonly string[] = ['ensure', 'objectPath'] satisfies (keyof Packages)[];
 
-const UNNOTICED: ReadonlySet<Step['op']> = new Set(['load', 'stage', 'write-map', 'grace', 'prove']);
+const UNNOTICED: ReadonlySet<Step['op']> = new Set(['load', 'make-handover', 'write-map', 'grace', 'prove']);
 
-/** Tools whose operations fail as they are told to. */
+/** Tools whose operations fail as configured. */
 function faulty(tools: Tools, { at, done, transient = false, second }: Fault): { tools: Tools; struck: () => number } {
   let count = 0;
   let struck = 0;
@@ -98,16 +100,16 @@ function faulty(tools: Tools, { at, done, transient = false, second }: Fault): {
 export interface Outcome {
   readonly report: Report;
   readonly answer: Acknowledgement;
-  /** How many of the faults struck. */
+  /** How many of the faults happened. */
   readonly struck: number;
-  /** The host that met them, on which nothing fails any more. */
-  readonly host: Host;
+  /** The host after the faults. Nothing fails on it any more. */
+  readonly host: LoneHost;
 }
 
 /**
- * Has a transition fail, while packets are watched at every step.
+ * Runs a transition with faults, and checks at every step which programs packets pass.
  *
- * @param deadline until when transient faults are tried again, in milliseconds since the epoch; not at all unless given
+ * @param deadline until when transient faults are retried, in milliseconds since the epoch; by default no retries
  */
 export async function failing(
   bed: CrashBed,
@@ -120,15 +122,17 @@ export async function failing(
   let tools = faults.tools;
   const current = new Proxy({} as Tools, { get: (_target, name) => Reflect.get(tools, name) });
   const watch = watchman(bed, before, desired);
-  // What these do, if anything, is there to be seen still at the next step.
+  // The effects of these operations, if any, are checked at the next step.
   const observer: Observer = (step, phase) => (UNNOTICED.has(step.op) ? undefined : watch(step, phase));
-  const host = new Host({
-    tools: current,
-    context: planContext(bed.bpffs, chaining),
-    metrics,
-    observer,
-    restartPolicy,
-  });
+  const host = alone(
+    new Host({
+      tools: current,
+      context: planContext(bed.bpffs, chaining),
+      metrics,
+      observer,
+      restartPolicy,
+    }),
+  );
   const report = await host.apply(before, desired, log, { deadline });
   tools = whole;
   const delivery = { id: 'c1', verb: 'deploy', seq: 1 };
@@ -138,10 +142,10 @@ export async function failing(
 }
 
 /**
- * After one fault the chains are as before or as wanted, with everything that belongs to them, and the answer says which. The next look
- * clears away what is left over.
+ * After one fault the chains are as before or as desired, with everything that belongs to them, and the answer says
+ * which. The next repair removes leftovers.
  *
- * @returns what stands now
+ * @returns the state that the host has now
  */
 export async function assertOldOrNew(bed: CrashBed, transition: Transition, outcome: Outcome): Promise<DesiredState> {
   const { before, desired } = transition;
@@ -168,8 +172,8 @@ export async function assertOldOrNew(bed: CrashBed, transition: Transition, outc
 }
 
 /**
- * After a second fault, while the first is taken back, the answer says that it could not be, and what is left; the next look brings the
- * host to the old state.
+ * After a second fault during the roll-back of the first, the answer says that the roll-back failed and what is left.
+ * The next repair restores the old state.
  */
 export async function assertHealed(bed: CrashBed, { before, desired }: Transition, outcome: Outcome): Promise<void> {
   const { report, answer, host } = outcome;
@@ -183,22 +187,22 @@ export async function assertHealed(bed: CrashBed, { before, desired }: Transitio
   assert.deepEqual((await host.repair(before, log)).done, [], 'the look after the next finds nothing to do');
 }
 
-/** Exactly what is desired, and of the other state nothing, in maps neither. */
+/** Checks for exactly the desired state, and nothing of the other state, not even in maps. */
 async function assertAllStands(bed: CrashBed, desired: DesiredState, other: DesiredState): Promise<void> {
   await assertStands(bed, desired);
   await assertCompanions(bed, desired);
   const observed = await bed.datapath.observe();
   for (const hook of bed.hooks) {
     for (const wanted of programsAt(desired, hook).filter(({ enabled }) => enabled)) {
-      const generation = standingChain(hookAt(observed, hook)).find(({ digest }) => digest === contentDigest(wanted))!;
+      const loaded = standingChain(hookAt(observed, hook)).find(({ digest }) => digest === contentDigest(wanted))!;
       const stranger = programsAt(other, hook).find((program) => contentDigest(program) === contentDigest(wanted));
-      for (const map of generation.maps) {
+      for (const map of loaded.maps) {
         const entriesOf = (args = wanted.mapArgs) =>
           args.filter(({ name }) => name === map.name).flatMap((entries) => encodeMapArgs(map, entries, ''));
         const expected = new Map(entriesOf().map(({ key, value }) => [key, value]));
         for (const { key } of [...entriesOf(), ...entriesOf(stranger?.mapArgs ?? [])]) {
           if (!expected.has(key) && isArrayKind(map.type)) continue;
-          const value = await bed.datapath.readMap(mapPin(generation.dir, map.name), Buffer.from(key, 'hex'));
+          const value = await bed.datapath.readMap(mapPin(loaded.dir, map.name), Buffer.from(key, 'hex'));
           const found = value === undefined ? undefined : Buffer.from(value).toString('hex');
           assert.equal(found, expected.get(key), `${map.name} of ${wanted.name} under ${key}`);
         }
@@ -207,7 +211,10 @@ async function assertAllStands(bed: CrashBed, desired: DesiredState, other: Desi
   }
 }
 
-/** For each program one companion, the right one, beside the very generation that stands; and no other. */
+/**
+ * Checks that each program has exactly one companion, the right one for its current loaded program, and that there are
+ * no others.
+ */
 export async function assertCompanions(
   { companions, datapath, hooks }: CrashBed,
   desired: DesiredState,

@@ -1,5 +1,5 @@
 import { type DesiredState, normalize } from '../../src/domain/desired.js';
-import type { Hook } from '../../src/domain/hook.js';
+import type { ChainHook } from '../../src/domain/hook.js';
 import type { Program } from '../../src/domain/program.js';
 import { program } from '../support/chains.js';
 import { desiredOf, TRANSITIONS } from './support-crash.js';
@@ -7,15 +7,15 @@ import type { Transition } from './support-faults.js';
 import { withoutSlot } from './support-slotless.js';
 
 /*
- * Every kind of change that a command can make, at two hooks at once.
+ * All kinds of changes that a command can make, at two hooks at once.
  */
 
-type Hooks = readonly [Hook, Hook];
+type Hooks = readonly [ChainHook, ChainHook];
 
-/** A program by its name, with what is special about it. Its number is written into its map by `map_args`. */
+/** A program: its name and its special properties. `map_args` writes its number into its map. */
 export type Member = readonly [name: string, overrides?: Partial<Program>];
 
-export function chainAt(hook: Hook, ...members: readonly Member[]): DesiredState['chains'] {
+export function chainAt(hook: ChainHook, ...members: readonly Member[]): DesiredState['chains'] {
   const mapArgs = [{ name: 'mark_id', args: [{ key: 0, value: 1 }] }];
   const of = ([name, overrides]: Member, index: number) =>
     program(name, index + 1, { mapArgs, ...overrides }, hook.direction);
@@ -26,7 +26,7 @@ export function state(...chains: readonly DesiredState['chains'][]): DesiredStat
   return normalize({ chains: chains.flat(), addresses: {} });
 }
 
-/** Values of an array and of a hash, in which keys come and go. */
+/** Values of an array and of a hash. Keys are added to and removed from the hash. */
 function values(mark: number, paths: Readonly<Record<number, number>>): Partial<Program> {
   const entries = Object.entries(paths).map(([key, value]) => ({ key: Number(key), value }));
   return {
@@ -37,7 +37,7 @@ function values(mark: number, paths: Readonly<Record<number, number>>): Partial<
   };
 }
 
-/** Change of every kind. */
+/** Changes of every kind. */
 export function transitionsAt(hooks: Hooks): Readonly<Record<string, Transition>> {
   const [first, second] = hooks;
   const beside = (version: string) => chainAt(second, ['s', { version }]);
@@ -52,7 +52,7 @@ export function transitionsAt(hooks: Hooks): Readonly<Record<string, Transition>
       desiredOf({ hooks }, { chaining: true, chains: [chain, [['s', version, true, 1]]], mishap });
     return [what, { chaining: true, before: bringing(from, '1.0'), desired: bringing(to, '2.0') }];
   });
-  /** At TC hooks x, y and z have no slot. */
+  /** At TC hooks, x, y and z have no slot. */
   const of = (name: string, version = '1.0'): Member => [name, { version, ...withoutSlot(name, first) }];
   const [a, b, c] = [of('a'), of('b'), of('c')];
   return {
@@ -78,7 +78,7 @@ export function transitionsAt(hooks: Hooks): Readonly<Record<string, Transition>
       [a, b],
       [a, ['b', { version: '2.0', carryMaps: ['mark_seen', 'mark_paths'], ...values(3, { 5: 50 }) }]],
     ),
-    'a chain that hangs by several links': change([a, of('x'), b, of('y'), c], [of('z'), c, of('y', '2.0'), b]),
+    'a chain with several links': change([a, of('x'), b, of('y'), c], [of('z'), c, of('y', '2.0'), b]),
     'a chain of one that becomes many': change([a], [['x'], a, b, c]),
     'a chain of many that becomes one': change([a, b, c], [b]),
     'a new version with chaining off': change([a], [['a', { version: '2.0' }]], false),

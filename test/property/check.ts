@@ -5,17 +5,17 @@ import { type Intent, type Mixture, sequences } from './intents.js';
 
 export interface Run extends Mixture {
   readonly sequences: number;
-  /** Beside other runs of one process, so that they do not all play the same. */
+  /** Number of the run within a process, so that runs use different sequences. */
   readonly number?: number;
 }
 
-/** The run's seed: a random one, or that of an earlier run that is to be played again. */
+/** The seed of the run: random, or that of an earlier run to repeat. */
 const SEED = Number(process.env.L3AF_TEST_SEED ?? randomInt(2 ** 30));
 
 /**
- * Plays random sequences until one fails, and then looks for the least part of that one that fails too.
+ * Plays random sequences until one fails, then shrinks it to the smallest part that still fails.
  *
- * @param play rejects for a sequence that does not come out as it should, with all that there is to tell
+ * @param play rejects if the result of a sequence is wrong, with a full description
  */
 export async function checkSequences(
   t: TestContext,

@@ -2,27 +2,27 @@ import { type PackageSpec, type PayloadProgram, payloadProgram } from '../suppor
 import { builtObject } from '../support/project.js';
 
 /*
- * What the programs of random commands are made of: numbered markers, whose packages hold the marker's code twice, under two names, and
- * that of another program, so that each field that stands for code can change by itself or with others.
+ * The programs of random commands: numbered markers. Their packages hold the marker's code twice, under two names, and
+ * the code of another program. So each field that selects code can change alone or together with others.
  */
 
 export type List = 'xdp_ingress' | 'tc_ingress' | 'tc_egress';
 
-/** In the order in which they decide who has a public name: XDP, ingress, egress. */
+/** In the order of precedence for public names: XDP, ingress, egress. */
 export const LISTS: readonly List[] = ['xdp_ingress', 'tc_ingress', 'tc_egress'];
 
-/** A program of a payload, as it goes over the wire. */
+/** A program in a payload. */
 export interface Wire extends PayloadProgram {
   readonly carry_maps?: readonly string[];
 }
 
-/** One compiled program, and the maps that user space finds in it, but for its slot. */
+/** A compiled program and its maps that user space can use, without its slot. */
 export interface Code {
   readonly object: string;
   readonly entry: string;
   readonly slot: string;
   readonly maps: Readonly<Record<string, 'array' | 'hash'>>;
-  /** Whether it adds its number to the trail that probes carry; see native/bpf/mark.h. */
+  /** Whether it adds its number to the trail in probe packets; see native/bpf/mark.h. */
   readonly leavesTrail: boolean;
 }
 
@@ -54,21 +54,21 @@ const OTHER: Readonly<Record<Kind, Code>> = {
 };
 
 export const VERSIONS = ['1.0', '2.0'] as const;
-/** The programs of chains, by their numbers. */
+/** The numbers of programs in chains. */
 export const MARKERS = [1, 2, 3, 4, 5] as const;
-/** One that is in no chain, for commands that cannot be carried out. */
+/** A program in no chain, for faulty commands. */
 export const SPARE = 6;
 
-/** In what a program differs from the plain marker of its version; each makes it other code. */
+/** How a program can differ from the plain marker of its version. Each difference makes it different code. */
 export const VARIANTS = ['plain', 'artifact', 'repository', 'object', 'other-code'] as const;
 export type Variant = (typeof VARIANTS)[number];
 
 export interface Choice {
-  /** Which of the numbered markers: its name, not the number that it leaves. */
+  /** The number in the marker's name, not the number that it writes. */
   readonly marker: number;
   readonly version: string;
   readonly variant: Variant;
-  /** Without a slot: only for the last of an XDP chain. */
+  /** Without a slot. In an XDP chain, only the last program can be so. */
   readonly slotless: boolean;
 }
 
@@ -80,7 +80,7 @@ export function nameOf(list: List, marker: number): string {
   return `${kindOf(list)}-marker-${marker}`;
 }
 
-/** The fields of a payload that stand for code. @param repository its URL, which programs may name or leave to the agent */
+/** The payload fields that select code. @param repository URL that programs can name, or leave to the agent */
 export function codeFields(list: List, choice: Choice, repository: string): Wire {
   const name = nameOf(list, choice.marker);
   const other = OTHER[kindOf(list)];
@@ -95,7 +95,7 @@ export function codeFields(list: List, choice: Choice, repository: string): Wire
   return payloadProgram(`${kindOf(list)}-mark`, choice.slotless ? { ...plain, map_name: '' } : plain);
 }
 
-/** The code that a program of a payload stands for. */
+/** The code that a program in a payload selects. */
 export function codeOf(list: List, { object_file: object }: Pick<Wire, 'object_file'>): Code {
   const kind = kindOf(list);
   if (object === OTHER[kind].object) return OTHER[kind];

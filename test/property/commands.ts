@@ -4,7 +4,7 @@ import type { ArgsSpec, Intent, Spec } from './intents.js';
 import { keyOf, type Model, type ModelCommand, type Place } from './model.js';
 
 /*
- * From a random intent to a command that means something on a host as the model has it.
+ * Turns a random intent into a concrete command for a host in the state of the model.
  */
 
 export interface ConcreteCommand extends ModelCommand {
@@ -12,18 +12,18 @@ export interface ConcreteCommand extends ModelCommand {
   readonly body: Uint8Array;
 }
 
-/** What commands have to know of where they are sent. */
+/** What commands need to know about their target. */
 export interface Addressee {
   readonly hostName: string;
   /** URL of the repository that the agent uses when a program names none. */
   readonly repository: string;
-  /** Whether programs pass a verifier. */
+  /** Whether a verifier checks programs. */
   readonly verifies: boolean;
 }
 
 type Command = Exclude<Intent, { what: 'damage' }>;
 
-/** Between neighbours, so that an add finds room. */
+/** Distance between neighbours, so that an add finds room. */
 const SEQ_ID_STEP = 10;
 const BEHIND_ALL = 900;
 
@@ -87,7 +87,7 @@ function carriedMaps(dice: number): Pick<Wire, 'carry_maps'> {
   return maps === undefined ? {} : { carry_maps: maps };
 }
 
-/** Keys that no path comes to be: a path has no zero between its markers. */
+/** Keys that can never be a path, since a path has no zero between its markers. */
 const FAR_KEYS = ['0x0100000000000001', '0x0100000000000002', '0x0100000000000003', '0x0100000000000004'] as const;
 
 function argsOf({ id, cell, keys, asText }: ArgsSpec, wire: Wire, list: List): Wire['map_args'] {
@@ -124,7 +124,7 @@ function changeOf(wire: Wire, { aspect, to: spec }: Change, list: List, to: Addr
       return { ...other, map_args: argsOf(spec.args, other, list) };
     }
     case 'slot':
-      // TC programs without a slot are ordered in other ways.
+      // TC programs without a slot have other ways to set the order.
       if (list !== 'xdp_ingress') return wire;
       return { ...wire, map_name: wire.map_name === '' ? codeOf(list, wire).slot : '' };
     case 'args':
@@ -136,7 +136,7 @@ function changeOf(wire: Wire, { aspect, to: spec }: Change, list: List, to: Addr
   }
 }
 
-/** A seq_id that a change has made equal to another's moves on to the next one that is free. */
+/** A seq_id that equals another one after a change is moved to the next free number. */
 function distinct(wires: readonly Wire[]): Wire[] {
   const taken = new Set<number>();
   return wires.map((wire) => {
@@ -158,7 +158,7 @@ function deployOf(chains: Chains, to: Addressee): ConcreteCommand {
   return programsCommand('deploy', chains, to, 'deploy');
 }
 
-/** What is there, but for the places that are named. */
+/** A deploy of the current state, with other programs at the given places. */
 function deployWith(model: Model, to: Addressee, other: ReadonlyMap<string, readonly Wire[]>, title: string) {
   const chains = model.places().map((place) => ({ place, wires: other.get(keyOf(place)) ?? model.desiredAt(place) }));
   return programsCommand('deploy', chains, to, title);
@@ -169,7 +169,7 @@ function programsCommand(verb: 'deploy' | 'add', chains: Chains, to: Addressee, 
   return { verb, programs: chains, names: [], title, body };
 }
 
-/** An entry for each interface that has something in some list; lists that are empty are there, absent or null. */
+/** One entry for each interface with at least one program. Empty lists are present, absent or null. */
 function payloadOf(chains: readonly { place: Place; wires: readonly unknown[] }[], to: Addressee): Entry[] {
   const ifaces = [...new Set(chains.filter(({ wires }) => wires.length > 0).map(({ place }) => place.iface))];
   return ifaces.map((iface) => ({
@@ -198,12 +198,12 @@ function deleteOf({ which, stranger }: Delete, place: Place, model: Model, to: A
 
 type Faulty = Extract<Intent, { what: 'fault' }>;
 
-/** A command with much that could be carried out and one thing that cannot. */
+/** A command that is valid except for one fault. */
 function faultyOf({ kind, which, to: spec }: Faulty, place: Place, model: Model, to: Addressee): ConcreteCommand {
   const plain = { ...spec, marker: SPARE, disabled: false, carries: 6 };
   const program = { ...wireOf(plain, place.list, to), seq_id: BEHIND_ALL };
   const now = model.desiredAt(place);
-  // Nothing can come behind a program without a slot.
+  // No program can follow one without a slot.
   const present = now.some(({ map_name: slot }) => slot === '') ? [] : now;
   const isAdd = which % 2 === 0 && present === now;
   const chains = model.places().map((at) => {
@@ -222,5 +222,5 @@ function faultyOf({ kind, which, to: spec }: Faulty, place: Place, model: Model,
     const verb = isAdd ? 'add' : 'deploy';
     return { verb, programs: [], names: [], title: `${verb} with ${name} at ${keyOf(place)}`, ...spoilt };
   }
-  throw new Error('There is no fault to be had');
+  throw new Error('No fault can be made');
 }

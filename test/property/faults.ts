@@ -4,7 +4,7 @@ import { codeOf, kindOf, type List, type Wire } from './codes.js';
 import type { ModelCommand, Place } from './model.js';
 
 /*
- * Every kind of command that cannot be carried out, made of one that can: what is wrong, where, and what should be said about it.
+ * Makes every kind of faulty command from a valid one: the fault, where it is, and the expected answer.
  */
 
 export type Fault = NonNullable<ModelCommand['fault']>;
@@ -17,11 +17,11 @@ export interface Entry {
   readonly bpf_programs: Readonly<Partial<Record<List | 'probes', readonly unknown[]>>>;
 }
 
-/** A deploy or an add that is in order, and the program of it that is to have something wrong with it: enabled, and new to the host. */
+/** A valid deploy or add, and the program that gets the fault. That program is enabled and new to the host. */
 export interface Sound {
   readonly payload: readonly Entry[];
   readonly place: Place;
-  /** Where the program is. */
+  /** Path of the program. */
   readonly entry: number;
   readonly position: number;
   readonly program: Wire;
@@ -35,7 +35,7 @@ export interface Spoilt {
 
 type Spoil = (sound: Sound) => Spoilt | undefined;
 
-/** Something is wrong with a field, or fields, of the program. */
+/** A fault in one or several fields of the program. */
 function field(
   status: 'rejected' | 'failed',
   code: string,
@@ -48,7 +48,7 @@ function field(
   };
 }
 
-/** Something is wrong with the payload around it. */
+/** A fault in the payload around the program. */
 function around(code: string, change: (sound: Sound) => unknown, status: 'rejected' | 'failed' = 'rejected'): Spoil {
   return (sound) => ({ body: bytes(change(sound)), fault: { status, code } });
 }
@@ -90,7 +90,7 @@ export const FAULTS: Readonly<Record<string, Spoil>> = {
       { ...sound.program, map_name: '' },
       { ...sound.program, name: 'behind', seq_id: sound.program.seq_id + 1 },
     ];
-    // TC programs have other ways to be ordered.
+    // For TC programs there are other ways to set the order.
     if (sound.place.list !== 'xdp_ingress') return undefined;
     return {
       body: bytes(withProgram(sound, () => [first, second])),
@@ -158,7 +158,7 @@ export const FAULTS: Readonly<Record<string, Spoil>> = {
   },
 };
 
-/** Some array of the program's. */
+/** An array map of the program. */
 function cellOf(program: Wire, list: List): string {
   const { maps } = codeOf(list, program);
   return Object.keys(maps).find((name) => maps[name] === 'array') ?? '';
@@ -181,7 +181,7 @@ function withLists(sound: Sound, change: (lists: Entry['bpf_programs']) => unkno
   return withEntry(sound, (entry) => ({ ...entry, bpf_programs: change(entry.bpf_programs) }));
 }
 
-/** Puts others in the program's place; those behind it make room. */
+/** Replaces the program by others. Those behind it get higher positions. */
 function withProgram(sound: Sound, change: (program: Wire) => readonly unknown[]): unknown[] {
   const { list } = sound.place;
   return withLists(sound, (lists) => ({

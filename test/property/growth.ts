@@ -2,33 +2,33 @@ import assert from 'node:assert/strict';
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually, type Stage } from '../e2e/support-stage.js';
+import { eventually, type Stage } from '../e2e/support/stage.js';
 import { existing, type Kind } from '../support/kernel-ids.js';
 import { pinsBelow } from '../support/pins.js';
 
 /*
- * What an agent uses up: descriptors, heap, its journal, and what it has in the kernel.
+ * The resources that an agent uses: descriptors, heap, its journal, and kernel objects.
  */
 
 const MIB = 2 ** 20;
 
 /**
- * How much more heap may be in use at the end. What grows with the number of commands is the journal's record of them, up to 4,096 with
- * answers of up to 4 MiB altogether, twice that in memory; the rest is compiled code and buffers.
+ * How much the used heap may grow. Only the journal's records grow with the number of commands: up to 4,096 records
+ * with answers of up to 4 MiB in total, which take twice that in memory. The rest is compiled code and buffers.
  */
 const HEAP_MARGIN = 24 * MIB;
 
-/** The journal is written anew when it has grown to four times what it holds, and to 1 MiB at least. */
+/** The journal is compacted when it has grown to four times its content, and to at least 1 MiB. */
 const LARGEST_JOURNAL = 4 * 4 * MIB;
 
 export interface Usage {
   /** How many descriptors of each kind are open: `{ socket: 4, 'anon_inode:[eventpoll]': 1 }`. */
   readonly descriptors: Readonly<Record<string, number>>;
-  /** Bytes of the heap that are in use. */
+  /** Used bytes of the heap. */
   readonly heap: number;
 }
 
-/** For the environment of an agent whose usage will be asked for. */
+/** Environment of an agent whose usage is measured. */
 export const WATCHED = {
   NODE_OPTIONS: `--import=${new URL('../support/heap-watch.js', import.meta.url)}`,
 } as const;
@@ -41,14 +41,14 @@ async function usageOf(stage: Stage): Promise<Usage> {
   const lines = await eventually(
     async () => told(),
     ({ length }) => length > before,
-    'the agent should tell of its heap',
+    'the agent should report its heap',
   );
   return { descriptors: descriptorsOf(agent.pid!), heap: Number(lines.at(-1)?.used) };
 }
 
 const SETTLED_MS = 1_000;
 
-/** What an agent uses when it has come to rest: at its start it still finds out what the kernel can do. */
+/** The usage of an idle agent. Waits, since at its start the agent still checks the kernel's features. */
 export async function usageAtRest(stage: Stage): Promise<Usage> {
   for (let usage = await usageOf(stage); ; ) {
     await sleep(SETTLED_MS);
@@ -58,15 +58,19 @@ export async function usageAtRest(stage: Stage): Promise<Usage> {
   }
 }
 
-/** Nothing has grown since `start`, on a host that runs nothing now. @param ids of everything that was ever in the kernel */
+/**
+ * Asserts that nothing has grown since `start`, on a host that runs nothing.
+ *
+ * @param ids of all kernel objects that ever existed
+ */
 export async function assertNotGrown(stage: Stage, start: Usage, ids: Readonly<Record<Kind, ReadonlySet<number>>>) {
   assert.deepEqual(pinsBelow(stage.bpffs), [], 'something is pinned');
   for (const kind of ['prog', 'map', 'link'] as const) {
-    // The kernel frees by work queues.
+    // The kernel frees objects later, in work queues.
     const left = async () => existing(kind, ids[kind]);
     await eventually(left, ({ length }) => length === 0, `every ${kind} should be gone from the kernel`);
   }
-  // A look at an interface or at a file opens one for a moment.
+  // Reading an interface or a file opens a descriptor for a moment.
   const noMore = ({ descriptors }: Usage) =>
     Object.entries(descriptors).every(([kind, count]) => count <= (start.descriptors[kind] ?? 0));
   const message = `the agent should have no more open than at the start, ${JSON.stringify(start.descriptors)}`;
@@ -87,7 +91,7 @@ function descriptorsOf(pid: number): Record<string, number> {
   return Object.fromEntries(Object.entries(counts).toSorted());
 }
 
-/** `socket:[123]` is a socket; undefined for a descriptor that was closed meanwhile. */
+/** The kind of a descriptor: `socket` for `socket:[123]`; undefined if it is already closed. */
 function kindOf(path: string): string | undefined {
   try {
     return readlinkSync(path).replace(/:\[\d+\]$/, '');

@@ -2,17 +2,17 @@ import fc from 'fast-check';
 import { MARKERS, VARIANTS, type Variant, VERSIONS } from './codes.js';
 
 /*
- * Random commands before it is known what they meet: "remove the second one there". What that comes to is decided when its turn comes
- * ({@link file://./commands.ts}), so that a sequence still makes sense when fast-check leaves parts of it out to find what matters.
+ * Random commands in relative terms, such as "remove the second one there". {@link file://./commands.ts} makes them
+ * concrete when they run. So a sequence stays meaningful when fast-check leaves parts of it out to shrink it.
  */
 
-/** A program to be asked for. */
+/** A program for a command. */
 export interface Spec {
   readonly marker: number;
   readonly version: string;
   readonly variant: Variant;
   readonly disabled: boolean;
-  /** Numbers that go into its maps. */
+  /** Numbers for its maps. */
   readonly args: ArgsSpec;
   readonly carries: number;
 }
@@ -38,7 +38,7 @@ const DAMAGES = [
   'lose program pin',
   'lose slot pin',
   'lose map pin',
-  'lose generation',
+  'lose loaded program',
   'lose public name',
   'remake interface',
 ] as const;
@@ -141,7 +141,7 @@ export interface Mixture {
   readonly damagePercent: number;
 }
 
-/** Sequences of one length. In a failing one, what does not matter is left out: undefined. */
+/** Sequences of one length. In a failing sequence, intents that do not matter are shrunk to undefined. */
 export function sequences({ length, damagePercent }: Mixture): fc.Arbitrary<(Intent | undefined)[]> {
   const one = fc.oneof(
     { withCrossShrink: true },

@@ -10,7 +10,7 @@ interface Victim {
   readonly beds: readonly Testbed[];
 }
 
-/** What can be done to a kernel behind the agent's back; see `World.damage`. */
+/** Kinds of damage to the kernel's state from outside the agent; see `World.damage`. */
 export async function damageKernel(
   { bpffs, beds }: Victim,
   kind: Damage,
@@ -50,7 +50,7 @@ export async function damageKernel(
       remove(`${victim.dir}/maps/${map}`);
       return [];
     }
-    case 'lose generation':
+    case 'lose loaded program':
       remove(victim.dir);
       return [victim.name];
     case 'lose public name': {

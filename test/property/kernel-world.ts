@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Stage } from '../e2e/support-stage.js';
+import { Stage } from '../e2e/support/stage.js';
 import type { Kind } from '../support/kernel-ids.js';
 import { entryAt, type Pinned, PROG_ARRAY, pinsBelow, slotAt } from '../support/pins.js';
 import { createTestbed } from '../support/testbed.js';
@@ -18,16 +18,18 @@ const POLL_MS = 20;
 
 export interface KernelWorld extends World {
   readonly stage: Stage;
-  /** Of everything that was ever seen pinned. */
+  /** Ids of all objects that were ever seen pinned. */
   readonly ids: Readonly<Record<Kind, Set<number>>>;
-  /** Has the agent take everything down. */
+  /** Lets the agent remove everything. */
   reset(): Promise<void>;
-  /** Plays a sequence on a host that runs nothing. What a failing one leaves is swept away, so that the next one starts with nothing. */
+  /**
+   * Plays a sequence on an empty host. After a failure, cleans up so that the next sequence starts on an empty host.
+   */
   playAnew(intents: readonly (Intent | undefined)[]): Promise<void>;
   close(): Promise<void>;
 }
 
-/** An agent as a process of its own, with two interfaces to look after. @param env further settings of the agent */
+/** An agent in its own process, with two interfaces. @param env additional settings of the agent */
 export async function openKernelWorld(host: string, env: Readonly<Record<string, string>>): Promise<KernelWorld> {
   const second = await createTestbed();
   const stage = await Stage.open({ host, packages: variantPackages(PLATFORM), env });
@@ -94,7 +96,7 @@ function seenIn(pins: readonly Pinned[], bpffs: string): Seen {
   const dirs = [...new Set(inside.map(({ path }) => path.split('/').slice(0, 5).join('/')))];
   return {
     programs: dirs.map((dir): SeenProgram => {
-      const [, iface = '', name = '', version = '', generation = ''] = dir.split('/');
+      const [, iface = '', name = '', version = '', load = ''] = dir.split('/');
       const own = new Map(
         inside.filter(({ path }) => path.startsWith(`${dir}/`)).map((pin) => [pin.path.slice(dir.length + 1), pin]),
       );
@@ -102,7 +104,7 @@ function seenIn(pins: readonly Pinned[], bpffs: string): Seen {
       if (slot !== undefined && slot.mapType !== PROG_ARRAY) throw new Error(`${slot.path} is no PROG_ARRAY`);
       return {
         iface,
-        list: listOf(generation.split('-')[0] ?? ''),
+        list: listOf(load.split('-')[0] ?? ''),
         name,
         version,
         dir,
@@ -121,7 +123,7 @@ function seenIn(pins: readonly Pinned[], bpffs: string): Seen {
   };
 }
 
-/** Interface index; undefined for one that is gone. */
+/** Interface index; undefined if the interface is gone. */
 function indexOf(iface: string): number | undefined {
   try {
     return Number(readFileSync(`/sys/class/net/${iface}/ifindex`, 'utf8'));

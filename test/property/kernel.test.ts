@@ -1,24 +1,25 @@
 import { describe, test } from 'node:test';
+import { repeats } from '../support/repeats.js';
 import { checkSequences } from './check.js';
 import { assertNotGrown, usageAtRest, WATCHED } from './growth.js';
 import { openKernelWorld } from './kernel-world.js';
 
 /*
- * Random commands over the bus to agents that are processes of their own, on the real kernel. After each command a probe goes through
- * every chain and back, and the maps of all programs have to say that it came by the way that is asked for, once. At the end an agent
- * holds no more than at its start.
+ * Sends random commands over NATS to agents in separate processes, on the real kernel. After each command a probe
+ * packet passes every chain out and back. The maps of all programs must show that it took the desired path exactly
+ * once. At the end an agent uses no more resources than at its start.
  *
- *   L3AF_TEST_SEED=<seed> plays one run's sequences again.
+ *   L3AF_TEST_SEED=<seed> repeats the sequences of a run.
  */
 
-/** Most of a command's time is waiting for the kernel, so that two agents side by side need little more than one. */
+/** Most of the time is spent waiting for the kernel, so several agents in parallel take little longer than one. */
 const AGENTS = 2;
-const SEQUENCES = 12;
+const SEQUENCES = repeats({ usual: 4, full: 12 });
 const LENGTH = 30;
 
 describe(`${AGENTS} agents on the kernel`, { concurrency: AGENTS }, () => {
   for (let number = 0; number < AGENTS; number++) {
-    test(`${SEQUENCES} sequences of ${LENGTH} random commands come out as the model says, for packets too`, async (t) => {
+    test(`${SEQUENCES} sequences of ${LENGTH} random commands give the results of the model, also for packets`, async (t) => {
       // given
       const world = await openKernelWorld(`property${number}`, WATCHED);
       t.after(() => world.close());

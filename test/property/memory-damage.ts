@@ -1,4 +1,4 @@
-import type { MemoryDatapath } from '../../src/datapath/memory.js';
+import type { MemoryDatapath } from '../../src/datapath/memory/datapath.js';
 import type { Damage } from './intents.js';
 import type { Place } from './model.js';
 import { chainIn, type Seen, type SeenProgram } from './seen.js';
@@ -9,7 +9,7 @@ interface Victim {
   readonly interfaces: Map<string, number>;
 }
 
-/** What can be done to a memory datapath behind the agent's back; see `World.damage`. */
+/** Kinds of damage to the memory datapath from outside the agent; see `World.damage`. */
 export async function breakIn(
   { datapath, bpffs, interfaces }: Victim,
   kind: Damage,
@@ -36,9 +36,9 @@ export async function breakIn(
       await datapath.setSlot(slot, next === undefined ? null : program(next));
       return [];
     }
-    case 'lose generation':
+    case 'lose loaded program':
       await datapath.discard(at(victim.dir));
-      // That nobody uses a map, so that its name is free, cannot be seen here.
+      // The memory datapath does not know that a map is unused and its name is free.
       for (const name of namesOf(victim, seen)) await datapath.unpublish(at(name));
       return [victim.name];
     case 'lose public name': {
@@ -52,7 +52,7 @@ export async function breakIn(
       interfaces.set(place.iface, index + 10);
       return [];
     }
-    // A pin by itself cannot be taken away here.
+    // The memory datapath cannot remove a single pin.
     case 'lose program pin':
     case 'lose slot pin':
     case 'lose map pin':

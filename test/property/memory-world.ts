@@ -1,14 +1,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Agent } from '../../src/agent.js';
 import type { Packages } from '../../src/apply/executor.js';
 import { Lane } from '../../src/apply/lane.js';
+import { Agent } from '../../src/commands/agent.js';
 import type { CommandBus } from '../../src/commands/command-bus.js';
-import { MemoryDatapath } from '../../src/datapath/memory.js';
-import { Host } from '../../src/host/host.js';
+import { MemoryDatapath } from '../../src/datapath/memory/datapath.js';
+import { type AttachPointName, targetName } from '../../src/domain/hook.js';
 import type { Acknowledgement } from '../../src/messages/ack.js';
 import { PackageCache } from '../../src/packages/cache.js';
+import { Host } from '../../src/reconcile/host.js';
 import { Journal } from '../../src/store/journal.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
@@ -32,7 +33,7 @@ export interface Scratch {
   close(): Promise<void>;
 }
 
-/** What all worlds of a test share: a repository and a cache of its packages. */
+/** Shared by all worlds of a test: a repository and a cache of its packages. */
 export async function makeScratch(): Promise<Scratch> {
   const dir = await mkdtemp(join(tmpdir(), 'l3af-property-'));
   await buildRepository(join(dir, 'repository'), variantPackages(PLATFORM));
@@ -46,7 +47,7 @@ export async function makeScratch(): Promise<Scratch> {
   return { repository, packages: remembering(cache), close };
 }
 
-/** Packages do not change here: each is looked at once, and not again for each of thousands of commands. */
+/** Packages do not change here, so each is checked only once and not for each of thousands of commands. */
 function remembering(packages: Packages): Packages {
   const paths = new Map<string, Promise<string>>();
   return {
@@ -61,7 +62,7 @@ function remembering(packages: Packages): Packages {
   };
 }
 
-/** An agent with everything but a broker, a disk for its journal, and a kernel. */
+/** An agent without a broker, a disk for its journal, and a kernel. */
 export async function openMemoryWorld(scratch: Scratch): Promise<World & { close(): Promise<void> }> {
   const interfaces = new Map<string, number>(IFACES.map((iface, index) => [iface, index + 2]));
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces });
@@ -96,7 +97,7 @@ export async function openMemoryWorld(scratch: Scratch): Promise<World & { close
   const shared = {
     hostName: HOST,
     ackSubject: `l3af.ack.${HOST}`,
-    rules: { chaining: true, tcx: true },
+    rules: { chaining: true, ordered: new Set<AttachPointName>(['ingress', 'egress']) },
     serverNow: Date.now,
     signal: new AbortController().signal,
     stands: async () => true,
@@ -126,7 +127,7 @@ export async function openMemoryWorld(scratch: Scratch): Promise<World & { close
     probe: async () => [],
     damage: (kind, place, which, seen) => breakIn({ datapath, bpffs: BPFFS, interfaces }, kind, place, which, seen),
     async mend(isMended) {
-      await lane.run(() => host.repair(journal.desired!, log));
+      await lane.run((turn) => host.repair(turn, journal.desired!, log));
       await isMended();
     },
     async close() {
@@ -140,9 +141,9 @@ type Observed = Awaited<ReturnType<MemoryDatapath['observe']>>;
 function seenIn({ hooks, publicMaps }: Observed): Seen {
   const below = (path: string) => path.slice(BPFFS.length + 1);
   return {
-    programs: hooks.flatMap(({ hook, generations }) =>
-      generations.map(({ name, versionSegment, dir, programId, slot, maps }) => ({
-        iface: hook.iface,
+    programs: hooks.flatMap(({ hook, loadedPrograms }) =>
+      loadedPrograms.map(({ name, versionSegment, dir, programId, slot, maps }) => ({
+        iface: targetName(hook),
         list: listOf(hook.direction),
         name,
         version: versionSegment,
@@ -154,7 +155,7 @@ function seenIn({ hooks, publicMaps }: Observed): Seen {
     ),
     links: hooks.flatMap(({ hook, attachments }) =>
       attachments.map(({ linkPin, programId, attached }) => ({
-        iface: hook.iface,
+        iface: targetName(hook),
         list: listOf(hook.direction),
         pin: below(linkPin),
         programId,

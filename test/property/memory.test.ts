@@ -1,16 +1,17 @@
 import { after, before, test } from 'node:test';
+import { repeats } from '../support/repeats.js';
 import { checkSequences } from './check.js';
 import { makeScratch, openMemoryWorld, type Scratch } from './memory-world.js';
 import { play } from './sequence.js';
 
 /*
- * Random commands against a whole agent in one process, with the datapath that is in memory. A failing sequence is cut down to what
- * matters and told command by command.
+ * Runs random commands on a whole agent in one process, with the memory datapath. A failing sequence is shrunk and
+ * printed command by command.
  *
- *   L3AF_TEST_SEED=<seed> plays one run's sequences again.
+ *   L3AF_TEST_SEED=<seed> repeats the sequences of a run.
  */
 
-const SEQUENCES = 150;
+const SEQUENCES = repeats({ usual: 20, full: 150 });
 const LENGTH = 30;
 
 let scratch: Scratch;
@@ -19,7 +20,7 @@ before(async () => {
 });
 after(() => scratch.close());
 
-test(`${SEQUENCES} sequences of ${LENGTH} random commands come out as the model says`, async (t) => {
+test(`${SEQUENCES} sequences of ${LENGTH} random commands give the results of the model`, async (t) => {
   await checkSequences(t, { sequences: SEQUENCES, length: LENGTH, damagePercent: 5 }, async (intents) => {
     const world = await openMemoryWorld(scratch);
     try {

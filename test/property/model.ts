@@ -1,8 +1,8 @@
 import { type Code, codeOf, LISTS, type List, type Wire } from './codes.js';
 
 /*
- * What commands should come to, told in the words of the contract alone and in the plainest way: it shares no code with the agent, knows
- * nothing of plans, and keeps everything in maps.
+ * The expected results of commands, written as simply as possible from the contract alone. The model shares no code
+ * with the agent, knows no plans, and keeps everything in maps.
  */
 
 export interface Place {
@@ -10,32 +10,34 @@ export interface Place {
   readonly list: List;
 }
 
-/** A program that runs: its maps live as long as it does, and go on in the next one where the contract says so. */
+/** A running program. Its maps live as long as it, and its successor takes them over where the contract says so. */
 export interface Running {
   readonly wire: Wire;
   readonly code: Code;
-  /** Map to key to value; undefined for an entry that must not be there. What is not listed was never touched. */
+  /**
+   * Map to key to value; undefined for an entry that must not exist. Entries that are not listed were never changed.
+   */
   readonly maps: Map<string, Map<bigint, bigint | undefined>>;
 }
 
 export interface ModelCommand {
   readonly verb: 'deploy' | 'add' | 'delete';
-  /** Of a deploy or an add. */
+  /** For a deploy or an add. */
   readonly programs: readonly { readonly place: Place; readonly wires: readonly Wire[] }[];
-  /** Of a delete. */
+  /** For a delete. */
   readonly names: readonly { readonly place: Place; readonly names: readonly string[] }[];
-  /** What is wrong with it by construction, if anything is. */
+  /** The intended fault, if any. */
   readonly fault?: { readonly status: 'rejected' | 'failed'; readonly code: string; readonly path?: string };
 }
 
-/** What should be answered. */
+/** The expected answer. */
 export interface Expectation {
   readonly status: 'applied' | 'unchanged' | 'rejected' | 'failed';
-  /** Any one of these; empty for a command that is carried out. */
+  /** One of these codes; empty for a command that succeeds. */
   readonly codes: readonly string[];
-  /** Where the first fault is; undefined where the model does not say. */
+  /** Path of the first fault; undefined if the model does not know it. */
   readonly path?: string | undefined;
-  /** `<iface>/<list>/<name>@<version>` to the word; only of a command that is carried out. */
+  /** `<iface>/<list>/<name>@<version>` to the result; only for a command that succeeds. */
   readonly results: Readonly<Record<string, string>>;
 }
 
@@ -49,17 +51,17 @@ export class Model {
     return this.ifaces.flatMap((iface) => LISTS.map((list) => ({ iface, list })));
   }
 
-  /** Every program asked for, disabled ones too, by `seq_id`. */
+  /** All desired programs, including disabled ones, by `seq_id`. */
   desiredAt(place: Place): readonly Wire[] {
     return this.#desired.get(keyOf(place)) ?? [];
   }
 
-  /** Every program that runs, in the order in which packets pass. */
+  /** All running programs, in the order in which packets pass them. */
   runningAt(place: Place): readonly Running[] {
     return this.#running.get(keyOf(place)) ?? [];
   }
 
-  /** Takes a command in, if it is one that can be carried out, and says how it should be answered. */
+  /** Applies a command if it is valid. @returns the expected answer */
   apply(command: ModelCommand): Expectation {
     const { fault } = command;
     if (fault !== undefined) return { status: fault.status, codes: [fault.code], path: fault.path, results: {} };
@@ -89,7 +91,7 @@ export class Model {
     return { status: idle && !stops ? 'unchanged' : 'applied', codes: [], results };
   }
 
-  /** A probe has gone through the chain at a place: each program has added itself to the trail and noted it. */
+  /** A probe packet has passed the chain at a place: each program has added itself to the trail and recorded it. */
   probed(place: Place): void {
     let path = 0n;
     for (const { code, maps } of this.runningAt(place)) {
@@ -100,7 +102,7 @@ export class Model {
     }
   }
 
-  /** The maps of a program are lost with its pins: what it knew is gone, what it was given comes again. */
+  /** A program's maps are lost with its pins: its own entries are gone, and its `map_args` are written again. */
   forgotten(place: Place, name: string): void {
     const running = this.runningAt(place).map((program) =>
       program.wire.name === name ? started(program.wire, program.code, undefined) : program,
@@ -144,7 +146,10 @@ export class Model {
     const stopped = before
       .filter(({ wire }) => !wires.some(({ name }) => name === wire.name))
       .map(({ wire }): [string, string] => [`${wire.name}@${wire.version}`, 'stopped']);
-    return [...asked, ...stopped];
+    const dropped = this.desiredAt(place)
+      .filter(({ name, admin_status: status }) => status === 'disabled' && !wires.some((wire) => wire.name === name))
+      .map((wire): [string, string] => [`${wire.name}@${wire.version}`, 'stopped']);
+    return [...asked, ...stopped, ...dropped];
   }
 }
 
@@ -152,7 +157,7 @@ export function keyOf({ iface, list }: Place): string {
   return `${iface}/${list}`;
 }
 
-/** Whether something is asked for behind a program that has no slot to name it. */
+/** Whether a program is desired behind one that has no slot for it. */
 function endsTooEarly(wires: readonly Wire[]): boolean {
   const enabled = wires.filter(({ admin_status: status }) => status === 'enabled');
   return enabled.slice(0, -1).some(({ map_name: slot }) => slot === '');
@@ -160,12 +165,12 @@ function endsTooEarly(wires: readonly Wire[]): boolean {
 
 interface Outcome {
   readonly running: readonly Running[];
-  /** Names of the programs of which entries of living maps change. */
+  /** Names of the programs for which entries of existing maps change. */
   readonly changed: ReadonlySet<string>;
   readonly trouble: readonly string[];
 }
 
-/** What runs at one place after `wires` are asked for. */
+/** The running programs at a place after `wires` are applied. */
 function advance(before: readonly Running[], wires: readonly Wire[], list: List): Outcome {
   const changed = new Set<string>();
   const trouble: string[] = [];
@@ -188,7 +193,7 @@ function advance(before: readonly Running[], wires: readonly Wire[], list: List)
   return { running, changed, trouble };
 }
 
-/** A program that is given its `map_args`, with maps of its own but for those that it takes over. */
+/** A program with its `map_args` written, with new maps except for those that it takes over. */
 function started(
   wire: Wire,
   code: Code,
@@ -199,7 +204,7 @@ function started(
   const wanted = argsOf(wire);
   const given = kept === undefined ? new Map() : argsOf(kept.from.wire);
   for (const name of kept?.maps ?? []) {
-    // Only what differs from what was given is written: a program may have changed the rest itself.
+    // Only differences to the last `map_args` are written, since a program may have changed other entries itself.
     for (const [key, value] of wanted.get(name) ?? []) {
       if (given.get(name)?.get(key) !== value) set(maps, name, key, value);
     }
@@ -215,7 +220,7 @@ function started(
   return { wire, code, maps };
 }
 
-/** The fields of which a change is an update, even at one version. */
+/** Fields whose change is an update, even within one version. */
 export function identityOf(wire: Wire): string {
   const { name, version, artifact, ebpf_package_repo_url: url, object_file: object } = wire;
   return JSON.stringify([name, version, artifact, url, object, wire.entry_function_name, wire.map_name]);
@@ -232,7 +237,9 @@ function argsOf({ map_args: mapArgs }: Wire): Entries {
   );
 }
 
-/** Whether a map is left as it is: arrays keep what is no longer listed, so that only hashes notice a key that is gone. */
+/**
+ * Whether a map stays unchanged. Arrays keep entries that are no longer listed, so a removed key changes only hashes.
+ */
 function sameEntries(one: Entries, other: Entries): boolean {
   const names = new Set([...one.keys(), ...other.keys()]);
   return [...names].every((name) => {
@@ -257,7 +264,7 @@ function bySeqId(wires: readonly Wire[]): Wire[] {
   return wires.toSorted((a, b) => a.seq_id - b.seq_id);
 }
 
-/** The same in every field, whatever the order. Fields of Go's zero value count as absent. */
+/** Whether all fields are equal, in any order. Fields with Go's zero value count as absent. */
 function sameWire(one: Wire, other: Wire): boolean {
   const told = (wire: Wire) =>
     JSON.stringify(
@@ -268,7 +275,7 @@ function sameWire(one: Wire, other: Wire): boolean {
   return told(one) === told(other);
 }
 
-/** What a delete names that neither runs nor stops: it is answered all the same. */
+/** Programs in a delete that neither run nor stop. The answer lists them too. */
 function absentees({ verb, names }: ModelCommand, results: Readonly<Record<string, string>>): string[] {
   if (verb !== 'delete') return [];
   return names.flatMap(({ place, names: list }) =>

@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { atExit } from '../support/last-resort.js';
 import type { Testbed } from '../support/testbed.js';
 
-/** The port that markers know: see native/bpf/mark.h. */
+/** The port that markers react to: see native/bpf/mark.h. */
 const PROBE_PORT = 9999;
 const PATIENCE_MS = 20_000;
 
-/** Packets that go out of an interface, through what hangs at its egress, and come back through what hangs at its ingress. */
+/** Packets that leave an interface through its egress chain and come back through its ingress chains. */
 export class Prober {
   readonly #bed: Testbed;
   readonly #echo: ChildProcess;
@@ -33,7 +33,7 @@ export class Prober {
     return new Prober(bed, echo, socket);
   }
 
-  /** Resolves when one probe has come back: it has passed every program then. */
+  /** Resolves when one probe packet is back and so has passed every program. */
   async probe(): Promise<void> {
     const back = once(this.#socket, 'message', { signal: AbortSignal.timeout(PATIENCE_MS) });
     this.#socket.send('probe', PROBE_PORT, this.#bed.peerAddress);

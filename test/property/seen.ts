@@ -3,39 +3,39 @@ import { LISTS, type List } from './codes.js';
 import { identityOf, keyOf, type Model, type Place, type Running } from './model.js';
 
 /*
- * What there is, and whether it is what the model says. Paths are l3afd's, below the bpffs.
+ * The observed state, and checks against the model. Paths are those of l3afd, below the bpffs.
  */
 
-/** One pinned generation of a program. */
+/** One pinned loaded program of a program. */
 export interface SeenProgram extends Place {
   readonly name: string;
-  /** As it stands in paths: `1_0`. */
+  /** As in paths: `1_0`. */
   readonly version: string;
   /** Its folder. */
   readonly dir: string;
-  /** Undefined where its program is not pinned. */
+  /** Undefined if its program is not pinned. */
   readonly id: number | undefined;
-  /** Undefined where it has none. */
+  /** Undefined if it has no slot. */
   readonly slot: { readonly mapId: number; readonly next: number | null } | undefined;
-  /** Name to id of every map but the slot. */
+  /** Name to id of every map except the slot. */
   readonly maps: ReadonlyMap<string, number>;
 }
 
 export interface SeenLink extends Place {
   readonly pin: string;
   readonly programId: number;
-  /** Whether packets meet it. */
+  /** Whether packets pass it. */
   readonly attached: boolean;
 }
 
 export interface Seen {
   readonly programs: readonly SeenProgram[];
   readonly links: readonly SeenLink[];
-  /** Public path to the id of the map that is found there. */
+  /** Public path to map id. */
   readonly names: ReadonlyMap<string, number>;
 }
 
-/** Reads an entry of a map; undefined where there is none. */
+/** Reads an entry of a map; undefined if there is none. */
 export type ReadEntry = (pin: string, key: Uint8Array) => Promise<Uint8Array | undefined>;
 
 const ROOTS: Readonly<Record<List, { readonly name: string; readonly slot: string }>> = {
@@ -51,14 +51,14 @@ const LIST_OF_DIRECTION: Readonly<Record<string, List>> = {
   egress: 'tc_egress',
 };
 
-/** The list that a direction of l3afd's belongs to. */
+/** The payload list for a direction of l3afd. */
 export function listOf(direction: string): List {
   const list = LIST_OF_DIRECTION[direction];
   assert.ok(list !== undefined, `${direction} is no direction`);
   return list;
 }
 
-/** What packets pass at a place, root first. */
+/** The programs that packets pass at a place, root first. */
 export function chainIn(seen: Seen, place: Place): SeenProgram[] {
   const links = seen.links.filter((link) => keyOf(link) === keyOf(place));
   assert.ok(links.length <= 1, `several links at ${keyOf(place)}: ${links.map(({ pin }) => pin).join(', ')}`);
@@ -73,11 +73,11 @@ export function chainIn(seen: Seen, place: Place): SeenProgram[] {
   return chain;
 }
 
-/** Chains, public names and maps are as the model has them, and there is nothing else. */
+/** Asserts that chains, public names and maps are exactly those of the model, and that nothing else exists. */
 export async function assertAsModelled(model: Model, seen: Seen, read: ReadEntry): Promise<void> {
   const names = new Map<string, number>();
   let programs = 0;
-  // Of two programs of one name, that of the earlier list has the public name of a map.
+  // If two programs have the same name, the one in the earlier list gets the public name of a map.
   for (const place of model.places().toSorted((a, b) => LISTS.indexOf(a.list) - LISTS.indexOf(b.list))) {
     const running = model.runningAt(place);
     const chain = chainIn(seen, place);
@@ -99,7 +99,7 @@ export async function assertAsModelled(model: Model, seen: Seen, read: ReadEntry
   assert.deepEqual(seen.links.map(keyOf).toSorted(), hooked.map(keyOf).toSorted(), 'links');
 }
 
-/** Of each place: what runs there, and as which program of the kernel's. */
+/** For each place: what runs there, with the kernel's program ids. */
 export type Standing = ReadonlyMap<string, readonly { readonly identity: string; readonly id: number | undefined }[]>;
 
 export function standingIn(model: Model, seen: Seen): Standing {
@@ -114,7 +114,7 @@ export function standingIn(model: Model, seen: Seen): Standing {
   );
 }
 
-/** What is the same at the beginning and at the end of a chain was not loaded again. */
+/** Asserts that the equal programs at the beginning and the end of a chain were not loaded again. */
 export function assertStayed(before: Standing, after: Standing): void {
   for (const [place, now] of after) {
     const [one, other] = [[...(before.get(place) ?? [])], [...now]];
@@ -134,7 +134,7 @@ function publicNames({ iface, list, name, version, slot, maps }: SeenProgram, sl
 }
 
 async function assertMaps({ wire, code, maps }: Running, { dir, maps: seen }: SeenProgram, read: ReadEntry) {
-  // Where the slot is not named, the kernel has a map like any other, and the datapath in memory none.
+  // If the payload does not name the slot, it is an ordinary map in the kernel, and missing in the memory datapath.
   const names = [...seen.keys()].filter((name) => name !== code.slot).toSorted();
   assert.deepEqual(names, Object.keys(code.maps).toSorted(), `maps of ${dir}`);
   for (const [name, entries] of maps) {
@@ -146,7 +146,7 @@ async function assertMaps({ wire, code, maps }: Running, { dir, maps: seen }: Se
   }
 }
 
-/** A version as it stands in paths. */
+/** A version in the form for paths. */
 function segment(version: string): string {
   return version.replaceAll('.', '_');
 }

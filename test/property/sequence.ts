@@ -15,28 +15,30 @@ import {
   standingIn,
 } from './seen.js';
 
-/** A host with an agent, whatever its datapath. */
+/** A host with an agent, on any datapath. */
 export interface World extends Addressee {
   readonly ifaces: readonly string[];
   send(verb: Verb, body: Uint8Array): Promise<Acknowledgement>;
   look(): Promise<Seen>;
   readonly read: ReadEntry;
-  /** Sends a probe out of every interface and has it sent back; resolves when each has come back, to the places that it passed. */
+  /**
+   * Sends a probe packet out of every interface and back. Resolves to the places that were passed when all are back.
+   */
   probe(model: Model): Promise<readonly Place[]>;
   /**
-   * Does something to what is there behind the agent's back.
+   * Damages the host from outside the agent.
    *
-   * @returns names of the programs whose maps are lost with it; undefined if there was nothing to do it to
+   * @returns names of the programs whose maps are lost; undefined if there was nothing to damage
    */
   damage(kind: Damage, place: Place, which: number, seen: Seen): Promise<readonly string[] | undefined>;
-  /** Has the agent look after what is desired, or gives it time to, until `isMended` resolves; rejects as that does. */
+  /** Lets the agent repair the host until `isMended` resolves. Rejects if `isMended` keeps rejecting. */
   mend(isMended: () => Promise<void>): Promise<void>;
 }
 
 /**
- * Plays a sequence on a host that runs nothing, and holds what comes of each command against the model.
+ * Plays a sequence on a host that runs nothing, and compares the result of each command with the model.
  *
- * @throws Error what was sent up to the command that came out differently, beside what was different
+ * @throws Error with the difference and with everything that was sent until then
  */
 export async function play(intents: readonly (Intent | undefined)[], world: World): Promise<void> {
   const model = new Model(world.ifaces);
@@ -70,7 +72,7 @@ export async function play(intents: readonly (Intent | undefined)[], world: Worl
   }
 }
 
-/** The answer says what the model expects, in its status, its code, and its word for each program. */
+/** Asserts that status, code and the result of each program in the answer match the model. */
 function assertAnswer(answer: Acknowledgement, expected: Expectation, command: ConcreteCommand, seen: Seen): void {
   const said = JSON.stringify(answer);
   assert.equal(answer.status, expected.status, said);
@@ -79,7 +81,7 @@ function assertAnswer(answer: Acknowledgement, expected: Expectation, command: C
     assert.ok(expected.codes.includes(answer.code ?? ''), `${expected.codes.join(' or ')}: ${said}`);
     assert.equal(first?.code, answer.code, said);
     if (expected.path !== undefined) assert.ok(first?.path?.startsWith(expected.path), `${expected.path}: ${said}`);
-    // What has failed has told of the programs that still run.
+    // A failed command reports the programs that still run.
     assert.notEqual(answer.undone, false, said);
   } else {
     assert.deepEqual([answer.code, answer.errors], [undefined, []], said);
@@ -97,7 +99,7 @@ function assertAnswer(answer: Acknowledgement, expected: Expectation, command: C
   }
 }
 
-/** A payload without the fields that say nothing; bytes that are no JSON as they are. */
+/** A payload without meaningless fields. If it is not JSON, unchanged. */
 function brief(body: Uint8Array): string {
   const text = Buffer.from(body).toString();
   try {
@@ -117,7 +119,7 @@ function sortedByKey(words: Readonly<Record<string, string>>): Record<string, st
   return Object.fromEntries(Object.entries(words).toSorted());
 }
 
-/** Whatever was done to the host, it is as it should be after a repair. */
+/** Damages the host and asserts that a repair restores the desired state. */
 async function damageAndMend(kind: Damage, place: Place, which: number, model: Model, world: World): Promise<void> {
   const lost = await world.damage(kind, place, which, await world.look());
   if (lost === undefined) return;

@@ -4,16 +4,17 @@ import { assertNotGrown, usageAtRest, WATCHED } from '../property/growth.js';
 import { openKernelWorld } from '../property/kernel-world.js';
 
 /*
- * As test/property/kernel.test.ts, for longer, with one agent, and with damage from outside that the agent has to mend between commands.
+ * Like test/property/kernel.test.ts, but longer, with one agent, and with damage that the agent must repair between
+ * commands.
  *
- *   L3AF_SOAK_SEQUENCES=<n>   so many sequences instead of 100 (3,000 commands)
- *   L3AF_TEST_SEED=<seed>     plays one run's sequences again
+ *   L3AF_SOAK_SEQUENCES=<n>   number of sequences instead of 100 (3,000 commands)
+ *   L3AF_TEST_SEED=<seed>     repeats the sequences of an earlier run
  */
 
 const SEQUENCES = Number(process.env.L3AF_SOAK_SEQUENCES ?? 100);
 const LENGTH = 30;
 
-test(`${SEQUENCES} sequences of ${LENGTH} random commands and damages come out as the model says`, async (t) => {
+test(`${SEQUENCES} sequences of ${LENGTH} random commands and damages end in the state that the model predicts`, async (t) => {
   // given
   const world = await openKernelWorld('soak', { ...WATCHED, L3AF_RECONCILE_INTERVAL: '1s' });
   t.after(() => world.close());

@@ -4,10 +4,10 @@ import { makeScratch, openMemoryWorld, type Scratch } from '../property/memory-w
 import { play } from '../property/sequence.js';
 
 /*
- * As test/property/memory.test.ts, for longer: ten sequences in memory for each one that test/soak/kernel.test.ts plays.
+ * Like test/property/memory.test.ts, but longer. It plays ten times as many sequences as test/soak/kernel.test.ts.
  *
- *   L3AF_SOAK_SEQUENCES=<n>   ten times so many sequences instead of ten times 100
- *   L3AF_TEST_SEED=<seed>     plays one run's sequences again
+ *   L3AF_SOAK_SEQUENCES=<n>   ten times this number of sequences, instead of ten times 100
+ *   L3AF_TEST_SEED=<seed>     repeats the sequences of an earlier run
  */
 
 const SEQUENCES = 10 * Number(process.env.L3AF_SOAK_SEQUENCES ?? 100);
@@ -19,7 +19,7 @@ before(async () => {
 });
 after(() => scratch.close());
 
-test(`${SEQUENCES} sequences of ${LENGTH} random commands and damages come out as the model says`, async (t) => {
+test(`${SEQUENCES} sequences of ${LENGTH} random commands and damages end in the state that the model predicts`, async (t) => {
   await checkSequences(t, { sequences: SEQUENCES, length: LENGTH, damagePercent: 15 }, async (intents) => {
     const world = await openMemoryWorld(scratch);
     try {

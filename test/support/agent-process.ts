@@ -6,40 +6,41 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FleetClient } from '../../src/client/fleet-client.js';
 import { atExit } from './last-resort.js';
+import { AGENT } from './project.js';
+import { SLOWNESS } from './until.js';
 
 export interface AgentProcessOptions {
   readonly hostName: string;
-  /** Outlives the process: a further start finds what an earlier one left. */
+  /** Outlives the process: the next start finds what an earlier one left. */
   readonly stateDir: string;
   readonly bpffs: string;
-  /** Package repository of programs that name none. */
+  /** Package repository for programs without one. */
   readonly repoUrl?: string;
-  /** Absent: the agent starts a server of its own, which {@link AgentProcess.dispose} ends. */
+  /** Absent: the agent starts its own server, which {@link AgentProcess.dispose} ends. */
   readonly natsUrl?: string | undefined;
   readonly platform?: string;
   readonly datapath?: 'libbpf' | 'memory';
-  /** `off` unless given. */
+  /** Default: `off`. */
   readonly metricsAddr?: string;
-  /** Further settings: `{ L3AF_CHAINING: 'false' }`. */
+  /** More settings: `{ L3AF_CHAINING: 'false' }`. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Further words of the command line: `['--detach-on-exit']`. */
+  /** More command line arguments: `['--detach-on-exit']`. */
   readonly flags?: readonly string[];
 }
 
-/** A line of the agent's log; `msg` alone for one that is not JSON. */
+/** A line of the agent's log; only `msg` if the line is not JSON. */
 export interface LogLine {
   readonly level?: string;
   readonly msg: string;
   readonly [field: string]: unknown;
 }
 
-const AGENT = join(import.meta.dirname, '..', '..', 'src', 'main.js');
-const START_DEADLINE_MS = 30_000;
+const START_DEADLINE_MS = 30_000 * SLOWNESS;
 const STOP_DEADLINE_MS = 20_000;
 const POLL_MS = 25;
 const LAST_WORDS = 15;
 
-/** `l3af-agent run` as a process of its own, to be started, killed and started again. */
+/** `l3af-agent run` as a process that can be started, killed and started again. */
 export class AgentProcess {
   readonly #options: AgentProcessOptions;
   readonly #logs: LogLine[] = [];
@@ -51,15 +52,15 @@ export class AgentProcess {
     this.#options = options;
   }
 
-  /** Of the running process; undefined when none runs. */
+  /** Process id; undefined if the agent does not run. */
   get pid(): number | undefined {
     return this.#running?.pid;
   }
 
-  /** Where the agent's broker is: the given one, or its own as it has told. */
+  /** The address of the agent's broker: the given one, or that of the embedded one as the agent has logged it. */
   get natsUrl(): string {
     const url = this.#options.natsUrl ?? this.#embeddedUrl();
-    if (url === undefined) throw new Error('The agent has not told the address of its broker');
+    if (url === undefined) throw new Error('The agent has not logged the address of its broker');
     return url;
   }
 
@@ -68,11 +69,11 @@ export class AgentProcess {
     return this.#logs;
   }
 
-  /** Resolves when the agent takes commands; rejects with its last words when it ends before that. */
+  /** Resolves when the agent takes commands; rejects with its last log lines if it ends before that. */
   async start(): Promise<void> {
-    if (this.#running !== undefined) throw new Error('The agent runs already');
-    // In a process group of its own: Ctrl-C in a terminal is for whoever runs this, who then ends the agent in order.
-    const child = spawn(process.execPath, ['--enable-source-maps', AGENT, 'run', ...(this.#options.flags ?? [])], {
+    if (this.#running !== undefined) throw new Error('The agent is running already');
+    // In its own process group: Ctrl-C in a terminal goes to whoever runs this, who then stops the agent in order.
+    const child = spawn(process.execPath, [AGENT, 'run', ...(this.#options.flags ?? [])], {
       env: { ...withoutSettings(process.env), ...this.#settings() },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
@@ -90,13 +91,13 @@ export class AgentProcess {
     await this.#untilReady();
   }
 
-  /** Ends the process by a signal, in order or not; its broker goes on. */
+  /** Ends the process by a signal; its broker keeps running. */
   async kill(signal: NodeJS.Signals): Promise<void> {
     this.#running?.kill(signal);
     await this.#ended;
   }
 
-  /** Does something while the agent stands still, so that it cannot come in between. */
+  /** Does something while the agent is paused, so that it cannot interfere. */
   async whileHalted(act: () => Promise<unknown>): Promise<void> {
     this.#running?.kill('SIGSTOP');
     try {
@@ -106,7 +107,7 @@ export class AgentProcess {
     }
   }
 
-  /** Has the agent stop in order. @returns its exit status; null when it had to be killed */
+  /** Makes the agent shut down in order. @returns its exit status; null if it had to be killed */
   async stop(): Promise<{ code: number | null }> {
     const child = this.#child;
     const timer = setTimeout(() => child?.kill('SIGKILL'), STOP_DEADLINE_MS);
@@ -115,7 +116,7 @@ export class AgentProcess {
     return { code: child?.exitCode ?? null };
   }
 
-  /** Stops whatever runs still, the agent's own broker included. What it has pinned and written stays. */
+  /** Stops everything that still runs, including the agent's own broker. What it has pinned and written stays. */
   async dispose(): Promise<void> {
     await this.stop();
     while (killBroker(this.#options.stateDir)) await sleep(POLL_MS);
@@ -161,7 +162,7 @@ export class AgentProcess {
       const what = child === undefined ? 'has ended at its start' : `is not ready after ${START_DEADLINE_MS / 1000} s`;
       await this.kill('SIGKILL');
       const lastWords = this.#logs.slice(-LAST_WORDS).map((line) => JSON.stringify(line));
-      throw new Error([`The agent ${what}. Its last words:`, ...lastWords].join('\n  '));
+      throw new Error([`The agent ${what}. Its last log lines:`, ...lastWords].join('\n  '));
     }
   }
 
@@ -181,7 +182,7 @@ export class AgentProcess {
   }
 }
 
-/** An environment in which no setting of the agent's is made by chance. */
+/** An environment without any settings of the agent that are set by chance. */
 function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('L3AF_')));
 }
@@ -191,16 +192,16 @@ function parseLine(line: string): LogLine {
     const parsed: unknown = JSON.parse(line);
     if (typeof parsed === 'object' && parsed !== null && 'msg' in parsed) return parsed as LogLine;
   } catch {
-    // A line of somebody else's, as a stack trace of Node's.
+    // Not a log line of the agent, for example a stack trace of Node.js.
   }
   return { msg: line };
 }
 
-/** Kills the nats-server that an agent has left in its state directory. @returns whether there was one */
+/** Kills the nats-server that an agent has left running with its state directory. @returns whether there was one */
 function killBroker(stateDir: string): boolean {
   try {
     const pid = Number(readFileSync(join(stateDir, 'nats', 'nats-server.pid'), 'utf8'));
-    // Process ids are used again. The command line tells whether it is the one; a dead process has none.
+    // Process ids are reused. The command line shows whether it is the right process; a dead one has none.
     if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(stateDir)) return false;
     process.kill(pid, 'SIGKILL');
     return true;

@@ -1,7 +1,7 @@
 import { crc32, gzipSync } from 'node:zlib';
 
 /*
- * Writers of archives that say what they are told, however wrong. Formats: tar(5) (ustar) and PKWARE's APPNOTE.TXT.
+ * Writers of archives that write any header, however wrong. Formats: tar(5) (ustar) and PKWARE's APPNOTE.TXT.
  */
 
 export interface TarEntry {
@@ -12,9 +12,9 @@ export interface TarEntry {
   /** The type flag: '0' file, '1' hard link, '2' symbolic link, '3' and '4' devices, '5' folder, '6' FIFO, 'x' pax header. */
   readonly type?: string;
   readonly linkTo?: string;
-  /** What the header says, if not the length of the content. */
+  /** The length in the header, if it differs from that of the content. */
   readonly statedSize?: number;
-  /** What the header says, if not the sum of its bytes. */
+  /** The checksum in the header, if it differs from the true one. */
   readonly statedChecksum?: number;
 }
 
@@ -61,13 +61,13 @@ export interface ZipEntry {
   readonly content?: string | Uint8Array;
   /** The whole of st_mode, type bits included; 0 for an archive that was not written on Unix. */
   readonly mode?: number;
-  /** 0 stored, 8 deflated: what the headers say; the content is always written as it is. */
+  /** 0 stored, 8 deflated, according to the headers; the content is always written uncompressed. */
   readonly method?: number;
-  /** General purpose bits; 1 says encrypted. */
+  /** General purpose bits; 1 means encrypted. */
   readonly flags?: number;
-  /** What the headers say, if not what is so. */
+  /** The value in the headers, if it differs from the true one. */
   readonly statedCrc?: number;
-  /** The size after unpacking that the headers state, if not the length of the content. */
+  /** The uncompressed size in the headers, if it differs from the length of the content. */
   readonly statedSize?: number;
 }
 
@@ -101,7 +101,7 @@ export function zip(entries: readonly ZipEntry[]): Buffer {
   return Buffer.concat([...locals, central, ...end]);
 }
 
-/** The part that the local and the central header have in common, from "version needed" to the length of the extra field. */
+/** The common part of the local and the central header, from "version needed" to the length of the extra field. */
 function zipFields(entry: ZipEntry, name: Buffer, content: Buffer): Buffer {
   return Buffer.concat([
     uint16(20),

@@ -1,17 +1,15 @@
-import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { endianness, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { type MountedBpffs, mountBpffs } from './testbed.js';
+import { run } from './tool.js';
 
 /*
- * Programs in the kernel by way of bpftool, which shares no code with the agent: for tests of the programs themselves and
- * for a second opinion on what the agent has done.
+ * Programs in the kernel through bpftool, which shares no code with the agent: for tests of the programs themselves,
+ * and to verify independently what the agent has done.
  */
 
-const run = promisify(execFile);
-
-/** As bpftool has it; other fields are left out. Sizes in bytes. */
+/** As in bpftool's output; other fields are left out. Sizes in bytes. */
 export interface ShownMap {
   readonly id: number;
   readonly type: string;
@@ -35,33 +33,32 @@ export interface Fed {
 
 export type MapEntry = { readonly key: number; readonly value: number };
 
-/** A bpffs that nobody else sees things in. What is still pinned goes with it. */
+/** A bpffs of our own. What is still pinned is removed with it. */
 export class PrivateBpffs {
-  #dir = '';
+  #mounted: MountedBpffs | undefined;
   #objects = 0;
 
   async mount(): Promise<void> {
-    this.#dir = await mkdtemp(join(tmpdir(), 'l3af-bpffs-'));
-    await run('mount', ['-t', 'bpf', 'bpf', this.#dir]);
+    this.#mounted = await mountBpffs();
   }
 
   async unmount(): Promise<void> {
-    await run('umount', [this.#dir]);
-    await rmdir(this.#dir);
+    await this.#mounted?.unmount();
   }
 
   /**
    * Loads all programs of an object and pins them and all its maps.
    *
-   * @throws ExecFileException whose output holds the verifier's log
+   * @throws ExecFileException whose output contains the verifier's log
    */
-  async load(objectPath: string, type: 'xdp' | 'classifier' | 'tracepoint'): Promise<LoadedObject> {
+  async load(objectPath: string, type: 'xdp' | 'classifier' | 'tracepoint' | 'cgroup/skb'): Promise<LoadedObject> {
     this.#objects += 1;
-    const dir = join(this.#dir, String(this.#objects));
+    if (this.#mounted === undefined) throw new Error('Not mounted');
+    const dir = join(this.#mounted.path, String(this.#objects));
     const loaded = new LoadedObject(dir);
     await mkdir(join(dir, 'programs'), { recursive: true });
     await mkdir(join(dir, 'maps'));
-    // Not with --json, which keeps libbpf's messages, and so the verifier's log, to itself.
+    // Not with --json: then bpftool suppresses libbpf's messages, and with them the verifier's log.
     await run('bpftool', [
       'prog',
       'loadall',
@@ -128,7 +125,7 @@ export class LoadedObject {
     await bpftool('map', 'update', 'pinned', this.mapPin(map), 'key', ...hex(key), 'value', ...hex(value));
   }
 
-  /** Makes a program the successor: key 0 of the slot. */
+  /** Sets the next program: key 0 of the slot. */
   async link(slot: string, programPin: string): Promise<void> {
     await bpftool('map', 'update', 'pinned', this.mapPin(slot), 'key', ...hex(u32(0)), 'value', 'pinned', programPin);
   }
@@ -151,7 +148,7 @@ export class LoadedObject {
     }
   }
 
-  /** Takes every pin away; programs and maps end with their last user. */
+  /** Removes all pins; programs and maps end with their last user. */
   async unload(): Promise<void> {
     await rm(this.#dir, { recursive: true });
   }

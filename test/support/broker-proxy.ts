@@ -1,28 +1,29 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
-/** The moment at which a broker is struck, by what an agent says to it. */
+/** The moment of a broker's failure, given by what an agent sends. */
 export interface Blow {
-  /** Found in a line of the protocol, as in `/^H?PUB l3af\.ack\./`. */
+  /** Matches a line of the protocol, for example `/^H?PUB l3af\.ack\./`. */
   readonly line: RegExp;
-  /** `before` the broker hears of it; or when it has answered, `after`, and the agent does not hear the answer. */
+  /** `before` the broker receives the line; or `after` it has answered, but before the agent receives the answer. */
   readonly when: 'before' | 'after';
-  /** What the answer is known by; the inbox that the line names, unless given. */
+  /** Identifies the answer; default: the inbox in the line. */
   readonly answer?: string | undefined;
-  /** What happens to the broker. Every connection through the proxy is cut then. */
+  /** What happens to the broker. Every connection through the proxy is closed at that time. */
   readonly strike: () => Promise<void>;
 }
 
 /**
- * Stands between an agent and its broker and lets the broker be struck at an exact place in what they say to each other. Understands no
- * more of the protocol (https://docs.nats.io/reference/reference-protocols/nats-protocol) than it takes to find that place.
+ * A proxy between an agent and its broker that makes the broker fail at an exact place in their exchange. It
+ * understands only as much of the protocol (https://docs.nats.io/reference/reference-protocols/nats-protocol) as it
+ * needs to find that place.
  */
 export class BrokerProxy {
   readonly #port: number;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #blow: Blow | undefined;
-  /** What the answer that is waited for is known by, once the line was found. */
+  /** Identifies the expected answer, after the line was found. */
   #answer: string | undefined;
   #struck: Promise<void> = Promise.resolve();
 
@@ -32,7 +33,7 @@ export class BrokerProxy {
     this.#server = createServer((agent) => this.#join(agent));
   }
 
-  /** @returns where agents are to connect to */
+  /** @returns the address for agents */
   async start(): Promise<string> {
     this.#server.listen(0, '127.0.0.1');
     await once(this.#server, 'listening');
@@ -45,7 +46,7 @@ export class BrokerProxy {
     await once(this.#server, 'close');
   }
 
-  /** Strikes once, the next time that the line is said. @returns resolves when that has happened */
+  /** Fails once, the next time that the line is sent. @returns resolves when that has happened */
   arm(blow: Blow): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#blow = {
@@ -83,7 +84,7 @@ export class BrokerProxy {
     });
   }
 
-  /** Whether what the agent says may reach the broker. */
+  /** Whether what the agent sends may reach the broker. */
   #passes(lines: readonly string[]): boolean {
     if (this.#blow === undefined || this.#answer !== undefined) return true;
     const { line: wanted, when, answer } = this.#blow;

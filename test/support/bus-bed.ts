@@ -5,16 +5,18 @@ import type { TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { AgentProcess, type AgentProcessOptions } from './agent-process.js';
 import { Controller } from './controller.js';
-import { startNats, type TestServer } from './nats.js';
+import { startNats, type TestServer, type TestServerOptions } from './nats.js';
 import { buildRepository, type PayloadProgram, standardPackages } from './packages.js';
+import { createStreams } from './streams.js';
 
 /*
- * A real broker and real agent processes, on the in-memory datapath: what the bus does to commands does not depend on the kernel.
+ * A real broker and real agent processes, on the in-memory datapath: what the bus does with commands does not depend on
+ * the kernel.
  */
 
 export const HOST = 'web1';
 
-/** An interface that every machine has. To the in-memory datapath it is no more than a name: nothing is attached to it. */
+/** An interface that every machine has. For the in-memory datapath it is just a name: nothing is attached to it. */
 export const IFACE = 'lo';
 
 export const PLATFORM = 'test';
@@ -22,18 +24,23 @@ export const PLATFORM = 'test';
 export interface BusBed {
   readonly server: TestServer;
   readonly controller: Controller;
-  /** Of the agent made by {@link agent}, unless it is given another. */
+  /** State directory of the agent that {@link agent} makes, unless it is given another. */
   readonly stateDir: string;
   readonly repoUrl: string;
-  /** A folder of the test's own. */
+  /** A folder for this test. */
   readonly dir: string;
-  /** An agent that is not started yet; its log tells every step. It is ended with the test. */
+  /** An agent that is not started yet; its log shows every step. It is ended with the test. */
   agent(options?: Partial<AgentProcessOptions>): AgentProcess;
-  /** Has something done when the test is over, last things first. */
+  /** Registers a cleanup for the end of the test; the last one runs first. */
   atEnd(cleanup: () => unknown): void;
 }
 
-export async function givenBusBed(t: TestContext): Promise<BusBed> {
+export interface BusBedOptions extends TestServerOptions {
+  /** On how many servers the streams are; by default on all. */
+  readonly replicas?: number;
+}
+
+export async function givenBusBed(t: TestContext, options: BusBedOptions = {}): Promise<BusBed> {
   const cleanups: (() => unknown)[] = [];
   const atEnd = (cleanup: () => unknown) => void cleanups.push(cleanup);
   t.after(async () => {
@@ -44,10 +51,11 @@ export async function givenBusBed(t: TestContext): Promise<BusBed> {
   atEnd(() => rm(dir, { recursive: true, force: true }));
   const repository = join(dir, 'repository');
   await buildRepository(repository, packages);
-  const server = await startNats();
+  const server = await startNats(options);
   atEnd(() => server.stop());
   const controller = await Controller.connect(server.url, HOST);
   atEnd(() => controller.close());
+  await createStreams(controller.bus, controller.subjects, options.replicas ?? server.members.length);
 
   const stateDir = join(dir, 'state');
   const repoUrl = pathToFileURL(repository).href;
@@ -82,7 +90,7 @@ export function namesOnXdp(...names: readonly string[]): unknown {
   return [{ host_name: HOST, iface: IFACE, bpf_programs: { xdp_ingress: names } }];
 }
 
-/** What the agent's log says that it did: every step of every plan, with the command or task that it was done for. */
+/** What the agent did, according to its log: every step of every plan, with its command or task. */
 export function stepsOf(agent: AgentProcess): { op: string; phase: string; step: string }[] {
   return agent
     .logs()

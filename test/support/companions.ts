@@ -6,12 +6,12 @@ import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { Companions, type CompanionsOptions } from '../../src/companions/companions.js';
 import type { CompanionLaunch } from '../../src/domain/companion.js';
-import type { Hook } from '../../src/domain/hook.js';
+import type { ChainHook, InterfaceHook } from '../../src/domain/hook.js';
 import type { Companion } from '../../src/domain/program.js';
 import { AgentError } from '../../src/errors.js';
 import { untilGiven } from './until.js';
 
-export const HOOK: Hook = { iface: 'veth0', direction: 'xdpingress' };
+export const HOOK: InterfaceHook = { iface: 'veth0', direction: 'xdpingress' };
 
 /** A line of the log. */
 export interface Logged {
@@ -19,13 +19,13 @@ export interface Logged {
   readonly [field: string]: unknown;
 }
 
-/** A daemon that says what it was called with, and goes on. */
+/** A daemon that logs its arguments and keeps running. */
 export const DAEMON = '#!/bin/sh\necho "args: $*"\nexec sleep 1000\n';
 
-/** Short, but long enough for a shell to come up on a busy machine. */
+/** Short, but long enough for a shell to start on a busy machine. */
 const TIMES = { settleMs: 300, commandMs: 10_000, stopMs: 5_000, killMs: 10_000 };
 
-/** A package's folder with scripts, and companions that are started from it. Nothing of it outlives the test. */
+/** A package's folder with scripts, and companions that are started from it. Everything is removed with the test. */
 export class CompanionBed {
   readonly dir: string;
   readonly logged: Logged[] = [];
@@ -44,7 +44,7 @@ export class CompanionBed {
     return bed;
   }
 
-  /** Companions as an agent has them; a further call stands for the agent's successor. */
+  /** Companions as an agent has them; another call simulates the agent's next process. */
   async open(): Promise<Companions> {
     const write = (fields: object, message: string) => void this.logged.push({ ...fields, message });
     const companions = new Companions({
@@ -76,7 +76,7 @@ export class CompanionBed {
     await writeFile(this.path(file), text, { mode: 0o755 });
   }
 
-  /** What the companions have said, in order. */
+  /** What the companions have logged, in order. */
   said(stream?: 'stdout' | 'stderr'): readonly string[] {
     return this.logged
       .filter(({ message }) => message === 'companion output')
@@ -84,7 +84,7 @@ export class CompanionBed {
       .map(({ line }) => String(line));
   }
 
-  /** Waits until a companion has said something, and returns the line. */
+  /** Waits until a companion has logged something, and returns the line. */
   hears(pattern: RegExp): Promise<string> {
     return untilGiven(`a companion says ${pattern}`, () => this.said().find((line) => pattern.test(line)));
   }
@@ -101,8 +101,12 @@ export class CompanionBed {
   }
 }
 
-/** What it takes to start a companion: a daemon by `cmd_start: run`, unless said otherwise. */
-export function launchOf(overrides: Partial<Companion> = {}, name = 'watcher', hook: Hook = HOOK): CompanionLaunch {
+/** The arguments for starting a companion; default: a daemon by `cmd_start: run`. */
+export function launchOf(
+  overrides: Partial<Companion> = {},
+  name = 'watcher',
+  hook: ChainHook = HOOK,
+): CompanionLaunch {
   return {
     hook,
     package: { name, version: '1.0', artifact: `${name}.tar.gz`, repoUrl: '' },
@@ -135,7 +139,7 @@ const NO_COMPANION: Companion = {
   rules: '',
 };
 
-/** Ids of the processes, zombies included, whose working directory or command line lies below a folder. */
+/** Ids of the processes, including zombies, whose working directory or command line is below a folder. */
 export function processesWith(folder: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
@@ -147,7 +151,7 @@ export function processesWith(folder: string): number[] {
     .map(Number);
 }
 
-/** State of a process as one letter, `Z` for a zombie; undefined when it is gone. */
+/** State of a process as one letter, `Z` for a zombie; undefined if it is gone. */
 export function stateOf(pid: number): string | undefined {
   return /\) (.)/.exec(contentOf(`/proc/${pid}/stat`))?.[1];
 }

@@ -14,13 +14,13 @@ export interface CommandOptions {
   readonly expires?: Date;
 }
 
-/** What has been told about a host. */
+/** What has been published about a host. */
 export interface StoredEvent {
   readonly kind: string;
   readonly message: string;
 }
 
-/** A message as it lies in its stream. */
+/** A message as stored in its stream. */
 export interface StoredMessage {
   readonly subject: string;
   readonly headers: MsgHdrs;
@@ -32,8 +32,8 @@ const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 const BATCH = 500;
 
 /**
- * Controls one host as a fleet's controller does, and sees everything that is stored about it. Says what a well-behaved client would
- * not: any verb, any bytes. Lives through the death of its broker.
+ * Controls one host as a fleet's controller does, and sees everything that is stored about it. Can also send what a
+ * correct client never would: any verb, any bytes. Survives the failure of its broker.
  */
 export class Controller {
   readonly bus: Bus;
@@ -55,12 +55,14 @@ export class Controller {
     await this.bus.close();
   }
 
-  /** Makes the streams, as an agent does that starts first; commands can then be sent to a host that has never run. */
+  /**
+   * Creates the streams, as an agent does that starts first. Commands can then be sent to a host that has never run.
+   */
   async createStreams(): Promise<void> {
     await ensureStreams(this.bus, this.subjects, SILENT);
   }
 
-  /** Stores many commands in their order, with ids as {@link publish} gives them. */
+  /** Stores many commands in order, with ids like those of {@link publish}. */
   async publishAll(commands: readonly (readonly [verb: string, payload: unknown])[]): Promise<string[]> {
     const stored: string[] = [];
     for (let from = 0; from < commands.length; from += BATCH) {
@@ -70,7 +72,7 @@ export class Controller {
     return stored;
   }
 
-  /** Stores a command, as soon as the broker takes it. @returns its id and its sequence */
+  /** Stores a command as soon as the broker accepts it. @returns its id and its sequence */
   async publish(verb: string, payload: unknown, options: CommandOptions = {}): Promise<{ id: string; seq: number }> {
     const id = options.id ?? `${verb}-${++this.#lastId}`;
     const map = headers();
@@ -90,23 +92,23 @@ export class Controller {
     return this.ackOf(id);
   }
 
-  /** The answer to a command, once there is one. */
+  /** The acknowledgement of a command, as soon as it exists. */
   ackOf(id: string): Promise<Acknowledgement> {
     return untilGiven(`the acknowledgement of ${id}`, async () => {
-      // The newest one first: looking at it costs next to nothing.
+      // The newest one first: checking it costs almost nothing.
       const newest = await this.#newestAck();
       if (newest?.id === id) return newest;
       return (await this.acks()).find((ack) => ack.id === id);
     });
   }
 
-  /** Every acknowledgement in the stream, in its order. */
+  /** Every acknowledgement in the stream, in order. */
   async acks(): Promise<Acknowledgement[]> {
     const messages = await this.read(STREAMS.acks, this.subjects.ack);
     return messages.map(({ data }) => parseAcknowledgement(data));
   }
 
-  /** Every event about the host in the stream, in its order. */
+  /** Every event about the host in the stream, in order. */
   async events(): Promise<StoredEvent[]> {
     const messages = await this.read(STREAMS.events, this.subjects.event('*'));
     return messages.map((message) => message.json<StoredEvent>());
@@ -117,7 +119,7 @@ export class Controller {
     return untilGiven(`the event ${kind}`, async () => (await this.events()).find((event) => event.kind === kind));
   }
 
-  /** Waits until the broker knows that the agent is done with all of the host's commands. */
+  /** Waits until the broker knows that the agent has finished all of the host's commands. */
   async untilSettled(): Promise<void> {
     await until('the broker to know that every command is done', async () => {
       const { num_pending: pending, num_ack_pending: inHand } = await this.#guard(
@@ -127,17 +129,17 @@ export class Controller {
     });
   }
 
-  /** Takes the host's consumer away from under its agent. */
+  /** Deletes the host's consumer while its agent uses it. */
   deleteConsumer(): Promise<void> {
     return this.#delete('the consumer', () => this.bus.jsm.consumers.delete(STREAMS.commands, this.#host));
   }
 
-  /** Takes the whole command stream away. */
+  /** Deletes the whole command stream. */
   deleteCommands(): Promise<void> {
     return this.#delete('the command stream', () => this.bus.jsm.streams.delete(STREAMS.commands));
   }
 
-  /** What is in a stream now, without a consumer, which might outlive the connection. */
+  /** The present content of a stream, read without a consumer, which might outlive the connection. */
   async read(stream: string, subject: string): Promise<StoredMessage[]> {
     const { jsm } = this.bus;
     const { state } = await this.#guard(jsm.streams.info(stream));
@@ -161,7 +163,7 @@ export class Controller {
     return stored === undefined ? undefined : parseAcknowledgement(stored.data);
   }
 
-  /** One whose answer got lost finds nothing the second time. */
+  /** If the reply to a deletion was lost, the second attempt finds nothing to delete. */
   async #delete(what: string, attempt: () => Promise<boolean>): Promise<void> {
     await untilGiven(`${what} to be deleted`, async () => {
       try {
@@ -173,7 +175,7 @@ export class Controller {
     });
   }
 
-  /** Breaks off as soon as the connection does. */
+  /** Ends as soon as the connection does. */
   #guard<T>(exchange: Promise<T>): Promise<T> {
     return this.bus.connection.guard(exchange);
   }

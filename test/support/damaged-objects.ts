@@ -3,19 +3,19 @@ import { dirname, join } from 'node:path';
 import { builtObject } from './project.js';
 
 /*
- * Copies of the real objects with something wrong in what describes them: type information, symbols, section headers, map definitions.
+ * Copies of the real objects with damaged descriptions: type information, symbols, section headers, map definitions.
  * The same seed gives the same copies.
  */
 
-/** What is damaged: sections by name, the table of section headers, the header of the file. */
+/** What is damaged: sections by name, the table of section headers, or the header of the file. */
 const TARGETS = ['.BTF', '.BTF.ext', '.symtab', '.strtab', '.maps', 'sections', 'header', 'relocations'] as const;
 type Target = (typeof TARGETS)[number];
 
 export interface DamagedObject {
-  /** The object, and what is wrong with it; the same words mean the same bytes. */
+  /** The object and the damage; the same words mean the same bytes. */
   readonly what: string;
   readonly bytes: Buffer;
-  /** Name of one of its program functions, before it was damaged. */
+  /** Name of one of its program functions before the damage. */
   readonly object: string;
 }
 
@@ -32,7 +32,7 @@ export function objectNames(): string[] {
     .toSorted();
 }
 
-/** So many damaged copies, of one object after the other. */
+/** A number of damaged copies, of one object after the other. */
 export function* damagedObjects(seed: number, count: number): Generator<DamagedObject> {
   const random = randomNumbers(seed);
   const names = objectNames();
@@ -67,7 +67,7 @@ function damageIn(bytes: Buffer, { begin, end }: Span, random: (below: number) =
       return [`${value} at ${at}`, bytes];
     }
     default: {
-      // Lengths, offsets and ids are words.
+      // Lengths, offsets and ids are 32-bit words.
       const at = Math.min(begin + Math.floor((within() - begin) / 4) * 4, bytes.length - 4);
       const near = bytes.readUInt32LE(at) + random(5) - 2;
       const values = [0, 1, 0xffff_ffff, 0x7fff_ffff, 0x8000_0000, near >>> 0, random(300)];
@@ -99,7 +99,7 @@ function spansOf(bytes: Buffer, target: Target): Span[] {
   return headers.filter((header) => wanted(nameOf(header))).map(spanOf);
 }
 
-/** Small, and the same everywhere (mulberry32). */
+/** A small generator with the same results everywhere (mulberry32). */
 function randomNumbers(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {

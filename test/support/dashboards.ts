@@ -4,7 +4,7 @@ import { parse } from 'yaml';
 import { PROJECT_ROOT } from './project.js';
 
 /*
- * What is shipped for Prometheus and Grafana, as their programs would read it.
+ * The shipped files for Prometheus and Grafana, as these programs read them.
  */
 
 export const PROMETHEUS_DIR = join(PROJECT_ROOT, 'deploy/prometheus');
@@ -31,7 +31,7 @@ export function dashboards(): Dashboard[] {
     .map((name) => JSON.parse(readFileSync(join(GRAFANA_DIR, name), 'utf8')) as Dashboard);
 }
 
-/** Every query of a dashboard, its variables left as they are. */
+/** Every query of a dashboard, with its variables unchanged. */
 export function queriesOf({ panels }: Dashboard): string[] {
   return panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
 }
@@ -41,7 +41,7 @@ export function rules(): Rules['groups'][number]['rules'] {
   return groups.flatMap((group) => group.rules);
 }
 
-/** The families of l3afd's and the agent's metrics that a query is about. */
+/** The families of l3afd's and the agent's metrics in a query. */
 export function familiesIn(query: string): string[] {
   return [...query.matchAll(/(?<![\w:])(?:l3afd|l3af_agent)_\w+(?![\w:])/g)].map(([name]) =>
     name.replace(/_bucket$/, ''),

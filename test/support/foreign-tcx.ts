@@ -2,8 +2,8 @@ import { closeSync } from 'node:fs';
 import koffi from 'koffi';
 
 /*
- * TCX links that are not the agent's, and the order of all programs at a hook. bpftool knows TCX from its version 7.4 on, which is not
- * everywhere.
+ * TCX links that are not the agent's, and the order of all programs at a hook. bpftool supports TCX only from version
+ * 7.4 on, which is not available everywhere.
  */
 
 /** BPF_TCX_INGRESS and BPF_TCX_EGRESS of `enum bpf_attach_type`. */
@@ -34,7 +34,7 @@ const functions = () => {
   return bound;
 };
 
-/** Attaches a pinned program behind all that is there. @returns takes it away again */
+/** Attaches a pinned program behind everything. @returns a function that detaches it */
 export function attachForeign(programPin: string, iface: string, direction: TcDirection): () => void {
   const { indexOf, open, link } = functions();
   const program = checked(open(programPin), programPin);

@@ -2,8 +2,8 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 /*
- * Preloaded into an agent's process (NODE_OPTIONS=--import=…): at SIGUSR2 it collects what nobody refers to, and writes a line to the
- * log that tells how many bytes of the heap are in use.
+ * Preloaded into an agent's process (NODE_OPTIONS=--import=…): on SIGUSR2 it collects garbage and logs how many bytes
+ * of the heap are in use.
  */
 
 setFlagsFromString('--expose-gc');

@@ -1,13 +1,16 @@
+import { tmpdir } from 'node:os';
 import koffi from 'koffi';
+import { type Holders, holdersOf } from '../../src/datapath/libbpf/diagnostics/holders.js';
+import { isOfThisRun, isRunFolder } from './this-run.js';
 
 /*
  * Which programs, maps and links the kernel has, on the whole host, found without opening any of them.
  *
- * `bpftool map show` opens every map by its id, and so does `bpftool prog show` with the maps of every program (it looks for
- * metadata in them). When a PROG_ARRAY loses its last user and is opened and closed before the kernel has come round to emptying
- * it, the kernel takes a second reference for a second emptying that it never does, and the map stays for good:
- * prog_array_map_clear in kernel/bpf/arraymap.c does not look whether schedule_work has queued anything. Asking for the next id
- * takes no reference.
+ * `bpftool map show` opens every map by its id, and so does `bpftool prog show` with the maps of every program (it
+ * searches them for metadata). Suppose a PROG_ARRAY loses its last user, and is opened and closed again before the
+ * kernel has emptied it. Then the kernel takes a second reference for a second emptying that never happens, and the map
+ * stays forever: prog_array_map_clear in kernel/bpf/arraymap.c does not check whether schedule_work has queued
+ * anything. Asking for the next id takes no reference.
  */
 
 export type Kind = 'prog' | 'map' | 'link';
@@ -36,8 +39,39 @@ export function idsInKernel(kind: Kind): number[] {
   return ids;
 }
 
-/** Those of the ids that the kernel still has, in their order. */
+/**
+ * The ids of the list that the kernel still has and that are held, in order. Left out are objects that other processes
+ * of the machine have open, even for a moment, and maps without a holder: no descriptor, no pin and no program. The
+ * kernel is about to free such a map, or keeps it forever, as explained above.
+ */
 export function existing(kind: Kind, ids: Iterable<number>): number[] {
-  const all = new Set(idsInKernel(kind));
-  return [...ids].filter((id) => all.has(id));
+  const wanted = [...ids];
+  const inKernel = () => {
+    const all = new Set(idsInKernel(kind));
+    return wanted.filter((id) => all.has(id));
+  };
+  const found = inKernel();
+  if (found.length === 0) return found;
+  const holders = holdersOf(found.map((id) => ({ kind, id })));
+  const still = new Set(inKernel());
+  return found.filter((id) => still.has(id) && isOurs(kind, id, holders));
+}
+
+/**
+ * Whether a kernel object belongs to this run of tests, judged by its holders: a process of the run, a pin in the run's
+ * folder, or a link or program that belongs to the run.
+ *
+ * @param holders of this object and others; an object without an entry is unknown and counts as ours
+ */
+export function isOurs(kind: Kind, id: number, holders: Holders, folder = tmpdir()): boolean {
+  const by = holders.get(`${kind} ${id}`);
+  if (by === undefined) return true;
+  if (by.length === 0) return kind !== 'map';
+  return by.some((holder) => {
+    const [, what, number] = /^(process|program|link) ([0-9]+)/.exec(holder) ?? [];
+    if (what === 'process') return isOfThisRun(Number(number), folder);
+    if (what !== undefined) return isOurs(what === 'link' ? 'link' : 'prog', Number(number), holders, folder);
+    const pin = holder.slice(holder.indexOf('/'));
+    return !isRunFolder(folder) || pin.startsWith(`${folder}/`);
+  });
 }

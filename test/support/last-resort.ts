@@ -1,16 +1,16 @@
 /*
- * What tests and the demo put into the machine (namespaces, mounts, processes) must not outlive them, also when they end by a signal
- * or by an exception that nobody catches.
+ * What tests and the demo create on the machine (namespaces, mounts, processes) must not outlive them, even if they end
+ * by a signal or an uncaught exception.
  */
 
 const pending = new Set<() => void>();
 let armed = false;
 
 /**
- * Has `undo` run when this process ends, unless the orderly way was taken before. It must be synchronous. A process that handles a
- * signal itself is left to do so, and ends as it likes.
+ * Runs `undo` when this process ends, unless the regular cleanup came first. It must be synchronous. If a process
+ * handles a signal itself, that is left to it.
  *
- * @returns takes it back
+ * @returns a function that cancels this
  */
 export function atExit(undo: () => void): () => void {
   if (!armed) arm();
@@ -34,7 +34,7 @@ function arm(): void {
   }
 }
 
-/** The others still have to be undone when one cannot be. */
+/** If one cleanup fails, the others must still run. */
 function attempt(undo: () => void): void {
   try {
     undo();

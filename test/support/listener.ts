@@ -2,8 +2,9 @@ import { createSocket } from 'node:dgram';
 import koffi from 'koffi';
 
 /*
- * A process of its own, run inside a network namespace: takes the UDP datagrams of one port until it is told to stop, and then says
- * how many came, by the type-of-service byte of their IP headers (RFC 791), of which Node's sockets say nothing.
+ * Run as a process inside a network namespace: receives the UDP datagrams of one port until it is stopped. Then it
+ * prints their numbers by the type-of-service byte of the IP header (RFC 791), which the sockets of Node.js do not
+ * report.
  *
  *   node listener.js <address> <port>
  */
@@ -18,13 +19,13 @@ const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0o4000;
 const IPPROTO_UDP = 17;
 
-/** Longer than any IPv4 header with a UDP header behind it; the rest of a datagram is of no interest. */
+/** Longer than any IPv4 header with a UDP header; the rest of a datagram does not matter. */
 const packet = Buffer.alloc(128);
 const byTos: Record<number, number> = {};
 
 // A raw socket gets a copy of each packet, IP header included (raw(7)).
 const copies: number = openSocket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_UDP);
-if (copies < 0) throw new Error('A raw socket could not be opened; it takes CAP_NET_RAW');
+if (copies < 0) throw new Error('A raw socket could not be opened; this requires CAP_NET_RAW');
 
 function takeWhatCame(): void {
   while (receive(copies, packet, packet.length, 0) > 0) {
@@ -36,7 +37,7 @@ function takeWhatCame(): void {
   }
 }
 
-// The socket that the datagrams are for: without one, each would be answered with "port unreachable".
+// The socket to which the datagrams are sent: without it, each would be answered with "port unreachable".
 const socket = createSocket('udp4');
 socket.on('message', takeWhatCame);
 socket.bind(Number(port), address, () => process.stdout.write('listening\n'));

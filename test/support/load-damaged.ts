@@ -1,14 +1,16 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LibbpfDatapath } from '../../src/datapath/libbpf/datapath.js';
-import { generationDir } from '../../src/domain/pins.js';
+import { discard } from '../../src/datapath/libbpf/objects/discard.js';
+import { loadProgram } from '../../src/datapath/libbpf/objects/load.js';
+import { loadDir } from '../../src/domain/pins.js';
 import { AgentError } from '../../src/errors.js';
 import { damagedObjects } from './damaged-objects.js';
 
 /*
- * A process that has libbpf open and the kernel load damaged objects: bpffs, seed, how many, how many of these to pass over. It says which
- * one it is at, so that whoever started it knows which one it died of, and ends with 1 at the first fault that is no AgentError.
+ * A process in which libbpf opens and the kernel loads damaged objects. Arguments: bpffs, seed, count, how many of
+ * these to skip. It prints the number of each, so that its parent knows which one crashed it. It exits with 1 at the
+ * first error that is not an AgentError.
  */
 
 const [bpffs = '', seed, count, skip] = process.argv.slice(2);
@@ -28,7 +30,6 @@ const ENTRY: Readonly<Record<string, string>> = {
   xdp_mark_pair: 'xdp_mark',
 };
 
-const datapath = new LibbpfDatapath({ bpffs });
 const objectPath = join(tmpdir(), `l3af-damaged-${process.pid}.bpf.o`);
 const tally = new Map<string, number>();
 let index = 0;
@@ -39,11 +40,21 @@ for (const { what, bytes, object } of damagedObjects(Number(seed), Number(count)
   writeFileSync(objectPath, bytes);
   const direction = object.startsWith('tc_') || object === 'dscp_mark' ? 'ingress' : 'xdpingress';
   const hook = { iface: 'l3none0', direction } as const;
-  const dir = generationDir(bpffs, { hook, name: object, version: '1.0', digest: '0123456789abcdef', serial: index });
+  const dir = loadDir(bpffs, { hook, name: object, version: '1.0', digest: '0123456789abcdef', serial: index });
   const entryFunction = ENTRY[object] ?? object;
   try {
-    await datapath.load({ hook, dir, objectPath, entryFunction, slotMap: '', share: [], fill: [], probes: 'leave' });
-    await datapath.discard(dir);
+    const request = {
+      hook,
+      dir,
+      objectPath,
+      entryFunction,
+      slotMap: '',
+      share: [],
+      fill: [],
+      probes: 'leave',
+    } as const;
+    await loadProgram(request, bpffs, () => {});
+    discard(dir, bpffs);
     note('loaded');
   } catch (error) {
     if (!(error instanceof AgentError)) {

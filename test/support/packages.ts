@@ -7,7 +7,7 @@ import type { MapArgs, MapValue } from '../../src/domain/program.js';
 import { builtObject } from './project.js';
 
 /*
- * Packages in l3afd's layout, and payloads that ask for them, made of the objects that `make -C native` builds.
+ * Packages in l3afd's layout, and payloads for them, made of the objects that `make -C native` builds.
  */
 
 /** One artifact of a package repository. */
@@ -21,13 +21,13 @@ export interface PackageSpec {
   /** Name within the package to content. */
   readonly files: Readonly<Record<string, PackageFile>>;
   /**
-   * The folder within the archive that holds the files; '' for none. By default the artifact's name up to its first dot,
-   * which is where l3afd looks (`VerifyAndGetArtifacts` in its bpfprogs/bpf.go).
+   * The folder within the archive that contains the files; '' for none. Default: the artifact's name up to its first
+   * dot, which is where l3afd looks (`VerifyAndGetArtifacts` in its bpfprogs/bpf.go).
    */
   readonly prefix?: string;
 }
 
-/** The path of a file on disk, copied with its mode; the bytes themselves; or the text of an executable script. */
+/** The path of a file on disk, copied with its mode; or the bytes themselves; or the text of an executable script. */
 export type PackageFile = string | Uint8Array | { readonly script: string };
 
 /** Writes `<dir>/<name>/<version>/<platform>/<artifact>` for each package. The same input gives the same bytes. */
@@ -63,17 +63,19 @@ async function placeFile(path: string, file: PackageFile): Promise<void> {
   else await writeFile(path, file.script, { mode: 0o755 });
 }
 
-/** What a package's payload says that is the same in all its versions. */
+type ProgramType = 'xdp' | 'tc' | 'cgroup_skb';
+
+/** The part of a package's payload that is the same in all its versions. */
 interface Product {
-  readonly progType: 'xdp' | 'tc';
+  readonly progType: ProgramType;
   readonly slot: string;
   readonly entry: string;
-  /** Version to the object in native/build, without `.bpf.o`. In the package it always has the first one's name. */
+  /** Version to the object in native/build, without `.bpf.o`. Within the package it always has the first one's name. */
   readonly objects: Readonly<Record<string, string>>;
   readonly mapArgs?: readonly PayloadMapArgs[];
 }
 
-/** How many marker packages of each kind there are: a chain cannot hold one name twice. */
+/** How many marker packages of each kind exist: a chain cannot contain a name twice. */
 const MARKERS = [1, 2, 3, 4, 5] as const;
 type Marker = `${'xdp' | 'tc'}-mark-${(typeof MARKERS)[number]}`;
 
@@ -103,11 +105,24 @@ const PRODUCTS = {
     entry: 'tc_count',
     objects: { '1.0': 'tc_count', '2.0': 'tc_count' },
   },
+  'skb-count': {
+    progType: 'cgroup_skb',
+    slot: 'skb_count_next',
+    entry: 'skb_count',
+    objects: { '1.0': 'skb_count', '2.0': 'skb_count' },
+  },
+  'skb-drop': { progType: 'cgroup_skb', slot: 'skb_drop_next', entry: 'skb_drop', objects: { '1.0': 'skb_drop' } },
   'xdp-mark': marker('xdp'),
   'tc-mark': marker('tc'),
   ...markers('xdp'),
   ...markers('tc'),
   policy: { progType: 'xdp', slot: 'policy_next', entry: 'xdp_policy', objects: { '1.0': 'policy', '2.0': 'policy' } },
+  'map-kinds': {
+    progType: 'xdp',
+    slot: 'kinds_next',
+    entry: 'xdp_kinds',
+    objects: { '1.0': 'map_kinds', '2.0': 'map_kinds' },
+  },
   broken: { progType: 'xdp', slot: 'broken_next', entry: 'xdp_broken', objects: { '1.0': 'broken' } },
 } satisfies Record<string, Product>;
 
@@ -130,7 +145,7 @@ function markers(progType: 'xdp' | 'tc'): Record<Marker, Product> {
 
 export type PackageName = keyof typeof PRODUCTS;
 
-/** Every package, in every version, for {@link buildRepository}. */
+/** Every package in every version, for {@link buildRepository}. */
 export function standardPackages(platform: string): readonly PackageSpec[] {
   return Object.entries(PRODUCTS).flatMap(([name, product]: [string, Product]) =>
     Object.entries(product.objects).map(([version, object]) => ({
@@ -160,7 +175,7 @@ export interface PayloadMonitoredMap {
   readonly labels?: Readonly<Record<string, string>>;
 }
 
-/** A program of a payload, with every field that l3afd knows (`BPFProgram` in its models/l3afd.go). */
+/** A program of a payload, with every field of l3afd (`BPFProgram` in its models/l3afd.go). */
 export interface PayloadProgram {
   readonly id: number;
   readonly name: string;
@@ -178,7 +193,7 @@ export interface PayloadProgram {
   readonly cpu: number;
   readonly memory: number;
   readonly admin_status: 'enabled' | 'disabled';
-  readonly prog_type: 'xdp' | 'tc';
+  readonly prog_type: ProgramType;
   readonly rules_file: string;
   readonly rules: string;
   readonly config_file_path: string;
@@ -197,7 +212,7 @@ export interface PayloadProgram {
 
 /**
  * The payload's entry for a package: version 1.0, enabled, at `seq_id` 1, without companion. A numbered marker
- * (`xdp-mark-3`) comes with `map_args` that give it its number.
+ * (`xdp-mark-3`) has `map_args` that set its number.
  */
 export function payloadProgram(name: PackageName, overrides: Partial<PayloadProgram> = {}): PayloadProgram {
   const product: Product = PRODUCTS[name];

@@ -15,7 +15,7 @@ export interface L3 {
 
 const SOURCE_PORT = 40000;
 
-/** A UDP datagram with 18 bytes of payload, so that the frame needs no padding. Its checksum is 0: none. */
+/** A UDP datagram with 18 bytes of payload, so that the frame needs no padding. Its checksum is 0, which means none. */
 export function udp(destinationPort: number): L4 {
   const bytes = Buffer.alloc(8 + 18);
   bytes.writeUInt16BE(SOURCE_PORT, 0);
@@ -40,7 +40,7 @@ export interface Ipv4Fields {
   readonly fragment?: number;
   /** A multiple of 4 bytes. */
   readonly options?: Buffer;
-  /** Instead of the true length of the header, in 32-bit words. */
+  /** Replaces the true length of the header, in 32-bit words. */
   readonly headerWords?: number;
 }
 

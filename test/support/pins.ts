@@ -3,18 +3,19 @@ import { join } from 'node:path';
 import koffi from 'koffi';
 
 /*
- * What is pinned in a bpffs, asked of the kernel in this process: for tests that look thousands of times, for which starting bpftool
- * takes too long. Everything is opened by its pin, which is safe where opening by id is not; see kernel-ids.ts.
+ * The pins of a bpffs, read from the kernel in this process: for tests that read them thousands of times, for which
+ * bpftool would take too long. Everything is opened by its pin. That is safe, while opening by id is not; see
+ * kernel-ids.ts.
  */
 
 export interface Pinned {
-  /** Below the bpffs. */
+  /** Path below the bpffs. */
   readonly path: string;
   readonly kind: 'prog' | 'map' | 'link';
   readonly id: number;
-  /** Of a map: `enum bpf_map_type`. */
+  /** For a map: `enum bpf_map_type`. */
   readonly mapType: number;
-  /** Of a link: the program, and the interface; 0 once the interface is gone or the link was detached. */
+  /** For a link: the program, and the interface; 0 if the interface is gone or the link was detached. */
   readonly programId: number;
   readonly ifindex: number;
 }
@@ -49,7 +50,7 @@ function library(): Library {
   return bound;
 }
 
-/** Every pin below a bpffs but for the iterators that each bpffs has from the beginning (kernel/bpf/preload). */
+/** Every pin below a bpffs, except for the iterators that each bpffs has from the start (kernel/bpf/preload). */
 export function pinsBelow(bpffs: string): Pinned[] {
   return readdirSync(bpffs, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && !entry.name.endsWith('.debug'))
@@ -66,8 +67,9 @@ function describePin(path: string, pin: string): Pinned {
       : path.startsWith('progs/') && path.endsWith('/prog')
         ? 'prog'
         : 'map';
-    // A program's info beyond its first fields would be asked for by what they hold: fewer bytes, no questions.
-    if (library().info(fd, info, [kind === 'prog' ? 32 : info.length]) !== 0) throw new Error(`${pin} tells nothing`);
+    // Later fields of a program's info are inputs too, which request more data: so only the first ones are requested.
+    if (library().info(fd, info, [kind === 'prog' ? 32 : info.length]) !== 0)
+      throw new Error(`Cannot read the information of ${pin}`);
     const [type, first, second] = [info.readUInt32LE(0), info.readUInt32LE(4), info.readUInt32LE(8)];
     const ofLink = kind === 'link';
     return {
@@ -81,7 +83,7 @@ function describePin(path: string, pin: string): Pinned {
   });
 }
 
-/** The value under a key of a pinned map, up to 8 bytes; undefined where there is none. */
+/** The value under a key of a pinned map, up to 8 bytes; undefined if there is none. */
 export function entryAt(pin: string, key: Uint8Array): Uint8Array | undefined {
   return withPin(pin, (fd) => {
     const value = Buffer.alloc(8);
@@ -89,13 +91,13 @@ export function entryAt(pin: string, key: Uint8Array): Uint8Array | undefined {
   });
 }
 
-/** The program that a pinned PROG_ARRAY names. */
+/** The program in a pinned slot (PROG_ARRAY). */
 export function slotAt(pin: string): number | null {
   const value = entryAt(pin, KEY_0);
   return value === undefined ? null : Buffer.from(value).readUInt32LE(0);
 }
 
-/** Has a slot name another program, or none. */
+/** Puts another program into a slot, or empties it. */
 export function overwriteSlot(pin: string, program: string | undefined): void {
   withPin(pin, (fd) => {
     if (program === undefined) return library().remove(fd, KEY_0);
@@ -107,7 +109,7 @@ export function overwriteSlot(pin: string, program: string | undefined): void {
   });
 }
 
-/** Takes a pinned link off its hook; it stays pinned. */
+/** Detaches a pinned link from its hook; it stays pinned. */
 export function detachLink(pin: string): void {
   withPin(pin, (fd) => {
     if (library().detach(fd) !== 0) throw new Error(`The link at ${pin} cannot be detached`);

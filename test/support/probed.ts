@@ -1,22 +1,21 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { promisify } from 'node:util';
+import { compileObject } from './compile.js';
 import { PROJECT_ROOT } from './project.js';
+import { run } from './tool.js';
 
-const run = promisify(execFile);
-
-/** The sources of ../native, which are compiled for a test since some have to know a path of the moment. */
+/** The sources of ../native, which are compiled for each test, since some contain a path that is known only then. */
 export type ProbeSource = 'events' | 'calls' | 'beside' | 'single';
 
 /** Number of getpgid(2) on this machine (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
 const NR_GETPGID = arch() === 'x64' ? 121 : 155;
 
-/** A program that does what probes see, and the objects with such probes, in a folder of their own. */
+/** A program that does what probes observe, and the objects with such probes, in their own folder. */
 export class Probed {
   readonly dir: string;
   /** Path of the program. */
@@ -43,13 +42,8 @@ export class Probed {
   async object(source: ProbeSource, section = ''): Promise<string> {
     const path = join(this.dir, `${source}${section.replaceAll(/[^a-z_]/g, '-')}.bpf.o`);
     if (existsSync(path)) return path;
-    const multiarch = `/usr/include/${arch() === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu`;
     const defines = { TARGET: `"${this.target}"`, SECTION: `"${section}"`, HOST_NR_GETPGID: NR_GETPGID };
-    await run('clang', [
-      ...['-target', 'bpf', '-mcpu=v3', '-O2', '-g', '-idirafter', multiarch],
-      ...Object.entries(defines).map(([name, value]) => `-D${name}=${value}`),
-      ...['-c', sourcePath(`${source}.bpf.c`), '-o', path],
-    ]);
+    await compileObject(source, path, ...Object.entries(defines).map(([name, value]) => `-D${name}=${value}`));
     return path;
   }
 
@@ -59,10 +53,10 @@ export class Probed {
     return this.#process.pid ?? 0;
   }
 
-  /** Has it call its function, and getpgid(2), so many times. */
+  /** Makes it call its function, and getpgid(2), this many times. */
   async call(times: number): Promise<void> {
     const { stdin, stdout } = this.#process ?? {};
-    if (!stdin || !stdout) throw new Error('the program does not run');
+    if (!stdin || !stdout) throw new Error('the program is not running');
     const lines = createInterface({ input: stdout });
     const answered = once(lines, 'line');
     stdin.write(`${times}\n`);

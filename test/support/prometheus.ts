@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { atExit } from './last-resort.js';
 import { freePort } from './nats.js';
+import { isAbsence, missing } from './tool.js';
 import { untilGiven } from './until.js';
 
-/** A series at one moment, as the query API gives it. */
+/** A series at one moment, as the query API returns it. */
 export interface Sample {
   readonly metric: Readonly<Record<string, string>>;
   readonly value: readonly [at: number, value: string];
@@ -19,7 +20,7 @@ export interface LoadedRule {
   readonly lastError?: string;
 }
 
-/** A real Prometheus with a configuration and a store of its own. */
+/** A real Prometheus with its own configuration and store. */
 export class Prometheus {
   readonly #dir: string;
   readonly #url: string;
@@ -44,22 +45,27 @@ export class Prometheus {
       ],
       { stdio: 'ignore' },
     );
+    let failure: Error | undefined;
+    child.once('error', (error) => {
+      failure = isAbsence(error) ? missing('prometheus', error) : error;
+    });
     const forget = atExit(() => child.kill('SIGKILL'));
     const prometheus = new Prometheus(dir, `http://${address}`, child, forget);
     await untilGiven('Prometheus to be ready', async () => {
+      if (failure !== undefined) throw failure;
       if (child.exitCode !== null) throw new Error(`Prometheus has ended with status ${child.exitCode}`);
       return (await fetch(`http://${address}/-/ready`)).ok ? true : undefined;
     });
     return prometheus;
   }
 
-  /** @throws Error with what Prometheus says, when it does not accept the query */
+  /** @throws Error with the message of Prometheus if it rejects the query */
   async query(query: string): Promise<readonly Sample[]> {
     const { result } = await this.#get<{ result: Sample[] }>(`query?query=${encodeURIComponent(query)}`);
     return result;
   }
 
-  /** The rules of all groups, with what became of their last evaluation. */
+  /** The rules of all groups, with the results of their last evaluation. */
   async rules(): Promise<readonly LoadedRule[]> {
     const { groups } = await this.#get<{ groups: { rules: LoadedRule[] }[] }>('rules');
     return groups.flatMap(({ rules }) => rules);

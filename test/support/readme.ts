@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from './project.js';
 
-/** A command as the README shows it, and the lines of its output there. */
+/** A command in the README, and the lines of its output there. */
 export interface Shown {
   readonly command: string;
   readonly output: readonly string[];

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 export interface ReceiverPlace {
-  /** Path of the network namespace, as in `/run/netns/<name>`. */
+  /** Path of the network namespace, for example `/run/netns/<name>`. */
   readonly netns: string;
   readonly address: string;
   readonly port: number;
@@ -16,7 +16,7 @@ export interface Received {
   readonly byTos: Readonly<Record<number, number>>;
 }
 
-/** Takes UDP datagrams in a network namespace. */
+/** Receives UDP datagrams in a network namespace. */
 export class Receiver {
   readonly #listener: ChildProcess;
   readonly #ended: Promise<unknown>;
@@ -28,7 +28,7 @@ export class Receiver {
     this.#lines = lines;
   }
 
-  /** Resolves when datagrams are taken. */
+  /** Resolves when it is ready to receive. */
   static async open({ netns, address, port }: ReceiverPlace): Promise<Receiver> {
     const script = join(import.meta.dirname, 'listener.js');
     const args = [`--net=${netns}`, process.execPath, script, address, String(port)];
@@ -39,12 +39,12 @@ export class Receiver {
     return new Receiver(listener, ended, lines);
   }
 
-  /** Stops and tells what came. */
+  /** Stops and returns what was received. */
   async close(): Promise<Received> {
     this.#listener.stdin?.write('stop\n');
     const line = await this.#lines.next();
     await this.#ended;
-    if (line.done) throw new Error('The receiver ended before it was told to');
+    if (line.done) throw new Error('The receiver ended before it was stopped');
     const byTos = JSON.parse(line.value) as Record<number, number>;
     return { total: Object.values(byTos).reduce((sum, count) => sum + count, 0), byTos };
   }

@@ -8,10 +8,10 @@ import { builtObject, PROJECT_ROOT } from './project.js';
 
 const LOADER = join(PROJECT_ROOT, 'native', 'build', 'program_loader');
 
-/** Its artifact, which holds the loader and the objects that it can load. */
+/** Its artifact, with the loader and the objects that it can load. */
 export const SELF_LOADING_ARTIFACT = 'loader.tar.gz';
 
-/** A package with the loader in it, beside the artifact that the standard package of that name has. */
+/** A package with the loader, beside the artifact of the standard package of that name. */
 export function selfLoadingPackage(
   kind: 'xdp' | 'tc',
   name: string,

@@ -1,8 +1,8 @@
 import { createSocket } from 'node:dgram';
 
 /*
- * A process of its own, run inside a network namespace: says `sending`, sends numbered UDP packets at a steady pace until it is told
- * to stop, and then says how many the kernel took.
+ * Run as a process inside a network namespace: prints `sending` and sends numbered UDP packets at a steady rate until
+ * it is stopped. Then it prints how many the kernel accepted.
  *
  *   node sender.js <address> <port> <packets per second> [<count>]
  */
@@ -11,7 +11,8 @@ const destination = Number(port);
 const limit = count === undefined ? Number.POSITIVE_INFINITY : Number(count);
 const perMillisecond = Number(rate) / 1000;
 
-// Not connected: a connected socket reports "port unreachable" by failing a later send. The address needs no resolver.
+// Not connected: on a connected socket, "port unreachable" makes a later send fail. The address is numeric and needs no
+// resolver.
 const socket = createSocket({ type: 'udp4', lookup: (name, _options, done) => done(null, name, 4) });
 socket.bind(() => {
   const began = performance.now();
@@ -25,7 +26,7 @@ socket.bind(() => {
   };
   const tick = () => {
     const due = Math.min(limit, Math.floor((performance.now() - began) * perMillisecond));
-    // Small bursts: a veth's ring holds 256 packets, and what does not fit is dropped before any program sees it.
+    // Small bursts: a veth's ring holds 256 packets, and more are dropped before any program sees them.
     for (let burst = 0; issued < due && burst < 64; burst++, issued++) {
       payload.writeBigUInt64BE(BigInt(issued));
       socket.send(payload, destination, address, (error) => {

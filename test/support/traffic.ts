@@ -4,17 +4,17 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 export interface TrafficTarget {
-  /** Path of the sending network namespace, as in `/run/netns/<name>`. */
+  /** Path of the sending network namespace, for example `/run/netns/<name>`. */
   readonly netns: string;
   readonly address: string;
   readonly port: number;
   /** Packets per second. */
   readonly rate: number;
-  /** Stop by itself after so many packets. */
+  /** Stop automatically after this many packets. */
   readonly count?: number;
 }
 
-/** Real UDP packets out of a network namespace, counted by their sender. */
+/** Real UDP packets from a network namespace, counted by their sender. */
 export class Traffic {
   readonly #target: TrafficTarget;
   #sender: ChildProcess | undefined;
@@ -25,7 +25,7 @@ export class Traffic {
     this.#target = target;
   }
 
-  /** Resolves when packets are on their way. */
+  /** Resolves when the first packets are sent. */
   async start(): Promise<void> {
     const { netns, address, port, rate, count } = this.#target;
     const script = join(import.meta.dirname, 'sender.js');
@@ -45,7 +45,7 @@ export class Traffic {
     return this.finished();
   }
 
-  /** For traffic with a count: resolves to the number of packets sent when all are. */
+  /** For traffic with a count: resolves to the number of packets after the last one was sent. */
   async finished(): Promise<number> {
     if (this.#sender === undefined) throw new Error('No traffic was started');
     const { sent } = JSON.parse(await this.#line()) as { sent: number };

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const PATIENCE_MS = 30_000;
+/** A cluster takes its time: it stores everything three times, and chooses leaders. */
+export const SLOWNESS = process.env.L3AF_TEST_BROKER === 'cluster' ? 3 : 1;
+const PATIENCE_MS = 30_000 * SLOWNESS;
 const POLL_MS = 20;
 
 /**
- * Asks again and again until the answer is not undefined. An answer that fails counts as none: what is asked may be a server that is
- * away. A test that waits in vain fails with what it waited for.
+ * Calls `ask` repeatedly until the answer is not undefined. An error counts as no answer: a server may be down. On a
+ * time-out it fails with what it has waited for.
  */
 export async function untilGiven<T>(what: string, ask: () => T | undefined | Promise<T | undefined>): Promise<T> {
   const deadline = performance.now() + PATIENCE_MS;

@@ -160,13 +160,13 @@ describe('what is refused', () => {
     const problems = problemsOf({ flags, env: { L3AF_PREFX: 'x', L3AF_NATS_CREDS: '/c', L3AF_NATS_NKEY: '/n' } });
 
     assert.deepEqual(problems, [
-      'The environment variable L3AF_PREFX is not known; did you mean L3AF_PREFIX?',
-      `The setting nats_ulr in ${flags.config} is not known; did you mean nats_url?`,
+      'The environment variable L3AF_PREFX is unknown; did you mean L3AF_PREFIX?',
+      `The setting nats_ulr in ${flags.config} is unknown; did you mean nats_url?`,
       `Expected chaining to be true or false; got "perhaps" from the file ${flags.config}.`,
       'Expected log_level to be one of trace, debug, info, warn, error, fatal, silent; got "loud" from the flag --log-level.',
-      'nats_creds is set but nats_url is not; the embedded server takes no credentials.',
-      'nats_nkey is set but nats_url is not; the embedded server takes no credentials.',
-      'nats_creds and nats_nkey are both set; take one away.',
+      'nats_creds is set but nats_url is not; the embedded server does not use credentials.',
+      'nats_nkey is set but nats_url is not; the embedded server does not use credentials.',
+      'nats_creds and nats_nkey are both set; remove one.',
     ]);
   });
 
@@ -174,11 +174,11 @@ describe('what is refused', () => {
     const flags = file('nats:\n  url: nats://a\n  pool: 3\nnats-creds: /c\nlogLevel: info\nconfig: /other\n');
 
     assert.deepEqual(problemsOf({ flags }), [
-      `The setting nats.url in ${flags.config} is not known; did you mean nats_url?`,
-      `The setting nats.pool in ${flags.config} is not known.`,
-      `The setting nats-creds in ${flags.config} is not known; did you mean nats_creds?`,
-      `The setting logLevel in ${flags.config} is not known; did you mean log_level?`,
-      `The setting config in ${flags.config} is not known.`,
+      `The setting nats.url in ${flags.config} is unknown; did you mean nats_url?`,
+      `The setting nats.pool in ${flags.config} is unknown.`,
+      `The setting nats-creds in ${flags.config} is unknown; did you mean nats_creds?`,
+      `The setting logLevel in ${flags.config} is unknown; did you mean log_level?`,
+      `The setting config in ${flags.config} is unknown.`,
     ]);
   });
 

@@ -1,6 +1,7 @@
-import type { Hook } from '../../domain/hook.js';
-import type { Observed } from '../../domain/observed.js';
-import type { Place } from '../../domain/step.js';
+import type { ForeignProgram } from '../../domain/foreign.js';
+import { ATTACH_POINT_NAMES, type AttachPointName, type ChainHook } from '../../domain/hook.js';
+import type { Observed, StoredEntries } from '../../domain/observed.js';
+import type { LinkPosition } from '../../steps/step.js';
 import type {
   CaptureRequest,
   Datapath,
@@ -14,23 +15,30 @@ import type {
   RunStats,
   XdpMode,
 } from '../datapath.js';
-import { attach, detach, ordersLinks, retarget, type TcMode } from './attach.js';
-import { discard, proveGone } from './discard.js';
-import { grace } from './grace.js';
-import { loadGeneration, loadProbes } from './load.js';
-import { inverseOf, readMap, writeMap } from './maps.js';
+import { openPin } from './abi/fd.js';
+import { interfaces } from './abi/interfaces.js';
+import type { AttachOptions, TcMode } from './attach/driver.js';
+import { ATTACH_DRIVERS } from './attach/drivers.js';
+import { countRuns, runStats } from './diagnostics/run-stats.js';
+import { MapLayouts } from './maps/layouts.js';
+import { inverseOf, readEntries, readMap, writeMap } from './maps/maps.js';
+import { readMaps } from './maps/read-maps.js';
+import { setSlot } from './maps/slot.js';
+import { discard, proveGone } from './objects/discard.js';
+import { grace } from './objects/grace.js';
+import { capture, handedOver, makeHandover } from './objects/handover.js';
+import type { ObjectLoader } from './objects/loader.js';
 import { observe } from './observe.js';
-import { publish, unpin } from './pins.js';
-import { moveProbes } from './probes.js';
-import { readMaps } from './read-maps.js';
-import { countRuns, runStats } from './run-stats.js';
-import { setSlot } from './slot.js';
-import { capture, stage, staged } from './staging.js';
-import { repin } from './unpinned.js';
+import { ownProgramIds } from './pins/loads.js';
+import { publish, unpin } from './pins/pins.js';
+import { repin } from './pins/unpinned.js';
+import { moveProbes } from './tracing/probes.js';
 
 export interface LibbpfDatapathOptions {
   /** Where bpffs is mounted; see `ensureBpffs`. */
   readonly bpffs: string;
+  /** Several datapaths of a process can share it. */
+  readonly loader: ObjectLoader;
   /** How XDP attaches; `auto` when absent. */
   readonly xdp?: XdpMode;
   /** How TC attaches; `auto` when absent. */
@@ -38,66 +46,84 @@ export interface LibbpfDatapathOptions {
 }
 
 /**
- * The kernel, driven by libbpf. It works on the network namespace that the process is in.
+ * The kernel, driven by libbpf. It works on the network namespace of the process.
  *
- * It remembers nothing: every call opens what it needs by its pin and closes it again, so that no descriptor of ours keeps
- * anything alive. Only what `countRuns` returns is held by who asked for it. Calls are synchronous inside, as they take microseconds; only loading, waiting for a grace period and seeing a
- * program gone let the event loop go on.
+ * It holds nothing open. Every call opens what it needs by its pin and closes it again, so that no descriptor of ours
+ * keeps an object alive. The result of `countRuns` is held by its caller. Two things are remembered: which clsact
+ * qdiscs were created here, because the kernel does not report that, and the layouts of maps, so that they are read
+ * only once.
+ *
+ * Objects are opened and loaded in another process, which a damaged object may crash; see {@link ObjectLoader}. All other
+ * calls are synchronous inside, since they take microseconds. Only waiting for a grace period and waiting for a program to
+ * disappear leave the event loop free.
  */
 export class LibbpfDatapath implements Datapath {
   readonly kind = 'libbpf';
-  readonly #options: Required<LibbpfDatapathOptions>;
+  readonly #options: AttachOptions;
+  readonly #layouts = new MapLayouts();
+  readonly #loader: ObjectLoader;
 
-  constructor(options: LibbpfDatapathOptions) {
-    this.#options = { xdp: 'auto', tc: 'auto', ...options };
+  constructor({ loader, ...options }: LibbpfDatapathOptions) {
+    this.#options = { xdp: 'auto', tc: 'auto', ...options, createdQdiscs: new Set() };
+    this.#loader = loader;
   }
 
-  async observe(): Promise<Observed> {
-    return observe(this.#options.bpffs);
+  async observe(cgroups: readonly string[] = []): Promise<Observed> {
+    return observe(this.#options.bpffs, cgroups, this.#layouts);
   }
 
   async load(request: LoadRequest): Promise<void> {
-    await loadGeneration(request, this.#options.bpffs);
+    await this.#loader.load({ kind: 'program', request, bpffs: this.#options.bpffs });
   }
 
   async loadProbes(request: LoadProbesRequest): Promise<void> {
-    await loadProbes(request, this.#options.bpffs);
+    await this.#loader.load({ kind: 'probes', request, bpffs: this.#options.bpffs });
   }
 
   async moveProbes(from: string, to: string): Promise<void> {
     moveProbes(from, to);
   }
 
-  async stage(dir: string, like: string | null): Promise<void> {
-    stage(dir, like, this.#options.bpffs);
+  async makeHandover(dir: string, like: string | null): Promise<void> {
+    makeHandover(dir, like, this.#options.bpffs);
   }
 
-  async staged(dir: string): Promise<number | null> {
-    return staged(dir);
+  async handedOver(dir: string): Promise<number | null> {
+    return handedOver(dir);
   }
 
   async capture(request: CaptureRequest): Promise<void> {
-    await capture(request, this.#options.bpffs);
+    await capture(request, this.#options.bpffs, this.#layouts);
   }
 
   async setSlot(slotPin: string, programPin: string | null): Promise<void> {
     setSlot(slotPin, programPin);
   }
 
-  async attach(hook: Hook, programPin: string, linkPin: string, place: Place | null = null): Promise<void> {
-    attach(hook, programPin, linkPin, place, this.#options);
+  async attach(hook: ChainHook, programPin: string, linkPin: string, place: LinkPosition | null = null): Promise<void> {
+    using program = openPin('prog', programPin);
+    ATTACH_DRIVERS[hook.direction].attach(program, hook, linkPin, place, this.#options);
   }
 
-  ordersLinks(): boolean {
-    return ordersLinks(this.#options.tc);
+  async foreignAt(hook: ChainHook): Promise<readonly ForeignProgram[]> {
+    const { targetId, checkFree, foreignAt } = ATTACH_DRIVERS[hook.direction];
+    const at = targetId(hook, interfaces());
+    if (at === undefined) return [];
+    checkFree?.(hook, at, this.#options);
+    return foreignAt?.(at, ownProgramIds(this.#options.bpffs)) ?? [];
   }
 
-  async retarget(hook: Hook, from: LinkRef, to: LinkRef): Promise<void> {
-    retarget(hook, from, to, this.#options);
+  ordered(): ReadonlySet<AttachPointName> {
+    return new Set(ATTACH_POINT_NAMES.filter((attachPoint) => ATTACH_DRIVERS[attachPoint].isOrdered(this.#options)));
   }
 
-  async detach(hook: Hook, linkPin: string): Promise<void> {
-    detach(hook, linkPin, this.#options);
+  async retarget(hook: ChainHook, from: LinkRef, to: LinkRef): Promise<void> {
+    using program = openPin('prog', to.program);
+    ATTACH_DRIVERS[hook.direction].retarget(program, hook, from, to, this.#options);
+  }
+
+  async detach(hook: ChainHook, linkPin: string): Promise<void> {
+    ATTACH_DRIVERS[hook.direction].detach(hook, linkPin, this.#options);
   }
 
   async writeMap(pin: string, change: MapChange): Promise<void> {
@@ -106,6 +132,10 @@ export class LibbpfDatapath implements Datapath {
 
   async inverseOf(pin: string, change: MapChange): Promise<MapChange> {
     return inverseOf(pin, change);
+  }
+
+  async readEntries(pin: string, keys: readonly string[]): Promise<StoredEntries> {
+    return readEntries(pin, keys);
   }
 
   async readMap(pin: string, key: Uint8Array): Promise<Uint8Array | undefined> {
@@ -148,6 +178,6 @@ export class LibbpfDatapath implements Datapath {
     await proveGone(ids);
   }
 
-  /** Nothing is held between calls. */
+  /** Nothing to do: nothing is held between calls. */
   async close(): Promise<void> {}
 }

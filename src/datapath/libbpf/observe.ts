@@ -1,87 +1,99 @@
-import { type Hook, hookKey } from '../../domain/hook.js';
+import type { ForeignProgram } from '../../domain/foreign.js';
+import { type ChainHook, hookKey } from '../../domain/hook.js';
 import {
   type Attachment,
-  type Generation,
-  liveStrands,
+  type LoadedProbes,
+  type LoadedProgram,
+  liveSubchains,
   type MapInfo,
   type Observed,
-  type ProbeGeneration,
   programsOf,
 } from '../../domain/observed.js';
-import { filteringProgram } from './clsact.js';
-import { tryOpenPin } from './fd.js';
-import { generationPlaces, linkPins, publicPaths, readGeneration, readProbeGenerations } from './generations.js';
-import { usersOf } from './ids.js';
-import { BPF_LINK_TYPE_TCX, BPF_LINK_TYPE_XDP, linkInfo, mapInfo, mapTypes } from './info.js';
-import { interfaces } from './interfaces.js';
-import { tcxPrograms } from './tcx.js';
-import { withLostProgram } from './unpinned.js';
-import { xdpModeOf } from './xdp.js';
+import { tryOpenAny, tryOpenPin } from './abi/fd.js';
+import { usersOf } from './abi/ids.js';
+import { linkInfo, mapInfo, mapTypes } from './abi/info.js';
+import { interfaces } from './abi/interfaces.js';
+import { isGroup } from './attach/cgroup-skb.js';
+import { ATTACH_DRIVERS } from './attach/drivers.js';
+import type { MapLayouts } from './maps/layouts.js';
+import { linkPins, loadPlaces, publicPaths, readLoadedProbes, readLoadedProgram } from './pins/loads.js';
+import { withLostProgram } from './pins/unpinned.js';
 
 interface Hooked {
-  readonly hook: Hook;
+  readonly hook: ChainHook;
   readonly attachments: Attachment[];
-  readonly generations: Generation[];
+  readonly loadedPrograms: LoadedProgram[];
 }
 
 /**
- * Reads everything that is ours from the kernel and bpffs; see `Datapath.observe`. The generations of a hook come in the order of
- * their slots, so that whoever discards several in this order never waits for a program that a later one holds.
+ * Reads everything that is ours from the kernel and bpffs; see `Datapath.observe`. The programs of a hook are in the
+ * order of their slots. A caller that discards several in this order never waits for a program that a later one holds.
  */
-export function observe(bpffs: string): Observed {
+export function observe(bpffs: string, cgroups: readonly string[], layouts: MapLayouts): Observed {
   const present = interfaces();
   const hooks = new Map<string, Hooked>();
-  const at = (hook: Hook): Hooked => {
-    const known = hooks.get(hookKey(hook)) ?? { hook, attachments: [], generations: [] };
+  const at = (hook: ChainHook): Hooked => {
+    const known = hooks.get(hookKey(hook)) ?? { hook, attachments: [], loadedPrograms: [] };
     hooks.set(hookKey(hook), known);
     return known;
   };
-  for (const place of generationPlaces(bpffs)) at(place.hook).generations.push(readGeneration(place));
+  const foreignLinks: string[] = [];
+  for (const place of loadPlaces(bpffs)) at(place.hook).loadedPrograms.push(readLoadedProgram(place, layouts));
   for (const { hook, path } of linkPins(bpffs)) {
-    const attachment = readLink(path, present.get(hook.iface));
-    if (attachment !== undefined) at(hook).attachments.push(attachment);
+    const attachment =
+      hook === undefined ? undefined : readLink(path, hook, ATTACH_DRIVERS[hook.direction].targetId(hook, present));
+    if (hook === undefined || attachment === undefined) foreignLinks.push(path);
+    else at(hook).attachments.push(attachment);
   }
   for (const hooked of hooks.values()) {
     findLostPrograms(hooked);
-    sortByOrder(hooked, present);
-    const filter = readFilter(hooked, present);
-    if (filter !== undefined) hooked.attachments.push(filter);
+    askHook(hooked, present);
+    const unlinked = readUnlinked(hooked, present);
+    if (unlinked !== undefined) hooked.attachments.push(unlinked);
   }
-  const ordered = [...hooks.values()].map((hooked) => ({ ...hooked, generations: inSlotOrder(hooked.generations) }));
-  const publicMaps = readPublicMaps(bpffs);
-  const probes = readProbeGenerations(bpffs);
+  const ordered = [...hooks.values()].map((hooked) => {
+    const foreign = foreignAt(hooked, present);
+    const loadedPrograms = inSlotOrder(hooked.loadedPrograms);
+    return { ...hooked, loadedPrograms, ...(foreign.length > 0 && { foreign }) };
+  });
+  const groups = [...cgroups, ...ordered.flatMap(({ hook }) => ('cgroup' in hook ? [hook.cgroup] : []))];
+  const { publicMaps, otherPins } = readPublicNames(bpffs);
+  const probes = readLoadedProbes(bpffs, layouts);
   const orphans = orphansOf(publicMaps, ordered, probes);
   return {
     hooks: ordered,
     interfaces: present,
+    ...(groups.length > 0 && { cgroups: new Set(groups.filter(isGroup)) }),
     publicMaps,
+    ...(otherPins.size > 0 && { otherPins }),
     ...(orphans.length > 0 && { orphans }),
+    ...(foreignLinks.length > 0 && { foreignLinks }),
     ...(probes.length > 0 && { probes }),
   };
 }
 
-/** Programs whose pins somebody has removed, and that a link or a slot still holds. */
-function findLostPrograms({ attachments, generations }: Hooked): void {
-  const pinned = new Set(generations.map(({ programId }) => programId));
+/** Finds programs whose pins were removed but that a link or a slot still holds. */
+function findLostPrograms({ attachments, loadedPrograms }: Hooked): void {
+  const pinned = new Set(loadedPrograms.map(({ programId }) => programId));
   const running = [
     ...attachments.map(({ programId }) => programId),
-    ...generations.flatMap(({ slot }) => slot?.next ?? []),
+    ...loadedPrograms.flatMap(({ slot }) => slot?.next ?? []),
   ].filter((id) => id !== 0 && !pinned.has(id));
   if (running.length === 0) return;
-  for (const [index, generation] of generations.entries()) {
-    if (generation.programId === undefined) generations[index] = withLostProgram(generation, running);
+  for (const [index, loaded] of loadedPrograms.entries()) {
+    if (loaded.programId === undefined) loadedPrograms[index] = withLostProgram(loaded, running);
   }
 }
 
-/** See `Observed.orphans`. Looked for only where a name is held by a map that is no generation's. */
+/** See `Observed.orphans`. Searched only if a public name leads to a map that belongs to no loaded program. */
 function orphansOf(
   publicMaps: ReadonlyMap<string, number>,
   hooks: readonly Hooked[],
-  probes: readonly ProbeGeneration[],
+  probes: readonly LoadedProbes[],
 ): MapInfo[] {
-  const generations = [...hooks.flatMap((hook) => hook.generations), ...probes];
-  const slots = hooks.flatMap((hook) => hook.generations.map(({ slot }) => slot?.mapId));
-  const known = new Set([...slots, ...generations.flatMap(({ maps }) => maps.map(({ id }) => id))]);
+  const loads = [...hooks.flatMap((hook) => hook.loadedPrograms), ...probes];
+  const slots = hooks.flatMap((hook) => hook.loadedPrograms.map(({ slot }) => slot?.mapId));
+  const known = new Set([...slots, ...loads.flatMap(({ maps }) => maps.map(({ id }) => id))]);
   const unknown = new Map([...publicMaps].filter(([, id]) => !known.has(id)).map(([path, id]) => [id, path]));
   if (unknown.size === 0) return [];
   for (const id of usersOf(new Set(unknown.keys())).flatMap(({ mapIds }) => mapIds)) unknown.delete(id);
@@ -91,63 +103,79 @@ function orphansOf(
   });
 }
 
-/** Each before the one that its slot names; where slots form a loop, in any order. */
-function inSlotOrder(generations: readonly Generation[]): Generation[] {
-  const byProgram = new Map(generations.map((generation) => [generation.programId, generation]));
-  const seen = new Set<Generation>();
-  const ordered: Generation[] = [];
-  const visit = (generation: Generation | undefined): void => {
-    if (generation === undefined || seen.has(generation)) return;
-    seen.add(generation);
-    const next = generation.slot?.next ?? null;
+/** Each program before the one that its slot names; in any order if slots form a loop. */
+function inSlotOrder(loadedPrograms: readonly LoadedProgram[]): LoadedProgram[] {
+  const byProgram = new Map(loadedPrograms.map((loaded) => [loaded.programId, loaded]));
+  const seen = new Set<LoadedProgram>();
+  const ordered: LoadedProgram[] = [];
+  const visit = (loaded: LoadedProgram | undefined): void => {
+    if (loaded === undefined || seen.has(loaded)) return;
+    seen.add(loaded);
+    const next = loaded.slot?.next ?? null;
     if (next !== null) visit(byProgram.get(next));
-    ordered.unshift(generation);
+    ordered.unshift(loaded);
   };
-  for (const generation of generations) visit(generation);
+  for (const loaded of loadedPrograms) visit(loaded);
   return ordered;
 }
 
-/** A link whose interface is gone, was renamed or made anew, or that was detached, meets no packet of the hook. */
-function readLink(path: string, ifindex: number | undefined): Attachment | undefined {
+/** As the link says. It was detached, or its interface was removed, renamed or created again, if it has another target. */
+function readLink(path: string, hook: ChainHook, targetId: number | undefined): Attachment | undefined {
   using link = tryOpenPin('link', path);
   if (link === undefined) return undefined;
   const info = linkInfo(link.number);
-  const kind = info.type === BPF_LINK_TYPE_XDP ? 'xdp' : info.type === BPF_LINK_TYPE_TCX ? 'tcx' : undefined;
-  if (kind === undefined) return undefined;
-  const attached = info.ifindex !== 0 && info.ifindex === ifindex;
-  const mode = attached && kind === 'xdp' ? xdpModeOf(info.programId, info.ifindex) : undefined;
+  const driver = ATTACH_DRIVERS[hook.direction];
+  if (info.type !== driver.linkType) return undefined;
   const { id: linkId, programId } = info;
-  return { kind, linkPin: path, linkId, programId, attached, ...(mode !== undefined && { mode }) };
+  return { linkPin: path, linkId, programId, ...driver.attachmentOf(info, targetId) };
 }
 
-/** As the kernel has them. A program is at a hook once only, so that its id tells its place. */
-function sortByOrder({ hook, attachments }: Hooked, present: ReadonlyMap<string, number>): void {
-  const ifindex = present.get(hook.iface);
-  if (hook.direction === 'xdpingress' || ifindex === undefined || attachments.length < 2) return;
-  const order = tcxPrograms(ifindex, hook.direction);
+/**
+ * Attached is what the hook itself has, in its order. A link alone does not tell: if its interface is moved to another
+ * network namespace, an interface that is created here can get both its name and its index.
+ */
+function askHook({ hook, attachments }: Hooked, present: ReadonlyMap<string, number>): void {
+  if (!attachments.some(({ attached }) => attached)) return;
+  const driver = ATTACH_DRIVERS[hook.direction];
+  const targetId = driver.targetId(hook, present);
+  const order = targetId === undefined ? [] : driver.programsAt(hook, targetId);
+  for (const [index, { mode, ...attachment }] of attachments.entries()) {
+    const attached = attachment.attached && order.includes(attachment.programId);
+    attachments[index] = { ...attachment, attached, ...(attached && mode !== undefined && { mode }) };
+  }
+  // A program is attached to a hook only once, so its id gives its position.
   attachments.sort((a, b) => order.indexOf(a.programId) - order.indexOf(b.programId));
 }
 
-/** Asked for only where links do not hold all: libbpf tells on stderr of every interface that has no qdisc to ask. */
-function readFilter(
-  { hook, attachments, generations }: Hooked,
+function foreignAt({ hook, attachments }: Hooked, present: ReadonlyMap<string, number>): readonly ForeignProgram[] {
+  const driver = ATTACH_DRIVERS[hook.direction];
+  const own = attachments.filter(({ attached }) => attached).map(({ programId }) => programId);
+  const targetId = driver.targetId(hook, present);
+  return own.length === 0 || targetId === undefined ? [] : (driver.foreignAt?.(targetId, new Set(own)) ?? []);
+}
+
+/** Queried only if links do not hold everything: libbpf writes to stderr for every interface without a qdisc. */
+function readUnlinked(
+  { hook, attachments, loadedPrograms }: Hooked,
   present: ReadonlyMap<string, number>,
 ): Attachment | undefined {
-  const ifindex = present.get(hook.iface);
-  if (hook.direction === 'xdpingress' || ifindex === undefined) return undefined;
-  const held = programsOf(liveStrands({ hook, attachments, generations }));
-  if (held.length > 0 && held.length === generations.length) return undefined;
-  const programId = filteringProgram(ifindex, hook.direction);
-  if (programId === undefined || !generations.some((generation) => generation.programId === programId))
-    return undefined;
+  const { unlinked, targetId } = ATTACH_DRIVERS[hook.direction];
+  const at = targetId(hook, present);
+  if (unlinked === undefined || at === undefined) return undefined;
+  const held = programsOf(liveSubchains({ hook, attachments, loadedPrograms }));
+  if (held.length > 0 && held.length === loadedPrograms.length) return undefined;
+  const programId = unlinked(at);
+  if (programId === undefined || !loadedPrograms.some((loaded) => loaded.programId === programId)) return undefined;
   return { kind: 'clsact', linkPin: '', linkId: 0, programId, attached: true };
 }
 
-function readPublicMaps(bpffs: string): ReadonlyMap<string, number> {
-  const maps = new Map<string, number>();
+function readPublicNames(bpffs: string): Required<Pick<Observed, 'publicMaps' | 'otherPins'>> {
+  const publicMaps = new Map<string, number>();
+  const otherPins = new Set<string>();
   for (const path of publicPaths(bpffs)) {
-    using pinned = tryOpenPin('map', path);
-    if (pinned !== undefined) maps.set(path, mapInfo(pinned.number).id);
+    using pinned = tryOpenAny(path);
+    if (pinned?.isA('map') === true) publicMaps.set(path, mapInfo(pinned.number).id);
+    else if (pinned !== undefined) otherPins.add(path);
   }
-  return maps;
+  return { publicMaps, otherPins };
 }

@@ -6,7 +6,7 @@ import { chainPayload } from '../payloads.js';
 import { hasKernel, type Stage } from '../stage.js';
 
 export async function deploy(stage: Stage, tell: Narrator): Promise<void> {
-  tell.act('A deploy command: three programs at XDP, one at each side of TC');
+  tell.act('A deploy command: three XDP programs, and one TC program in each direction');
   const acknowledgement = await command(stage, tell, 'deploy', 'chain.json', chainPayload(stage.iface));
   const chains = await readChains(stage);
   for (const chain of chains) tell.lines([...drawnChain(chain, tell.style), '']);

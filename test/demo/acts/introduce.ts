@@ -5,23 +5,23 @@ import { HOST } from '../payloads.js';
 import type { Stage } from '../stage.js';
 
 export async function introduce(stage: Stage, tell: Narrator): Promise<void> {
-  tell.act('The stage');
+  tell.act('The setup');
   const { agent, client, kernel, iface } = stage;
   const { version, datapath, ready } = await client.status(HOST);
   const network: [string, string] =
     kernel === undefined
-      ? ['interface', `${iface}, by its name only: nothing is attached to it`]
+      ? ['interface', `${iface}, only as a name: nothing is attached to it`]
       : [
           'network',
           `${iface} ${kernel.testbed.address} ══ veth pair ══ ${kernel.testbed.peerAddress} in ${kernel.testbed.netns}`,
         ];
   const facts: [string, string][] = [
     ['agent', `l3af-agent ${version}, process ${agent.pid}, datapath ${datapath}, kernel ${release()}`],
-    ['broker', `${agent.natsUrl}, a nats-server with JetStream that the agent has started`],
+    ['broker', `${agent.natsUrl}, a nats-server with JetStream, started by the agent`],
     ['packages', 'built from native/bpf, in a folder'],
     network,
   ];
   tell.lines([...drawFacts(facts, tell.style), '']);
   tell.command(`export L3AF_NATS_URL=${agent.natsUrl}`);
-  tell.claim(ready, `the agent takes commands for ${HOST}`);
+  tell.claim(ready, `the agent accepts commands for ${HOST}`);
 }

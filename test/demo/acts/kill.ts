@@ -10,7 +10,7 @@ import type { KernelStage } from '../stage.js';
 const RATE = 2000;
 
 export async function killAgent(stage: KernelStage, tell: Narrator): Promise<void> {
-  tell.act('The agent is killed, and the chains go on');
+  tell.act('The agent is killed, and the chains keep running');
   const { agent } = stage;
   const before = await readChains(stage);
   const counters = [portCount(stage), portDrop(stage, '2.0', 'seen_count'), rateLimit(stage), tcCount(stage)];
@@ -30,9 +30,9 @@ export async function killAgent(stage: KernelStage, tell: Narrator): Promise<voi
   tell.lines(['']);
   tell.claim(
     counts.every((count) => count === all),
-    `${grouped(all)} packets sent before, meanwhile and after, and every program has seen them all`,
+    `${grouped(all)} packets sent before, during and after, and every program has seen all of them`,
     { sent, counts },
   );
-  await claimUntouched(stage, tell, before, 'the agent has adopted what it found running');
+  await claimUntouched(stage, tell, before, 'the agent has adopted the running programs');
   await claimSlots(tell, await readChains(stage));
 }

@@ -13,7 +13,7 @@ const COLUMNS = [
 ] as const;
 
 export async function lookBack(stage: Stage, tell: Narrator, commands: number): Promise<void> {
-  tell.act('The acknowledgements, as the stream L3AF_ACK keeps them');
+  tell.act('The acknowledgements in the stream L3AF_ACK');
   const exchanges = await readExchanges(stage.agent.natsUrl);
   const rows = exchanges.map(({ acknowledgement, publishedAt, answeredAt, tookMs }) => {
     const { verb, status, programs, code } = acknowledgement;

@@ -7,8 +7,8 @@ const COUNT = 300;
 const RATE = 1000;
 
 export async function markOutgoing(stage: KernelStage, tell: Narrator): Promise<void> {
-  tell.act('The other direction: packets are marked on their way out');
-  tell.say('dscp-mark sets the DSCP of packets by port. A receiver at the other end looks at their headers:', '');
+  tell.act('The other direction: outgoing packets are marked');
+  tell.say('dscp-mark sets the DSCP of packets by port. A receiver at the other end checks their headers:', '');
   const voice = await sendOut(stage, VOICE_PORT);
   tell.claim(
     voice.received.byTos[EXPEDITED << 2] === voice.sent,
@@ -18,7 +18,7 @@ export async function markOutgoing(stage: KernelStage, tell: Narrator): Promise<
   const other = await sendOut(stage, SERVICE_PORT);
   tell.claim(
     other.received.byTos[0] === other.sent,
-    `${other.sent} packets to :${SERVICE_PORT}, ${other.received.total} received, all as they were sent`,
+    `${other.sent} packets to :${SERVICE_PORT}, ${other.received.total} received, all unchanged`,
     other.received,
   );
 }

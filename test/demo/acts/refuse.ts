@@ -11,7 +11,7 @@ import type { KernelStage } from '../stage.js';
 const RATE = 1000;
 
 export async function refuseBroken(stage: KernelStage, tell: Narrator): Promise<void> {
-  tell.act('A program that the kernel refuses');
+  tell.act('A program that the kernel rejects');
   const before = await readChains(stage);
   const payload = chainPayload(stage.iface, { dropUnwanted: true, portDropVersion: '2.0', withBroken: true });
   const acknowledgement = await command(stage, tell, 'deploy', 'broken.json', payload);
@@ -22,7 +22,7 @@ export async function refuseBroken(stage: KernelStage, tell: Narrator): Promise<
     "the command has failed, and its acknowledgement quotes the kernel's verifier",
     acknowledgement,
   );
-  await claimUntouched(stage, tell, before, 'the chains are as they were');
+  await claimUntouched(stage, tell, before, 'the chains are unchanged');
   tell.lines(['']);
   const watch = new Watch([portCount(stage), rateLimit(stage)], tell);
   const { sent, counts } = await duringTraffic(stage, [{ port: SERVICE_PORT, rate: RATE }], watch, () => watch.rows(1));

@@ -7,14 +7,14 @@ import { namesPayload } from '../payloads.js';
 import { hasKernel, type Stage } from '../stage.js';
 
 export async function removeAll(stage: Stage, tell: Narrator): Promise<void> {
-  tell.act('A delete command: everything goes');
+  tell.act('A delete command removes everything');
   const chains = await readChains(stage);
   const acknowledgement = await command(stage, tell, 'delete', 'names.json', namesPayload(stage.iface));
   const { status, programs } = acknowledgement;
   const stopped = programs.filter(({ result }) => result === 'stopped');
   tell.claim(status === 'applied' && stopped.length === 5, 'all five programs are stopped', acknowledgement);
   const left = await readChains(stage);
-  tell.claim(left.length === 0, 'no chain is left; the roots went with the last programs', left);
+  tell.claim(left.length === 0, 'no chain is left; the roots were removed with the last programs', left);
   if (!hasKernel(stage)) return;
 
   const members = chains.flatMap((chain) => chain.members);
@@ -29,7 +29,7 @@ export async function removeAll(stage: Stage, tell: Narrator): Promise<void> {
   };
   tell.claim(
     Object.values(remains).every((list) => list.length === 0),
-    `the kernel has none of the ${ids.length} programs left, nor a slot, a link or a pin of theirs`,
+    `none of the ${ids.length} programs is left in the kernel, and none of their slots, links and pins`,
     remains,
   );
 }

@@ -12,21 +12,21 @@ const RATE = 1000;
 
 export async function addRule(stage: KernelStage, tell: Narrator): Promise<void> {
   tell.act(`Real packets, and a rule against port ${UNWANTED_PORT}`);
-  tell.say("UDP packets are sent to two ports, from the pair's other end. The counts are the programs' own:", '');
+  tell.say('UDP packets are sent to two ports from the other end of the veth pair. The programs count them:', '');
   const free = await sendToBoth(stage, tell);
   const all = free.service + free.unwanted;
   tell.claim(
     same(free.counts, [free.service, free.unwanted, 0, all, all]),
-    `${grouped(all)} packets sent, none dropped, and every program has seen them all`,
+    `${grouped(all)} packets sent, none dropped, and every program has seen all of them`,
     free,
   );
 
-  tell.say('', 'The rule is an entry in the map where port-drop looks ports up (map_args in the payload):', '');
+  tell.say('', 'The rule is an entry in the map in which port-drop looks up ports (map_args in the payload):', '');
   const before = await readChains(stage);
   const payload = chainPayload(stage.iface, { dropUnwanted: true });
   const acknowledgement = await command(stage, tell, 'deploy', 'rule.json', payload);
   tell.claim(acknowledgement.status === 'applied', 'the rule is applied', acknowledgement);
-  await claimUntouched(stage, tell, before, 'nothing was reloaded for it');
+  await claimUntouched(stage, tell, before, 'no program was reloaded for it');
 
   tell.lines(['']);
   const ruled = await sendToBoth(stage, tell);

@@ -19,8 +19,8 @@ export async function updateUnderTraffic(stage: KernelStage, tell: Narrator): Pr
     rateLimit(stage),
   ];
   tell.say(
-    'To count what 1.0 sees up to its last packet, the demo pins its counter once more. The agent proves what it takes away,',
-    'and will name that pin as the one thing that keeps a map in the kernel.',
+    'To count what 1.0 sees up to its last packet, the demo adds a second pin to its counter. The agent verifies each unload,',
+    'and will report this pin as the reason why one map stays in the kernel.',
   );
   const before = await readChains(stage);
   const watch = new Watch(counters, tell);

@@ -5,10 +5,10 @@ import type { Reading } from '../../../src/commands/reading.js';
 import { beginReplay, type Replay, type ReplayState } from '../../../src/commands/replay.js';
 import type { Command } from '../../../src/domain/command.js';
 import { type DesiredState, programsAt } from '../../../src/domain/desired.js';
-import type { Hook } from '../../../src/domain/hook.js';
+import type { ChainHook } from '../../../src/domain/hook.js';
 import { desiredAt, program } from '../../support/chains.js';
 
-const hook: Hook = { iface: 'eth1', direction: 'xdpingress' };
+const hook: ChainHook = { iface: 'eth1', direction: 'xdpingress' };
 const NOTHING_KNOWN: ReplayState = { desired: null, generation: undefined, awaitingDeploy: undefined };
 
 function delivery(seq: number, verb: string): Delivery {
@@ -39,7 +39,7 @@ function replay(
 }
 
 describe('replay', () => {
-  it('folds a backlog into the state in which running it one by one would end', () => {
+  it('folds a backlog into the state that running the commands one by one would give', () => {
     const readings = [read(1, deploy('a', 'b')), read(2, add('c', 3)), read(3, remove('a'))];
     const result = replay(readings);
     assert.deepEqual(
@@ -49,7 +49,7 @@ describe('replay', () => {
     assert.equal(result.last?.entry.delivery.seq, 3);
   });
 
-  it('rejects what could not be read and what does not fit, and folds the rest', () => {
+  it('rejects unreadable and conflicting commands, and folds the rest', () => {
     const unreadable = {
       delivery: delivery(2, 'add'),
       reading: {
@@ -66,7 +66,7 @@ describe('replay', () => {
     assert.equal(result.last?.entry.delivery.seq, 1);
   });
 
-  it('refuses a delta over a generation that is missing, and what builds on it, until the next deploy', () => {
+  it('refuses a delta after a missing generation, and what builds on it, until the next deploy', () => {
     const readings = [
       read(1, deploy('a'), { gen: 1 }),
       read(2, add('c', 3), { gen: 3, prevGen: 2 }),
@@ -82,7 +82,7 @@ describe('replay', () => {
     assert.equal(result.generation, 6);
   });
 
-  it('does not fold a command whose outcome cannot be', () => {
+  it('does not fold a command whose result is impossible', () => {
     const result = replay([read(1, deploy('a')), read(2, add('b', 2))], ({ chains }) => {
       if (chains[0]!.programs.length > 1) throw new Error('too many');
     });

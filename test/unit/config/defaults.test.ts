@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { loadConfig } from '../../../src/config.js';
 
 describe('the defaults of settings', () => {
-  it('are there for everything that an agent needs to start', () => {
+  it('exist for everything that an agent needs to start', () => {
     const { config } = loadConfig({});
 
     assert.deepEqual(config, {
@@ -12,6 +12,10 @@ describe('the defaults of settings', () => {
       natsUrl: undefined,
       natsCreds: undefined,
       natsNkey: undefined,
+      natsUserFile: undefined,
+      natsPasswordFile: undefined,
+      natsTokenFile: undefined,
+      natsTlsHandshakeFirst: false,
       natsTlsCa: undefined,
       natsTlsCert: undefined,
       natsTlsKey: undefined,

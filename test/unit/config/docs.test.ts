@@ -32,15 +32,17 @@ describe('what operators read', () => {
   });
 
   it('gives examples that are accepted', () => {
-    // given the example with everything in it but one of two that exclude each other
+    // The example with all its settings, and one way to authenticate of those that exclude each other.
+    const others = ['nats_nkey', 'nats_user_file', 'nats_password_file', 'nats_token_file'];
     const example = readFileSync(join(deploy, 'agent.example.yaml'), 'utf8');
     const config = join(directory, 'agent.yaml');
-    writeFileSync(config, example.replaceAll(/^#(?=\w+:)/gm, '').replace(/^nats_nkey:.*\n/m, ''));
+    const all = example.replaceAll(/^#(?=\w+:)/gm, '');
+    writeFileSync(config, all.replaceAll(new RegExp(`^(${others.join('|')}):.*\n`, 'gm'), ''));
 
     const { origins } = loadConfig({ flags: { config } });
 
     const fromFile = [...origins].filter(([, origin]) => origin.source === 'file').map(([name]) => name);
-    const expected = SETTINGS.filter(({ inFile, name }) => inFile && name !== 'nats_nkey').map(({ name }) => name);
+    const expected = SETTINGS.filter(({ inFile, name }) => inFile && !others.includes(name)).map(({ name }) => name);
     assert.deepEqual(fromFile, expected);
   });
 });
@@ -61,8 +63,8 @@ function shownDefault(setting: Setting): string {
 function exampleFile(): string {
   const head = [
     '# Configuration of the L3AF fleet agent: l3af-agent run --config <this file>',
-    '# The environment wins over this file, and flags over the environment. What is commented out shows the default,',
-    '# or an example where there is no constant one.',
+    '# The environment overrides this file, and flags override the environment. A setting in a comment shows the default,',
+    '# or an example if there is no constant default.',
   ];
   const entries = SETTINGS.filter((setting) => setting.inFile).flatMap((setting) => {
     const otherwise = setting.default === undefined ? ` (default: ${setting.absent})` : '';

@@ -6,13 +6,13 @@ import { loadConfig } from '../../../src/config.js';
 const KEY = 'kLyXEa+I6utvCEMK/lB2UdemNNfXiE3Kl4WfKMN6Pyo=';
 
 describe('the settings of packages', () => {
-  it('take an object store as the repository, with and without a bucket', () => {
+  it('accept an object store as the repository, with and without a bucket', () => {
     for (const url of ['nats://', 'nats://OTHER_PACKAGES']) {
       assert.equal(loadConfig({ env: { L3AF_REPO_URL: url } }).config.repoUrl, url);
     }
   });
 
-  it('take trusted keys as they are and in files', () => {
+  it('accept trusted keys directly and in files', () => {
     const { config } = loadConfig({ env: { L3AF_TRUSTED_KEYS: `${KEY}, release.pub` } });
 
     assert.deepEqual(config.trustedKeys, [KEY, resolve('release.pub')]);
@@ -26,7 +26,7 @@ describe('the settings of packages', () => {
     }
   });
 
-  it('refuse what is no policy and no list of keys', () => {
+  it('refuse an invalid policy and an invalid list of keys', () => {
     assert.throws(() => loadConfig({ env: { L3AF_SIGNATURE_POLICY: 'yes' } }), /off, if-present, required/);
     assert.throws(() => loadConfig({ env: { L3AF_TRUSTED_KEYS: 'a.pub,' } }), /public keys in base64, or paths/);
   });

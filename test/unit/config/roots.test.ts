@@ -3,8 +3,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { loadConfig } from '../../../src/config.js';
+import { configuredRoots, PROJECT_ROOT, rootPackages } from '../../../src/daemon/roots.js';
+import { ROOT_NAMES } from '../../../src/domain/pins.js';
 import { AgentError } from '../../../src/errors.js';
-import { configuredRoots, PROJECT_ROOT, rootPackages } from '../../../src/life/roots.js';
 
 const REPOSITORY = { L3AF_REPO_URL: 'file:///srv/packages' };
 const rootsOf = (env: Record<string, string>) => configuredRoots(loadConfig({ env }).config);
@@ -20,11 +21,11 @@ function refusal(env: Record<string, string>): string {
 }
 
 describe('the root programs', () => {
-  it('are built in unless told otherwise', () => {
+  it('are built in by default', () => {
     const roots = rootsOf({});
 
     for (const { name, object } of Object.values(roots)) {
-      assert.match(name, /^(xdp|tc)-root$/);
+      assert.ok(ROOT_NAMES.includes(name), name);
       assert.ok(object.kind === 'builtin' && existsSync(object.objectPath), JSON.stringify(object));
       assert.ok(object.objectPath.startsWith(join(PROJECT_ROOT, 'native')));
     }
@@ -44,7 +45,7 @@ describe('the root programs', () => {
     assert.equal(xdpingress.object.kind, 'builtin');
   });
 
-  it('are other code as soon as anything about them is configured otherwise, and go by the same name', () => {
+  it('are other code if any of their settings differs, and keep the same name', () => {
     const env = { ...REPOSITORY, L3AF_XDP_ROOT_ARTIFACT: 'a.tar.gz' };
     const others = [
       { L3AF_XDP_ROOT_ARTIFACT: 'b.tar.gz' },
@@ -61,7 +62,7 @@ describe('the root programs', () => {
     assert.deepEqual([...new Set(roots.map(({ name }) => name))], ['xdp-root']);
   });
 
-  it('are not configured by halves', () => {
+  it('must be configured completely', () => {
     assert.match(refusal({ L3AF_XDP_ROOT_VERSION: '1.0' }), /xdp_root_version is set but xdp_root_artifact is not/);
     assert.match(refusal({ L3AF_TC_ROOT_ARTIFACT: 'a.tar.gz' }), /tc_root_artifact is set but repo_url is not/);
   });

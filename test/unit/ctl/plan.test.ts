@@ -7,7 +7,7 @@ import type { ReplyOf } from '../../../src/messages/requests.js';
 type Plan = ReplyOf<'plan'>;
 
 const plain: Style = (_format, text) => text;
-/** `<red:text>` */
+/** Shows styled text as `<red:text>`. */
 const tagged: Style = (format, text) => `<${[format].flat().join('+')}:${text}>`;
 
 const outcome = (name: string, result: string, direction: 'xdpingress' | 'egress' = 'xdpingress') => {
@@ -35,7 +35,7 @@ const PLAN: Plan = {
 };
 
 describe('a plan', () => {
-  it('tells what becomes of each program, why, and the steps in their order', () => {
+  it('says what happens to each program, why, and the steps in their order', () => {
     assert.deepEqual(renderPlan(PLAN, plain), [
       '  + eth1/xdpingress  new 1.0        started',
       '  ~ eth1/xdpingress  other 1.0      updated',
@@ -46,14 +46,14 @@ describe('a plan', () => {
       '',
       'eth1/xdpingress: because',
       '',
-      'Beforehand, unnoticed by packets (tried for this plan, and taken back):',
+      'Before the change, no effect on packets (tried for this plan and rolled back):',
       '  fetch it',
       '  load it',
       '',
       'The change itself:',
       '  link it',
       '',
-      'Afterwards:',
+      'After the change:',
       '  wait',
     ]);
   });
@@ -66,19 +66,24 @@ describe('a plan', () => {
     assert.deepEqual(colours, ['green +', 'yellow ~', 'yellow ~', 'red -', 'dim =', 'dim =']);
   });
 
-  it('of nothing says so on one plain line', () => {
+  it('without changes is one plain line', () => {
     const nothing = { ...PLAN, changes: false, reasons: [], prepare: [], commit: [], cleanup: [] };
 
-    assert.deepEqual(renderPlan(nothing, tagged), ['No changes: web1 is as the payload asks.']);
+    assert.deepEqual(renderPlan(nothing, tagged), ['No changes: web1 already matches the payload.']);
+    const outcomes = nothing.outcomes.map((outcome) => ({ ...outcome, message: 'An entry waits' }));
+    assert.deepEqual(renderPlan({ ...nothing, outcomes: outcomes.slice(0, 1) }, plain), [
+      'No changes: web1 already matches the payload, as far as it can now.',
+      `  ${outcomes[0]!.name}: An entry waits`,
+    ]);
   });
 
-  it('leaves out what it does not do', () => {
+  it('leaves out empty parts', () => {
     const only = renderPlan({ ...PLAN, outcomes: PLAN.outcomes.slice(0, 1), prepare: [], cleanup: [] }, plain);
 
     assert.deepEqual(only.slice(1), ['', 'eth1/xdpingress: because', '', 'The change itself:', '  link it']);
   });
 
-  it('cannot recolour the terminal', () => {
+  it('cannot send escape sequences to the terminal', () => {
     const evil = '\u001b[2J';
     const lines = renderPlan(
       { ...PLAN, reasons: [evil], commit: [{ op: 'x', text: evil }], outcomes: [outcome(evil, evil)] },
@@ -89,11 +94,11 @@ describe('a plan', () => {
   });
 });
 
-describe('a plan that there is none of', () => {
+describe('a plan that is refused', () => {
   const message = 'load broken 1.0 for eth1/xdpingress: The verifier refused broken';
   const path = '0.bpf_programs.xdp_ingress.0';
 
-  it('is told with its place and what lies beneath, as the command would be', () => {
+  it('is shown with the place and the details, as for the command', () => {
     const errors = [{ path, code: 'VERIFIER_REJECTED' as const, message, detail: '0: (b7) r0 = 1\ninvalid access' }];
     const lines = renderRefusal({ verb: 'add', host: 'web1', code: 'VERIFIER_REJECTED', message, errors }, plain);
 
@@ -106,7 +111,7 @@ describe('a plan that there is none of', () => {
     ]);
   });
 
-  it('is told with the sentence alone by agents that say no more', () => {
+  it('is shown as the sentence alone if the agent sends no more', () => {
     const lines = renderRefusal({ verb: 'deploy', host: 'web1', code: 'TIMEOUT', message: 'a\u001b[2J' }, plain);
 
     assert.deepEqual(lines, ['✖ deploy would fail on web1', '  TIMEOUT: a\uFFFD[2J']);

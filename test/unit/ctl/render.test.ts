@@ -35,13 +35,13 @@ describe('colours', () => {
     assert.equal(styleFor({}, {})('red', 'x'), 'x');
   });
 
-  it('stay away when NO_COLOR is set', () => {
+  it('are not used when NO_COLOR is set', () => {
     assert.equal(styleFor({ isTTY: true }, { NO_COLOR: '1' })('red', 'x'), 'x');
     assert.notEqual(styleFor({ isTTY: true }, { NO_COLOR: '' })('red', 'x'), 'x');
   });
 });
 
-describe('what comes over the bus', () => {
+describe('text from the bus', () => {
   it('cannot move the cursor or colour the terminal', () => {
     assert.equal(harmless('a\u001b[2Jb\u0007c\rd\u009be\tf\ng'), 'a\uFFFD[2Jb\uFFFDc\uFFFDd\uFFFDe\tf\ng');
   });
@@ -83,14 +83,14 @@ describe('a table that is wider than the terminal', () => {
     ['x', '100', ''],
   ];
 
-  it('has its last column beneath the others', () => {
+  it('has its last column below the others', () => {
     const folded = ['NAME           N', '     NOTE', 'longer-name    5', '     something long', 'x            100'];
 
     assert.deepEqual(table(columns, rows, plain, 31), folded);
     assert.deepEqual(table(columns, rows, plain, 32), table(columns, rows, plain));
   });
 
-  it('fits a terminal of 80 columns, for what is listed most', () => {
+  it('of acknowledgements fits a terminal of 80 columns', () => {
     const id = '62f6181d-3746-49b9-be66-aa0ac8d8b559';
     const acks = renderAcknowledgements([{ ...ACK, id, status: 'unchanged', code: 'VERIFIER_REJECTED' }], plain, 80);
 
@@ -100,7 +100,7 @@ describe('a table that is wider than the terminal', () => {
 });
 
 describe('an acknowledgement', () => {
-  it('tells every fault with its place when there are several', () => {
+  it('shows every fault with its place if there are several', () => {
     const errors = [
       { path: '0.iface', code: 'INVALID_FIELD' as const, message: 'Expected iface to be x, got y' },
       { path: '0.host_name', code: 'FOREIGN_HOST' as const, message: 'Expected host_name to be a, got b' },
@@ -118,26 +118,26 @@ describe('an acknowledgement', () => {
     ]);
   });
 
-  it('tells once what is left over, where the message holds it already', () => {
+  it('does not repeat leftovers that its message names already', () => {
     const left = ['see 1 program gone from the kernel: Program 4711 is still there', 'unpin: busy'];
-    const message = `Done, but not everything that was to go is gone: ${left.join('; ')}`;
+    const message = `Done, but not everything was removed: ${left.join('; ')}`;
     const errors = left.map((text) => ({ code: 'LEFTOVER' as const, message: text, detail: 'EBUSY' }));
     const lines = renderAcknowledgement({ ...ACK, message, errors }, plain);
 
     assert.deepEqual(lines, ['✔ deploy cmd-1 on web1: applied in 12 ms', `  ${message}`, '      EBUSY', '      EBUSY']);
   });
 
-  it('names a probe as what it is', () => {
+  it('says that a probe is a probe', () => {
     const probe = { iface: '', direction: '' as const, name: 'exec-count', version: '1.0', result: 'started' as const };
     const [, , row] = renderAcknowledgement({ ...ACK, programs: [{ ...probe, prog_id: 12 }] }, plain);
 
     assert.deepEqual(row?.trim().split(/ {2,}/), ['-', 'probe', 'exec-count', '1.0', 'started', '12']);
   });
 
-  it('warns when the host is not as it was', () => {
+  it('warns when the host is not in its former state', () => {
     const lines = renderAcknowledgement({ ...ACK, status: 'failed', undone: false }, plain);
 
-    assert.match(lines.join('\n'), /Not everything could be undone/);
+    assert.match(lines.join('\n'), /Not everything could be rolled back/);
   });
 
   it('is one line in a list', () => {
@@ -164,7 +164,7 @@ describe('agents and programs', () => {
     ],
   };
 
-  it('are listed by host, with how much of what is desired runs', () => {
+  it('are listed by host, with the numbers of running and desired programs', () => {
     const lines = renderStatus([status, { ...status, host: 'web1', ready: false }], plain);
 
     assert.deepEqual(
@@ -176,11 +176,23 @@ describe('agents and programs', () => {
     );
   });
 
-  it('say so where there are no programs', () => {
+  it('that cannot take commands, or not have them stored, are marked, with the reason', () => {
+    const deaf = { ...status, ready: false, troubles: [{ task: 'consuming' as const, message: 'It is paused' }] };
+    const full = { ...status, host: 'web3', troubles: [{ task: 'storing' as const, message: 'No space' }] };
+    const lines = renderStatus([deaf, full], plain);
+
+    assert.deepEqual(
+      lines.slice(1, 3).map((line) => line.split(/ {2,}/)[2]),
+      ['deaf', 'ready'],
+    );
+    assert.deepEqual(lines.slice(3), ['web2: It is paused', 'web3: No space']);
+  });
+
+  it('are replaced by a sentence if there are no programs', () => {
     assert.deepEqual(renderPrograms([{ host: 'web1', programs: [] }], plain), ['No programs are desired on web1.']);
   });
 
-  it('say of each program whether it runs', () => {
+  it('show for each program whether it runs', () => {
     const program = {
       iface: 'eth1',
       direction: 'xdpingress' as const,

@@ -7,7 +7,7 @@ import type { ReplyOf } from '../../../src/messages/requests.js';
 type Reply = ReplyOf<'chains'>;
 
 const plain: Style = (_format, text) => text;
-/** `<red:text>` */
+/** Shows styled text as `<red:text>`. */
 const tagged: Style = (format, text) => `<${[format].flat().join('+')}:${text}>`;
 
 const drawn = (reply: Reply, style = plain) => renderChains([reply], style, 100);
@@ -37,7 +37,7 @@ describe('the probes of a host', () => {
     probes: { ...probes, ...changes },
   });
 
-  it('are listed behind the chains, with what holds each function', () => {
+  it('are listed after the chains, with what keeps each function attached', () => {
     const lines = [
       '',
       '  ✔  probes',
@@ -52,13 +52,13 @@ describe('the probes of a host', () => {
     assert.deepEqual(drawn({ ...replyOf({}), hooks: [{ ...hook, ...none }] }).slice(-lines.length), lines);
   });
 
-  it('are red where they are not as desired', () => {
+  it('are red where they differ from the desired state', () => {
     const changes: Partial<Probes> = {
       standing: [load('calls', [{ name: 'on_call' }])],
       desired: [...probes.desired, { name: 'off', version: '2.0', admin_status: 'disabled' }],
       differences: [
         { kind: 'detached', programs: ['calls'], text: 'on_call of calls 1.0 is not attached' },
-        { kind: 'missing', programs: ['exec-count'], text: 'exec-count 1.0 is desired, and not attached' },
+        { kind: 'missing', programs: ['exec-count'], text: 'exec-count 1.0 is desired, but not attached' },
       ],
     };
 
@@ -68,11 +68,11 @@ describe('the probes of a host', () => {
       '    <red:exec-count 1.0  missing>',
       '    <dim:disabled: off 2.0>',
       '    <red:✖ on_call of calls 1.0 is not attached>',
-      '    <red:✖ exec-count 1.0 is desired, and not attached>',
+      '    <red:✖ exec-count 1.0 is desired, but not attached>',
     ]);
   });
 
-  it('cannot recolour the terminal', () => {
+  it('cannot send escape sequences to the terminal', () => {
     const evil = '\u001b[2J';
     const standing = [load(evil, [{ name: evil }])];
     const lines = drawn(replyOf({ standing, differences: [{ kind: 'extra', programs: [evil], text: evil }] }));

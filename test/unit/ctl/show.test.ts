@@ -7,13 +7,13 @@ import type { ReplyOf } from '../../../src/messages/requests.js';
 
 type Reply = ReplyOf<'chains'>;
 type Hook = Reply['hooks'][number];
-type Strand = Hook['strands'][number];
+type Subchain = Hook['strands'][number];
 
 const plain: Style = (_format, text) => text;
-/** `<red:text>` */
+/** Shows styled text as `<red:text>`. */
 const tagged: Style = (format, text) => `<${[format].flat().join('+')}:${text}>`;
 
-const STRAND: Strand = {
+const SUBCHAIN: Subchain = {
   attachment: { kind: 'xdp', mode: 'native', link_id: 7, attached: true },
   members: [
     { name: 'xdp-root', version: 'latest', root: true, prog_id: 12, slot: { map_id: 21, next: 14 } },
@@ -23,12 +23,12 @@ const STRAND: Strand = {
   ],
 };
 
-/** A root, two programs with slots, and a third without, all as desired. */
+/** A root, two programs with slots, and a third without a slot, all as desired. */
 const HOOK: Hook = {
   iface: 'eth1',
   direction: 'xdpingress',
   interface_present: true,
-  strands: [STRAND],
+  strands: [SUBCHAIN],
   desired: ['port-count 1.0', 'port-drop 2.0', 'last 1.0'].map((name, index) => desired(name, index)),
   differences: [],
 };
@@ -42,14 +42,14 @@ function replyWith(hook: Partial<Hook>, reply: Partial<Reply> = {}): Reply {
   return { host: 'web1', known: true, hooks: [{ ...HOOK, ...hook }], ...reply };
 }
 
-/** Without the hint that nothing is counted. */
+/** The picture without the hint that the kernel does not count. */
 function drawn(reply: Reply, style = plain, width = 100): string[] {
   const lines = renderChains([reply], style, width);
   return lines.at(-1)?.includes('No packets are counted') === true ? lines.slice(0, -2) : lines;
 }
 
 describe('the picture of a chain', () => {
-  it('shows what packets pass, one after the other', () => {
+  it('shows the programs in the order in which packets pass them', () => {
     assert.deepEqual(drawn(replyWith({})), [
       'web1',
       '',
@@ -60,7 +60,7 @@ describe('the picture of a chain', () => {
     ]);
   });
 
-  it('goes on in the next row where the terminal is narrow', () => {
+  it('continues in the next row if the terminal is narrow', () => {
     assert.deepEqual(drawn(replyWith({}), plain, 50).slice(3), [
       '    ╭ xdp-root ╮    ╭ port-count 1.0 ╮',
       '    │ prog 12  │ ─▶ │ prog 14        │ ─▶',
@@ -71,7 +71,7 @@ describe('the picture of a chain', () => {
     ]);
   });
 
-  it('keeps within the width, whichever it is, as long as a box fits', () => {
+  it('keeps within any width that has space for a box', () => {
     const boxes = Array.from({ length: 33 }, (_, index) => {
       return {
         title: `program-${index}`,
@@ -89,8 +89,8 @@ describe('the picture of a chain', () => {
     }
   });
 
-  it('shows a filter that has no link, and the programs that are not to run', () => {
-    const { members } = STRAND;
+  it('shows a filter that has no link, and the disabled programs', () => {
+    const { members } = SUBCHAIN;
     const hook: Partial<Hook> = {
       direction: 'egress',
       strands: [
@@ -117,8 +117,8 @@ describe('the picture of a chain', () => {
     ]);
   });
 
-  it('shows programs without slot at links of their own, in the order of the links', () => {
-    const [root, count, , last] = STRAND.members;
+  it('shows programs without a slot at separate links, in the order of the links', () => {
+    const [root, count, , last] = SUBCHAIN.members;
     const at = (link: number) => ({ kind: 'tcx' as const, link_id: link, attached: true });
     const hook: Partial<Hook> = {
       direction: 'ingress',
@@ -143,35 +143,37 @@ describe('the picture of a chain', () => {
     ]);
   });
 
-  it('has the probes of its programs beneath', () => {
-    const [root, count] = STRAND.members;
+  it('has the probes of its programs below it', () => {
+    const [root, count] = SUBCHAIN.members;
     const part = { name: 'on_call', prog_id: 12, link_id: 9 };
     const members = [root!, { ...count!, slot: { map_id: 25, next: null }, probes: [part, { name: 'on\u001b' }] }];
 
-    assert.deepEqual(drawn(replyWith({ strands: [{ ...STRAND, members }], desired: [] })).slice(5), [
+    assert.deepEqual(drawn(replyWith({ strands: [{ ...SUBCHAIN, members }], desired: [] })).slice(5), [
       '    ╰ slot 21 ─╯    ╰ slot 25 ───────╯',
       '    probe of port-count 1.0  on_call  prog 12     link 9',
       '    probe of port-count 1.0  on\uFFFD      not pinned  not attached',
     ]);
   });
 
-  it('tells where there are no chains, and where nobody knows what is desired', () => {
+  it('says if there are no chains, and if the desired state is not known', () => {
     assert.deepEqual(drawn({ host: 'web1', known: true, hooks: [] }), ['web1', '  No chains.']);
     assert.deepEqual(drawn(replyWith({}, { known: false })).slice(0, 4), [
       'web1',
-      '  What is desired is not known until the next deploy says it.',
+      '  The desired state is not known until the next deploy.',
       '',
       '  ?  eth1 xdpingress  xdp native link 7',
     ]);
   });
 });
 
-describe('what differs from desired', () => {
-  const { attachment, members } = STRAND;
-  const passing = (...list: Strand['members']): Pick<Hook, 'strands'> => ({ strands: [{ ...STRAND, members: list }] });
-  const port = 'port-drop 2.0 is desired, and no packet passes it';
+describe('a difference from the desired state', () => {
+  const { attachment, members } = SUBCHAIN;
+  const passing = (...list: Subchain['members']): Pick<Hook, 'strands'> => ({
+    strands: [{ ...SUBCHAIN, members: list }],
+  });
+  const port = 'port-drop 2.0 is desired, but no packet passes it';
 
-  it('is a missing program, drawn apart', () => {
+  it('is a missing program, drawn separately', () => {
     const hook: Partial<Hook> = {
       ...passing(members[0]!, { ...members[1]!, slot: { map_id: 25, next: 18 } }, members[3]!),
       differences: [{ kind: 'missing', programs: ['port-drop'], text: port }],
@@ -186,7 +188,7 @@ describe('what differs from desired', () => {
     ]);
   });
 
-  it('is a slot that names what is not ours, or what was passed already', () => {
+  it('is a slot that leads to a foreign program, or back to an earlier one', () => {
     const strayed = (next: number): Partial<Hook> => ({
       ...passing(members[0]!, { ...members[1]!, slot: { map_id: 25, next } }),
       desired: [],
@@ -203,7 +205,7 @@ describe('what differs from desired', () => {
     ]);
   });
 
-  it('is a chain that hangs nowhere', () => {
+  it('is a chain that is not attached', () => {
     const head = (hook: Partial<Hook>) => drawn(replyWith(hook))[2];
     const differences: Hook['differences'] = [{ kind: 'detached', programs: [], text: 'x' }];
 
@@ -228,7 +230,7 @@ describe('what differs from desired', () => {
     assert.doesNotMatch(drawn(replyWith({}), tagged).join('\n'), /<red/);
   });
 
-  it('cannot recolour the terminal', () => {
+  it('cannot send escape sequences to the terminal', () => {
     const evil = '\u001b[2J';
     const hook: Partial<Hook> = {
       ...passing({ ...members[1]!, name: evil, version: evil }),
@@ -241,11 +243,11 @@ describe('what differs from desired', () => {
   });
 });
 
-describe('what the kernel has counted', () => {
-  const entry = (runs: Partial<Strand>): Partial<Hook> => ({ strands: [{ ...STRAND, ...runs }], desired: [] });
+describe('the counts of the kernel', () => {
+  const entry = (runs: Partial<Subchain>): Partial<Hook> => ({ strands: [{ ...SUBCHAIN, ...runs }], desired: [] });
   const lastLine = (reply: Reply) => renderChains([reply], plain, 100).at(-1)?.trim();
 
-  it('stands beneath the chain, and the rate first where it was asked for', () => {
+  it('are below the chain, after the rate if it was requested', () => {
     const runs = { count: 12_345, time_ns: 1_234_500 };
 
     assert.equal(lastLine(replyWith(entry({ runs }))), '12,345 packets counted, 100 ns each through the chain');
@@ -259,10 +261,10 @@ describe('what the kernel has counted', () => {
     );
   });
 
-  it('is nothing unless it is switched on, which is said once', () => {
+  it('are missing unless counting is switched on, which is said once', () => {
     const hint = /^No packets are counted: .*--stats 2s.*run_stats/;
 
     assert.match(lastLine(replyWith(entry({ runs: { count: 0, time_ns: 0 } }))) ?? '', hint);
-    assert.doesNotMatch(lastLine(replyWith({ strands: [{ members: STRAND.members }] })) ?? '', hint);
+    assert.doesNotMatch(lastLine(replyWith({ strands: [{ members: SUBCHAIN.members }] })) ?? '', hint);
   });
 });

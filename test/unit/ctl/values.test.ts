@@ -4,7 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { parseCount, parseDuration, parseGeneration, parseMoment, parseServers } from '../../../src/ctl/values.js';
 
 describe('values of options', () => {
-  it('durations have a unit, seconds if none is given', () => {
+  it('durations have a unit, which is seconds if none is given', () => {
     assert.deepEqual(['60s', '500ms', '1.5m', '2', '1h'].map(parseDuration), [60_000, 500, 90_000, 2_000, 3_600_000]);
   });
 

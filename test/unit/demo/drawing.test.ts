@@ -13,14 +13,14 @@ describe("the demo's drawings", () => {
     assert.equal(line.length, 96);
   });
 
-  it('align the rows of a table that is not known yet, and say where there is no number', () => {
+  it('align the rows of a table before all rows are known, and mark missing numbers', () => {
     const table = growingTable(['', 'port-count', 'dropped'], plain);
 
     assert.equal(table.head, '            port-count     dropped');
     assert.equal(table.row(['0.5 s', 12_345, undefined]), '0.5 s           12,345           –');
   });
 
-  it('break long lines at blanks and indent what follows', () => {
+  it('break long lines at blanks and indent the rest', () => {
     const line = `  ${'word '.repeat(30).trimEnd()}`;
 
     const lines = wrapped(line);

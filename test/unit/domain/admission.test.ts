@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type Envelope, refusalOf, type Standing } from '../../../src/domain/admission.js';
+import { type AdmissionState, type Envelope, refusalOf } from '../../../src/domain/admission.js';
 import type { Verb } from '../../../src/domain/command.js';
 import { continuityOfMessage, continuityOfStream, type Mark } from '../../../src/domain/continuity.js';
 
 const NOW = Date.parse('2026-01-01T12:00:00Z');
 
-function codeOf(verb: Verb, envelope: Partial<Envelope>, standing: Partial<Standing> = {}): string | undefined {
+function codeOf(verb: Verb, envelope: Partial<Envelope>, standing: Partial<AdmissionState> = {}): string | undefined {
   const refusal = refusalOf(
     verb,
     { gen: undefined, prevGen: undefined, expires: undefined, ...envelope },
@@ -21,7 +21,7 @@ describe('admission of a command', () => {
     assert.equal(codeOf('add', {}), undefined);
   });
 
-  it('refuses what has expired by the server clock, to the millisecond', () => {
+  it('refuses a command that has expired by the server clock, to the millisecond', () => {
     assert.equal(codeOf('deploy', { expires: new Date(NOW) }), 'expired EXPIRED');
     assert.equal(codeOf('deploy', { expires: new Date(NOW + 1) }), undefined);
   });
@@ -37,7 +37,7 @@ describe('admission of a command', () => {
     assert.equal(codeOf('deploy', { gen: 9, prevGen: 8 }, { generation: 7 }), undefined);
   });
 
-  it('takes 0 for the predecessor of the first generation', () => {
+  it('accepts 0 as the predecessor of the first generation', () => {
     assert.equal(codeOf('add', { gen: 1, prevGen: 0 }), undefined);
     assert.equal(codeOf('add', { gen: 2, prevGen: 1 }), 'rejected GENERATION_GAP');
   });
@@ -54,18 +54,18 @@ describe('continuity of the command stream', () => {
   const message = (seq: number, storedAt: string, streamCreated = 'A') =>
     continuityOfMessage({ seq, storedAt, streamCreated }, known);
 
-  it('takes anything for the beginning while nothing was answered', () => {
+  it('accepts any message as the first one while nothing was answered', () => {
     assert.equal(continuityOfMessage({ seq: 1, storedAt: '', streamCreated: 'B' }, undefined), 'follows');
   });
 
-  it('tells what follows, what lies before, and what was numbered a second time', () => {
+  it('distinguishes what follows, what lies before, and a sequence that is used a second time', () => {
     assert.equal(message(11, '2026-01-01T12:00:01.000Z'), 'follows');
     assert.equal(message(9, '2026-01-01T11:00:00.000Z'), 'lies-before');
     assert.equal(message(9, '2026-01-01T13:00:00.000Z'), 'put-back');
     assert.equal(message(11, '2026-01-01T13:00:00.000Z', 'B'), 'made-anew');
   });
 
-  it('tells by its time alone what a rewound stream had already, until a mark is set again', () => {
+  it('recognises messages from before a rewind only by their time, until a mark is set again', () => {
     const rewound: Mark = { ...known, lastSeq: 0 };
     const again = (seq: number, storedAt: string) =>
       continuityOfMessage({ seq, storedAt, streamCreated: 'A' }, rewound);
@@ -74,7 +74,7 @@ describe('continuity of the command stream', () => {
     assert.equal(continuityOfStream({ created: 'A', lastSeq: 4 }, rewound), 'follows');
   });
 
-  it('notices a stream that is shorter than it was, or another one', () => {
+  it('detects a stream that is shorter than before, or another stream', () => {
     assert.equal(continuityOfStream({ created: 'A', lastSeq: 10 }, known, known.storedAt), 'follows');
     assert.equal(continuityOfStream({ created: 'A', lastSeq: 12 }, known, '2026-01-01T13:00:00.000Z'), 'put-back');
     assert.equal(continuityOfStream({ created: 'A', lastSeq: 9 }, known), 'put-back');

@@ -51,20 +51,24 @@ describe('what is read of a monitored map', () => {
     ['by_cpu.1', { offset: 20, size: 4, signed: false, network: false }],
   ] as const) {
     it(`can be the field ${field}`, () => {
-      assert.deepEqual(targetOf(FLOWS, asked({ field }), 'at'), { key: Buffer.from([80, 0]), number, isMade: false });
+      assert.deepEqual(targetOf({ map: FLOWS }, asked({ field }), 'at'), {
+        key: Buffer.from([80, 0]),
+        number,
+        isMade: false,
+      });
     });
   }
 
-  it('is the whole value where that is a number, known or by its size', () => {
+  it('is the whole value if that is a number, by its type or by its size', () => {
     const number = { offset: 0, size: 8, signed: false, network: false };
-    assert.deepEqual(targetOf(COUNTS, asked({ key: '*' }), 'at'), { key: undefined, number, isMade: false });
+    assert.deepEqual(targetOf({ map: COUNTS }, asked({ key: '*' }), 'at'), { key: undefined, number, isMade: false });
     const typed = { ...COUNTS, value: int(8, { signed: true }) };
-    assert.deepEqual(targetOf(typed, asked({ key: '*' }), 'at').number, { ...number, signed: true });
+    assert.deepEqual(targetOf({ map: typed }, asked({ key: '*' }), 'at').number, { ...number, signed: true });
   });
 
-  it('has its key made in hash maps of numbers, and in no others', () => {
+  it('needs its key created in hash maps of numbers, and in no others', () => {
     const hash = { ...COUNTS, type: 1 };
-    const isMade = (map: MapShape, changes: Partial<MonitoredMap>) => targetOf(map, asked(changes), 'at').isMade;
+    const isMade = (map: MapShape, changes: Partial<MonitoredMap>) => targetOf({ map }, asked(changes), 'at').isMade;
     assert.deepEqual(
       [
         isMade(hash, { key: 1 }),
@@ -94,25 +98,25 @@ describe('what is read of a monitored map', () => {
     ],
     ['a field of a few bits', FLOWS, { field: 'flags' }, 'field', /no number flags/],
     ['an index beyond the end', FLOWS, { field: 'by_cpu.2' }, 'field', /no number 2/],
-    ['a field of a number', COUNTS, { field: 'x' }, 'field', /no fields that are known/],
+    ['a field of a number', COUNTS, { field: 'x' }, 'field', /no known fields/],
     ['a key of another type', FLOWS, { key: 70000, field: 'bytes' }, 'key', /70000/],
     ['a key beyond an array', COUNTS, { key: 4 }, 'key', /0 to 3/],
     ['bytes of which nothing is known', { ...COUNTS, valueSize: 16 }, { key: 0 }, 'field', /16 bytes/],
     ['a map of programs', { ...COUNTS, type: 3 }, { key: 0 }, 'name', /map type 3/],
   ] as const) {
     it(`cannot be ${what}`, () => {
-      assert.throws(() => targetOf(map, asked(changes), 'at'), refusal(path, message));
+      assert.throws(() => targetOf({ map }, asked(changes), 'at'), refusal(path, message));
     });
   }
 
-  it('has to be a map that the program has', () => {
+  it('must be a map of the program', () => {
     const missing = { code: 'MAP_NOT_FOUND', path: '0.monitor_maps.1.name' };
     const monitors = [asked({ field: 'bytes' }), asked({ name: 'none' })];
     assert.throws(() => checkMonitors([FLOWS], monitors, '0.'), missing);
     assert.doesNotThrow(() => checkMonitors([FLOWS], undefined, '0.'));
   });
 
-  it('is compared by what is asked for', () => {
+  it('is compared by the request', () => {
     assert.ok(sameMonitors([asked()], [asked()]) && sameMonitors(undefined, []));
     assert.ok(!sameMonitors([asked()], [asked({ aggregator: 'avg' })]));
   });

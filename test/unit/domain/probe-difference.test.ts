@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ProbeGeneration } from '../../../src/domain/observed.js';
+import type { LoadedProbes } from '../../../src/domain/observed.js';
 import { probeDifferencesOf } from '../../../src/domain/probe-difference.js';
 import { contentDigest, type Program } from '../../../src/domain/program.js';
 import { program } from '../../support/chains.js';
@@ -8,7 +8,7 @@ import { program } from '../../support/chains.js';
 const probe = (name: string, changes: Partial<Program> = {}): Program => program(name, 0, { mapName: '', ...changes });
 const [A, B] = [probe('a'), probe('b')];
 
-function load(wanted: Program, changes: Partial<ProbeGeneration> = {}): ProbeGeneration {
+function load(wanted: Program, changes: Partial<LoadedProbes> = {}): LoadedProbes {
   const { name, version } = wanted;
   return {
     name,
@@ -24,18 +24,18 @@ function load(wanted: Program, changes: Partial<ProbeGeneration> = {}): ProbeGen
 }
 
 /** Kind, program and sentence of each difference. */
-const told = (wanted: readonly Program[], standing: readonly ProbeGeneration[]) =>
+const told = (wanted: readonly Program[], standing: readonly LoadedProbes[]) =>
   probeDifferencesOf(wanted, standing).map(({ kind, programs, text }) => [kind, programs.join(), text]);
 
 describe('probes', () => {
-  it('do not differ where each that is desired is attached', () => {
+  it('do not differ if each desired one is attached', () => {
     assert.deepEqual(told([A, B], [load(A), load(B)]), []);
     assert.deepEqual(told([probe('a', { enabled: false })], []), []);
   });
 
   for (const [what, wanted, standing, expected] of [
-    ['are missing', [A, B], [load(A)], ['missing', 'b', 'b 1.0 is desired, and not attached']],
-    ['are not desired', [], [load(A)], ['extra', 'a', 'a 1_0 is attached, and not desired']],
+    ['are missing', [A, B], [load(A)], ['missing', 'b', 'b 1.0 is desired, but not attached']],
+    ['are not desired', [], [load(A)], ['extra', 'a', 'a 1_0 is attached, but not desired']],
     [
       'are disabled',
       [probe('a', { enabled: false })],
@@ -46,19 +46,14 @@ describe('probes', () => {
       'are of another version',
       [probe('a', { version: '2.0' })],
       [load(A)],
-      ['version', 'a', 'a runs as 1_0, and 2.0 is desired'],
+      ['version', 'a', 'a runs as 1_0, but 2.0 is desired'],
     ],
-    [
-      'are of other code',
-      [A],
-      [load(A, { digest: 'other' })],
-      ['version', 'a', 'a 1.0 runs with other code than is desired'],
-    ],
+    ['are of other code', [A], [load(A, { digest: 'other' })], ['version', 'a', 'a 1.0 does not run the desired code']],
     [
       'are there twice',
       [A],
       [load(A, { digest: 'other' }), load(A)],
-      ['extra', 'a', 'a 1.0 is attached, and not desired'],
+      ['extra', 'a', 'a 1.0 is attached, but not desired'],
     ],
     [
       'have lost a link',
@@ -70,9 +65,9 @@ describe('probes', () => {
       'have lost the pin of a program',
       [A],
       [load(A, { probes: [{ function: 'on_event', programId: undefined, linkId: 2 }] })],
-      ['missing', 'a', 'on_event of a 1.0 is attached, and its program is not pinned'],
+      ['missing', 'a', 'on_event of a 1.0 is attached, but its program is not pinned'],
     ],
   ] as const) {
-    it(`differ where they ${what}`, () => assert.deepEqual(told(wanted, standing), [expected]));
+    it(`differ if they ${what}`, () => assert.deepEqual(told(wanted, standing), [expected]));
   }
 });

@@ -20,7 +20,7 @@ describe('the section of a probe', () => {
     ['fentry/tcp_connect', 'fentry tcp_connect'],
     ['fexit/tcp_connect', 'fexit tcp_connect'],
   ] as const) {
-    it(`says what it hangs at: ${section}`, () => {
+    it(`names the target: ${section}`, () => {
       const target = parseProbeSection(section);
       assert.equal(target && describeTarget(target), words);
     });
@@ -45,7 +45,7 @@ describe('the section of a probe', () => {
     ...['uprobe/', 'uprobe/usr/bin/app', 'uprobe/usr/bin/app:', 'uprobe/app:main', 'uprobe/usr/../etc/app:main'],
     ...['uprobe/usr/bin/app:a b', 'uprobe//usr//app:main', 'fentry/', 'fexit/a/b', `kprobe/${'a'.repeat(200)}`],
   ]) {
-    it(`is refused where it names nothing: ${section.slice(0, 40)}`, () => {
+    it(`is refused if the target is invalid: ${section.slice(0, 40)}`, () => {
       assert.throws(() => parseProbeSection(section), /^SyntaxError: The section .* is not of the form /);
     });
   }

@@ -12,7 +12,7 @@ import {
 
 const POLICY: RestartPolicy = { maxRestarts: 3, windowMs: 100_000, backOffMs: 1_000 };
 
-/** What is decided at each look, the first of them at second 0. */
+/** The decisions at each check. The first check is at second 0. */
 function looks(steps: readonly (readonly [second: number, health: CompanionHealth])[], policy = POLICY): Judgement[] {
   let history = newHistory(0, 0);
   return steps.map(([second, health]) => {
@@ -40,7 +40,7 @@ test('a companion that has ended is started at once, then after pauses that doub
   assert.equal(judgements.at(-1)?.history.condition, 'given-up');
 });
 
-test('one that is given up stays so when the window has passed, and is well as soon as it runs', () => {
+test('a companion that was given up stays so after the window, and is healthy as soon as it runs', () => {
   const judgements = looks([
     [1, 'ended'],
     [2, 'ended'],
@@ -53,7 +53,7 @@ test('one that is given up stays so when the window has passed, and is well as s
   assert.equal(judgements.at(-1)?.history.condition, 'running');
 });
 
-test('restarts are forgotten when it has run well for a whole window, and only those of the window count', () => {
+test('restarts are forgotten after a companion has run well for a whole window, and only those in the window count', () => {
   const judgements = looks([
     [1, 'ended'],
     [2, 'running'],
@@ -68,7 +68,7 @@ test('restarts are forgotten when it has run well for a whole window, and only t
   assert.deepEqual(actions(judgements).at(-1), 'start');
 });
 
-test('one silent look is forgiven, two in a row are not', () => {
+test('one silent check has no effect, two in a row cause a restart', () => {
   const judgements = looks([
     [0, 'silent'],
     [10, 'running'],
@@ -80,7 +80,7 @@ test('one silent look is forgiven, two in a row are not', () => {
   assert.ok(last?.action === 'start' && last.why === 'its cmd_status does not say RUNNING');
 });
 
-test('the first start after a boot is allowed where restarts are not, and counts as none', () => {
+test('the first start after a boot is allowed even if restarts are not, and does not count as one', () => {
   const judgements = looks(
     [
       [0, 'absent'],
@@ -93,7 +93,7 @@ test('the first start after a boot is allowed where restarts are not, and counts
   assert.equal(judgements.at(-1)?.history.restarts, 0);
 });
 
-test('whatever happens, no window sees more starts than are allowed, and none comes too early', () => {
+test('whatever happens, no window has more starts than allowed, and no start is too early', () => {
   const health = fc.constantFrom<CompanionHealth>('running', 'silent', 'ended', 'absent');
   const steps = fc.array(fc.tuple(fc.integer({ min: 0, max: 40 }), health), { maxLength: 60 });
   fc.assert(

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { AddCommand, DeployCommand } from '../../../src/domain/command.js';
+import { hookKey, targetName } from '../../../src/domain/hook.js';
 import { parseCommand } from '../../../src/messages/parse.js';
 import { bytes, DELETE_PAYLOAD, FLEET_PAYLOAD, GO_PROGRAM, HOST, onXdp, program } from './payloads.js';
 
@@ -13,7 +14,7 @@ describe('a deploy', () => {
     const command = deploy(FLEET_PAYLOAD);
 
     const chains = command.chains.map(({ hook, programs }) => [
-      `${hook.iface}/${hook.direction}`,
+      hookKey(hook),
       programs.map(({ name, seqId }) => `${seqId} ${name}`),
     ]);
     assert.deepEqual(chains, [
@@ -25,7 +26,7 @@ describe('a deploy', () => {
     assert.deepEqual(command.addresses, { eth1: '10.0.0.7' });
   });
 
-  it("takes Go's zero values for absent", () => {
+  it("treats Go's zero values as absent", () => {
     const [chain] = deploy(onXdp(GO_PROGRAM)).chains;
 
     const { payload, ...parsed } = chain!.programs[0]!;
@@ -49,14 +50,14 @@ describe('a deploy', () => {
     });
   });
 
-  it('keeps the program as it came, without the fields that were null', () => {
+  it('keeps the program as received, without the fields that were null', () => {
     const [chain] = deploy(onXdp(GO_PROGRAM)).chains;
 
     const expected = Object.fromEntries(Object.entries(GO_PROGRAM).filter(([, value]) => value !== null));
     assert.deepEqual(chain!.programs[0]!.payload, expected);
   });
 
-  it('of a program with a companion says all that it takes to run it', () => {
+  it('of a program with a companion contains everything that is needed to run it', () => {
     const fields = {
       cmd_start: 'run',
       start_args: { ports: '80,443', rate: 7 },
@@ -101,7 +102,7 @@ describe('a deploy', () => {
     assert.equal(chain!.programs[0]!.companion, undefined);
   });
 
-  it('needs no more of a program than what loading it takes', () => {
+  it('needs only the fields of a program that are required to load it', () => {
     const [chain] = deploy(onXdp(program())).chains;
 
     const { repoUrl, mapName, enabled, mapArgs } = chain!.programs[0]!;
@@ -120,24 +121,24 @@ describe('a deploy', () => {
     );
   });
 
-  it('takes the type of a monitored key, and goes by the map', () => {
+  it('accepts the type of a monitored key, but uses that of the map', () => {
     const monitor = { name: 'm', key: '0', aggregator: 'scalar' };
     const [chain] = deploy(onXdp(program({ monitor_maps: [{ ...monitor, key_type: 'int' }] }))).chains;
 
     assert.deepEqual(chain!.programs[0]!.monitors, [{ ...monitor, field: '', labels: {} }]);
   });
 
-  it('of a disabled program desires it without running it', () => {
+  it('of a disabled program makes it desired without running it', () => {
     const [chain] = deploy(onXdp(program({ admin_status: 'disabled' }))).chains;
 
     assert.equal(chain!.programs[0]!.enabled, false);
   });
 
-  it('of nothing is the wish that the host runs nothing', () => {
+  it('of nothing makes the host run nothing', () => {
     assert.deepEqual(deploy([]), { verb: 'deploy', chains: [], addresses: {} });
   });
 
-  it('takes the longest chain that the kernel can pass', () => {
+  it('accepts the longest chain that the kernel can run', () => {
     const programs = Array.from({ length: 33 }, (_, index) => program({ name: `p${index}`, seq_id: index }));
 
     assert.equal(deploy(onXdp(...programs)).chains[0]!.programs.length, 33);
@@ -168,7 +169,7 @@ describe('a deploy', () => {
     it(`takes the interface ${iface}`, () => {
       const [chain] = deploy([{ host_name: HOST, iface, bpf_programs: { xdp_ingress: [program()] } }]).chains;
 
-      assert.equal(chain!.hook.iface, iface);
+      assert.equal(targetName(chain!.hook), iface);
     });
   }
 });
@@ -184,7 +185,7 @@ describe('an add', () => {
 });
 
 describe('a delete', () => {
-  it('becomes the names to take away at each hook', () => {
+  it('becomes the names to remove at each hook', () => {
     assert.deepEqual(parseCommand('delete', bytes(DELETE_PAYLOAD), HOST), {
       verb: 'delete',
       targets: [

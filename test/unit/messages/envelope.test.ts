@@ -29,7 +29,7 @@ describe("a command's headers", () => {
     assert.equal(parseEnvelope(raw({ gen: '1', prevGen: '0' })).prevGen, 0);
   });
 
-  it('take the id that a message without one gets', () => {
+  it('accept the id that a message without one gets', () => {
     assert.equal(parseEnvelope(raw({ id: 'L3AF_CMD:42' })).id, 'L3AF_CMD:42');
   });
 

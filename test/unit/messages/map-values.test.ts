@@ -4,9 +4,7 @@ import { parseCommand } from '../../../src/messages/parse.js';
 import { HOST, onXdp, program } from './payloads.js';
 import { P0, places, refused } from './refused.js';
 
-/*
- * Keys and values of `map_args` as a payload may have them. Whether they fit a map is found out with the map.
- */
+/* Keys and values of `map_args` that a payload may have. Whether they fit a map is only known with the map. */
 
 const bodyWith = (value: unknown) =>
   Buffer.from(JSON.stringify(onXdp(program({ map_args: [{ name: 'm', args: [{ key: 0, value }] }] }))));
@@ -18,7 +16,7 @@ function parsed(value: unknown): unknown {
 
 describe('a value of map_args', () => {
   for (const value of [7, -1, '0x07', '10.0.0.0/8', true, [], [1, 'a', [false]], { a: { b: [1, { c: 'd' }] } }]) {
-    test(`may be ${JSON.stringify(value)}, and comes as it is`, () => assert.deepEqual(parsed(value), value));
+    test(`may be ${JSON.stringify(value)}, and stays unchanged`, () => assert.deepEqual(parsed(value), value));
   }
 
   const REFUSED: readonly (readonly [unknown, string])[] = [
@@ -33,7 +31,7 @@ describe('a value of map_args', () => {
     [{ 'no name': 1 }, ''],
   ];
   for (const [value, where] of REFUSED) {
-    test(`is no ${JSON.stringify(value)}, told with the path of what is wrong`, () => {
+    test(`cannot be ${JSON.stringify(value)}, and the fault has its path`, () => {
       const faults = refused('deploy', bodyWith(value));
 
       assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.map_args.0.args.0.value${where}`]);

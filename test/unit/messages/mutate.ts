@@ -122,7 +122,7 @@ const STRANGE_KEYS = [
   'x'.repeat(300),
 ];
 
-/** Assignment to `__proto__` would change the prototype instead of adding the key that JSON can carry. */
+/** Assignment to `__proto__` would change the prototype instead of adding the key, which JSON may contain. */
 function define(holder: Container, key: string | number, value: unknown): void {
   Object.defineProperty(holder, key, { value, enumerable: true, writable: true, configurable: true });
 }

@@ -14,7 +14,7 @@ function programWith(fields: Readonly<Record<string, unknown>>) {
 }
 
 describe('the package of a program', () => {
-  it('may be pinned by its digest, in either case, and is then other code', () => {
+  it('may be fixed by its digest, in upper or lower case, and then counts as other code', () => {
     const free = programWith({});
     const pinned = programWith({ sha256: DIGEST.toUpperCase() });
 

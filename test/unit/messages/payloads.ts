@@ -4,7 +4,7 @@ export const HOST = 'web1';
 
 export type Fields = Record<string, unknown>;
 
-/** A program with nothing but what it must have. */
+/** A program with only the required fields. */
 export function program(fields: Fields = {}): Fields {
   return {
     name: 'ratelimiting',
@@ -22,7 +22,7 @@ export function onXdp(...programs: readonly unknown[]): Fields[] {
   return [{ host_name: HOST, iface: 'eth1', bpf_programs: { xdp_ingress: programs } }];
 }
 
-/** What l3afd's own serializer makes of a program: every field, with Go's zero values. */
+/** A program as l3afd's own serializer writes it: every field, with Go's zero values. */
 export const GO_PROGRAM: Readonly<Fields> = {
   id: 0,
   name: 'ratelimiting',
@@ -60,7 +60,7 @@ export const GO_PROGRAM: Readonly<Fields> = {
   entry_function_name: '_xdp_ratelimiting',
 };
 
-/** A deploy over two interfaces and all three chains. */
+/** A deploy for two interfaces and all three chains. */
 export const FLEET_PAYLOAD: readonly unknown[] = [
   {
     host_name: HOST,

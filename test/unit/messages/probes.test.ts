@@ -16,7 +16,7 @@ const entry = (iface: string, lists: Fields) => ({ host_name: HOST, iface, bpf_p
 const on = (...probes: readonly unknown[]) => bytes([entry('eth1', { probes })]);
 
 describe('probes in a payload', () => {
-  it('are the host’s, whichever interface’s entry they stand in, by name', () => {
+  it('belong to the host, by name, in whichever interface’s entry they are', () => {
     const payload = [
       entry('eth1', { probes: [probe({ name: 'b' })] }),
       entry('eth2', { probes: [probe({ name: 'a', seq_id: 9 })], xdp_ingress: [program()] }),
@@ -47,25 +47,25 @@ describe('probes in a payload', () => {
   for (const [what, fields, place] of [
     ['an object file is missing', { object_file: '' }, 'INVALID_FIELD 0.bpf_programs.probes.0.object_file'],
     ['the type is that of a chain', { prog_type: 'xdp' }, 'INVALID_FIELD 0.bpf_programs.probes.0.prog_type'],
-    ['the type is no word', { prog_type: 'a kprobe' }, 'INVALID_FIELD 0.bpf_programs.probes.0.prog_type'],
+    ['the type is not a word', { prog_type: 'a kprobe' }, 'INVALID_FIELD 0.bpf_programs.probes.0.prog_type'],
     ['a slot is given', { map_name: 'next' }, 'INVALID_FIELD 0.bpf_programs.probes.0.map_name'],
     [
-      'a companion keeps running that is not there',
+      'a companion is to keep running but has no command',
       { user_program_daemon: true },
       'INVALID_FIELD 0.bpf_programs.probes.0.cmd_start',
     ],
     [
-      'a number is asked for twice',
+      'a number is requested twice',
       { monitor_maps: [0, 0].map((key) => ({ name: 'm', key, aggregator: 'avg' })) },
       'INVALID_FIELD 0.bpf_programs.probes.0.monitor_maps.1',
     ],
-    ['the order is none', { seq_id: 'first' }, 'INVALID_FIELD 0.bpf_programs.probes.0.seq_id'],
+    ['the order is not a number', { seq_id: 'first' }, 'INVALID_FIELD 0.bpf_programs.probes.0.seq_id'],
     ['the name is a path', { name: '../x' }, 'INVALID_FIELD 0.bpf_programs.probes.0.name'],
   ] as const) {
     it(`are refused where ${what}`, () => assert.deepEqual(places(refused('deploy', on(probe(fields)))), [place]));
   }
 
-  it('may say of which kind they are, which has no effect', () => {
+  it('may give their kind, which has no effect', () => {
     const kinds = ['kprobe', 'tracepoint', 'uretprobe', '', null];
     const command = parseCommand(
       'deploy',
@@ -78,7 +78,7 @@ describe('probes in a payload', () => {
     assert.deepEqual(probesOf(command).map(contentDigest), probesOf(plain).map(contentDigest));
   });
 
-  it('need no place in an order, and may share one', () => {
+  it('need no position, and may share one', () => {
     const { seq_id: _, ...without } = probe({ name: 'c' });
     const both = on(probe({ name: 'a', seq_id: 7 }), probe({ name: 'b', seq_id: 7 }), without, probe({ seq_id: null }));
 

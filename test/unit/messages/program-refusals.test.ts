@@ -92,9 +92,9 @@ describe('a field of a program', () => {
   });
 
   for (const [what, changes, place] of [
-    ['a field that is no path', { field: 'a..b' }, 'field'],
-    ['a key that is none', { key: 1.5 }, 'key'],
-    ['labels that l3afd has', { labels: { host: 'x' } }, 'labels'],
+    ['a field that is not a path', { field: 'a..b' }, 'field'],
+    ['an invalid key', { key: 1.5 }, 'key'],
+    ['labels with names that l3afd uses', { labels: { host: 'x' } }, 'labels'],
     ['labels that Prometheus would refuse', { labels: { 'a-b': 'x' } }, 'labels'],
     ['labels with a line break', { labels: { team: 'a\n' } }, 'labels.team'],
   ] as const) {
@@ -106,7 +106,7 @@ describe('a field of a program', () => {
     });
   }
 
-  it('monitor_maps cannot ask for the same number twice, whatever the labels', () => {
+  it('monitor_maps cannot request the same number twice, whatever the labels', () => {
     const one = { name: 'm', key: 1, aggregator: 'avg' };
     const others = [
       { ...one, aggregator: 'rate' },
@@ -138,14 +138,14 @@ describe('a companion', () => {
     ['a rules file elsewhere', { cmd_start: 'run', rules: 'x', rules_file: '../rules' }, 'rules_file'],
     ['rules without a file', { cmd_start: 'run', rules: 'x' }, 'rules_file'],
     ['a daemon without a program', { user_program_daemon: true }, 'cmd_start'],
-    ['arguments for an update that cannot be made', { update_args: { rate: 5 } }, 'cmd_update'],
+    ['arguments for an update without an update command', { update_args: { rate: 5 } }, 'cmd_update'],
     ['options that are a list', { start_args: ['a'] }, 'start_args'],
     ['an option that is an object', { start_args: { a: {} } }, 'start_args.a'],
     ['an option that is cut off by NUL', { stop_args: { a: 'x\0y' } }, 'stop_args.a'],
     ['an option with = in its name', { status_args: { 'a=b': '1' } }, 'status_args'],
     ['an option with a dash before its name', { config_args: { '-a': '1' } }, 'config_args'],
     ['too many options', { start_args: options(65) }, 'start_args'],
-    ['less than no CPU time', { cpu: -1 }, 'cpu'],
+    ['negative CPU time', { cpu: -1 }, 'cpu'],
     ['half a byte', { memory: 0.5 }, 'memory'],
   ] as const) {
     it(`cannot have ${what}`, () => {
@@ -159,7 +159,7 @@ describe('a companion', () => {
 
 describe('a program without object file', () => {
   for (const object_file of ['', null, undefined]) {
-    it(`is for its companion to load, so that it needs one: ${JSON.stringify(object_file)}`, () => {
+    it(`needs a companion that loads it: ${JSON.stringify(object_file)}`, () => {
       const bare = { object_file, entry_function_name: '' };
       const faults = refused('deploy', bytes(onXdp(program({ ...bare, cmd_start: '' }))));
       assert.deepEqual(places(faults), [`INVALID_FIELD ${P0}.object_file`]);

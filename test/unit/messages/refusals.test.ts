@@ -4,17 +4,17 @@ import { parseCommand } from '../../../src/messages/parse.js';
 import { bytes, HOST, onXdp, program } from './payloads.js';
 import { P0, P1, places, refused } from './refused.js';
 
-describe('a body that is no payload', () => {
+describe('a body that is not a payload', () => {
   const raw = (text: string) => new TextEncoder().encode(text);
   for (const [what, body, code, words] of [
     ['empty', raw(''), 'INVALID_JSON', /empty body/],
     ['blank', raw(' \n\t'), 'INVALID_JSON', /empty body/],
-    ['cut off', raw('[{"host_name": "we'), 'INVALID_JSON', /no JSON/],
+    ['cut off', raw('[{"host_name": "we'), 'INVALID_JSON', /not JSON/],
     ['with a byte order mark', raw('\uFEFF[]'), 'INVALID_JSON', /byte order mark/],
     ['not UTF-8', Uint8Array.of(0x5b, 0x22, 0xff, 0x22, 0x5d), 'INVALID_JSON', /not UTF-8/],
-    ['with a bare NUL', raw('["\0"]'), 'INVALID_JSON', /no JSON/],
+    ['with a bare NUL', raw('["\0"]'), 'INVALID_JSON', /not JSON/],
     ['larger than 1 MiB', raw(`[${' '.repeat(1024 * 1024)}]`), 'INVALID_FIELD', /at most 1048576 bytes/],
-    ['no list', raw('{}'), 'INVALID_FIELD', /the body to be a list .* got an object/],
+    ['not a list', raw('{}'), 'INVALID_FIELD', /the body to be a list .* got an object/],
     ['null', raw('null'), 'INVALID_FIELD', /the body to be a list .* got null/],
   ] as const) {
     it(`is refused when ${what}`, () => {
@@ -72,7 +72,7 @@ describe('an interface', () => {
     });
   }
 
-  it('must be on the host that was addressed', () => {
+  it('must be on the host to which the command was sent', () => {
     for (const verb of ['deploy', 'add', 'delete']) {
       const faults = refused(verb, entry({ host_name: 'web2' }));
 
@@ -85,17 +85,40 @@ describe('an interface', () => {
     assert.deepEqual(places(refused('deploy', entry({ host_name: undefined }))), ['INVALID_FIELD 0.host_name']);
   });
 
-  it('cannot come twice', () => {
+  it('cannot occur twice', () => {
     const payload = [...onXdp(program()), ...onXdp(program({ name: 'other' }))];
 
     assert.deepEqual(places(refused('deploy', bytes(payload))), ['DUPLICATE_NAME 1.iface']);
   });
 
-  it('cannot be one of more than 64', () => {
-    const payload = Array.from({ length: 65 }, (_, index) => ({ host_name: HOST, iface: `eth${index}` }));
+  it('cannot be one of more than 4096', () => {
+    const payload = Array.from({ length: 4097 }, (_, index) => ({ host_name: HOST, iface: `eth${index}` }));
 
-    assert.match(refused('deploy', bytes(payload))[0]!.message, /at most 64 interfaces.*got a list of 65 entries/);
+    assert.match(refused('deploy', bytes(payload))[0]!.message, /at most 4096.*got (a list of )?4097/);
   });
+});
+
+describe('the target of an entry', () => {
+  it('has only the lists of its kind', () => {
+    const lists = { xdp_ingress: [program()], cgroup_skb_egress: [program({ prog_type: 'cgroup_skb' })] };
+    const payload = [
+      { host_name: HOST, iface: 'eth1', bpf_programs: lists },
+      { host_name: HOST, iface: '/a.slice', bpf_programs: lists },
+    ];
+
+    assert.deepEqual(places(refused('deploy', bytes(payload))), [
+      'INVALID_FIELD 0.bpf_programs.cgroup_skb_egress',
+      'INVALID_FIELD 1.bpf_programs.xdp_ingress',
+    ]);
+  });
+
+  for (const iface of ['/a/../b', '/a//b', '/a/', '//', '/.', `/${'x'.repeat(120)}/${'.a'.repeat(60)}`]) {
+    it(`is no control group as ${iface.slice(0, 20)}`, () => {
+      const payload = [{ host_name: HOST, iface, bpf_programs: { cgroup_skb_egress: [program({ prog_type: '' })] } }];
+
+      assert.deepEqual(places(refused('deploy', bytes(payload))), ['INVALID_FIELD 0.iface']);
+    });
+  }
 });
 
 describe('a chain', () => {
@@ -111,7 +134,7 @@ describe('a chain', () => {
     assert.deepEqual(places(refused('add', bytes(payload))), [`DUPLICATE_SEQ_ID ${P1}.seq_id`]);
   });
 
-  it('cannot be longer than the kernel follows tail calls', () => {
+  it("cannot be longer than the kernel's limit of tail calls", () => {
     const programs = Array.from({ length: 34 }, (_, index) => program({ name: `p${index}`, seq_id: index }));
 
     const [fault] = refused('deploy', bytes(onXdp(...programs)));
@@ -119,7 +142,7 @@ describe('a chain', () => {
     assert.match(fault!.message, /at most 33 programs, got a list of 34 entries/);
   });
 
-  it('cannot be deleted from by one name twice', () => {
+  it('cannot have a name to delete twice', () => {
     const payload = [{ host_name: HOST, iface: 'eth1', bpf_programs: { tc_egress: ['a', 'a'] } }];
 
     assert.deepEqual(places(refused('delete', bytes(payload))), ['DUPLICATE_NAME 0.bpf_programs.tc_egress.1']);
@@ -133,7 +156,7 @@ describe('a chain', () => {
 });
 
 describe('an unknown field', () => {
-  it('is refused wherever it stands', () => {
+  it('is refused wherever it is', () => {
     const payload = [
       {
         host_name: HOST,
@@ -164,21 +187,21 @@ describe('an unknown field', () => {
     assert.equal(Reflect.get({}, 'polluted'), undefined);
   });
 
-  it('is refused in an object that takes any field as well', () => {
+  it('is refused even in an object that accepts any field name', () => {
     const body = new TextEncoder().encode(
       JSON.stringify(onXdp(program({ start_args: 'HERE' }))).replace('"HERE"', '{"__proto__":{}}'),
     );
 
-    assert.deepEqual(places(refused('deploy', body)), [`INVALID_FIELD ${P0}.start_args`]);
+    assert.deepEqual(places(refused('deploy', body)), [`UNKNOWN_FIELD ${P0}.start_args.__proto__`]);
   });
 
-  it('of an earlier payload comes with its successor', () => {
+  it('of an earlier payload is reported with its successor', () => {
     const [fault] = refused('delete', bytes([{ host_name: HOST, iface: 'eth1', bpf_program_names: {} }]));
 
     assert.match(fault!.message, /use bpf_programs/);
   });
 
-  it('with a name that cannot stand in a path is told in the message', () => {
+  it('with a name that cannot be part of a path is shown in the message', () => {
     const [fault] = refused('deploy', bytes([{ host_name: HOST, iface: 'eth1', 'a.b': 1 }]));
 
     assert.equal(fault!.path, '0');
@@ -203,18 +226,55 @@ describe('faults', () => {
     ]);
   });
 
+  it('of the whole payload are reported even if a part of it cannot be checked further', () => {
+    const long = Array.from({ length: 34 }, (_, index) => program({ name: `p${index}`, seq_id: index }));
+    const payload = [
+      { host_name: 'web2', iface: 'eth1', bpf_programs: { xdp_ingress: [program({ cfg_version: 0.5 })] } },
+      { host_name: HOST, iface: 'eth1', bpf_programs: { tc_ingress: long } },
+    ];
+
+    assert.deepEqual(places(refused('deploy', bytes(payload))).toSorted(), [
+      'DUPLICATE_NAME 1.iface',
+      'FOREIGN_HOST 0.host_name',
+      `INVALID_FIELD ${P0}.cfg_version`,
+      'INVALID_FIELD 1.bpf_programs.tc_ingress',
+    ]);
+  });
+
   it('are 50 at most, however much is wrong', () => {
     assert.equal(refused('deploy', bytes(onXdp(...Array.from({ length: 33 }, () => ({})))))!.length, 50);
   });
 
-  it('show a long value in short', () => {
+  it('are found quickly in lists that are far too long', () => {
+    const lists = { xdp_ingress: Array(2000).fill({}), tc_ingress: Array(2000).fill({}) };
+    const faults = refused('deploy', bytes([{ host_name: HOST, iface: 'eth1', bpf_programs: lists }]));
+
+    assert.deepEqual(places(faults), [
+      'INVALID_FIELD 0.bpf_programs.xdp_ingress',
+      'INVALID_FIELD 0.bpf_programs.tc_ingress',
+    ]);
+  });
+
+  it('are one for a payload with more programs than any can have', () => {
+    const entries = Array.from({ length: 50 }, (_, index) => ({
+      host_name: HOST,
+      iface: `eth${index}`,
+      bpf_programs: { probes: Array(100).fill({}) },
+    }));
+
+    const [fault, ...more] = refused('deploy', bytes(entries));
+    assert.match(fault!.message, /at most 4096 interfaces and programs in a payload, got 5050/);
+    assert.deepEqual(more, []);
+  });
+
+  it('shorten a long value', () => {
     const [fault] = refused('deploy', bytes(onXdp(program({ name: 'x'.repeat(100_000) }))));
 
     assert.ok(fault!.message.length < 250, fault!.message);
     assert.match(fault!.message, /100000 characters/);
   });
 
-  it("never speak zod's language", () => {
+  it("never contain zod's own texts", () => {
     const wrong = [null, 7, 'no name', [], {}, [[]], [{}], true];
     const payloads = [...wrong, ...wrong.map((value) => [value]), ...wrong.map((value) => onXdp(value))];
     for (const payload of payloads) {

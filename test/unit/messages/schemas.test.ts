@@ -12,23 +12,23 @@ describe('schemas/', () => {
   const generated = generateSchemas();
 
   for (const [name, text] of generated) {
-    it(`holds ${name} as the code says it (else run: node dist/src/messages/generate.js)`, () => {
+    it(`contains ${name} as the code defines it (if not, run: node dist/src/messages/generate.js)`, () => {
       assert.equal(readFileSync(join(FOLDER, name), 'utf8'), text);
     });
   }
 
-  it('holds nothing else', () => {
+  it('contains nothing else', () => {
     assert.deepEqual(readdirSync(FOLDER).toSorted(), [...generated.keys()].toSorted());
   });
 
-  it('refuses unknown fields in commands and lets readers of answers pass over them', () => {
+  it('refuses unknown fields in commands and lets readers of answers ignore them', () => {
     const closed = (name: string) => generated.get(name)!.includes('"additionalProperties": false');
 
     assert.deepEqual(['deploy.json', 'add.json', 'delete.json'].map(closed), [true, true, true]);
     assert.deepEqual(['acknowledgement.json', 'event.json', 'host.json'].map(closed), [false, false, false]);
   });
 
-  it('has every reference of the AsyncAPI document lead somewhere', () => {
+  it('resolves every reference of the AsyncAPI document', () => {
     const document: unknown = JSON.parse(generated.get('asyncapi.json')!);
     const references = [...generated.get('asyncapi.json')!.matchAll(/"\$ref": "([^"]+)"/g)].map(
       ([, target]) => target!,
@@ -67,17 +67,17 @@ describe('an acknowledgement', () => {
     duration_ms: 12.3,
   };
 
-  it('reads back as it was written', () => {
+  it('is read as it was written', () => {
     assert.deepEqual(parseAcknowledgement(bytes(acknowledgement)), acknowledgement);
   });
 
-  it('of a newer agent is read without what is not known here', () => {
+  it('of a newer agent is read without the unknown fields', () => {
     const newer = { ...acknowledgement, code: 'CODE_OF_TOMORROW', weather: 'fine' };
 
     assert.deepEqual(parseAcknowledgement(bytes(newer)), { ...acknowledgement, code: 'CODE_OF_TOMORROW' });
   });
 
-  it('that is none is refused with the place', () => {
+  it('that is invalid is refused with the place', () => {
     assert.throws(() => parseAcknowledgement(bytes({ ...acknowledgement, seq: 'x' })), {
       code: 'INVALID_FIELD',
       path: 'seq',

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { type Acknowledgement, acknowledgementSchema } from '../../../src/messages/ack.js';
 import { shortened } from '../../../src/messages/shorten.js';
 
-/** As much as an answer with nothing but its verdict needs. */
+/** Enough for an answer with only its verdict. */
 const LEAST_BYTES = 1500;
 
 const textArbitrary = fc.integer({ min: 0, max: 3000 }).map((length) => 'ü"'.repeat(length / 2));
@@ -37,7 +37,7 @@ const ackArbitrary = fc
     }),
   );
 
-test('a shortened acknowledgement fits, is one still, and keeps its verdict', () => {
+test('a shortened acknowledgement fits, is still valid, and keeps its verdict', () => {
   fc.assert(
     fc.property(ackArbitrary, fc.integer({ min: LEAST_BYTES, max: 100_000 }), (ack, maxBytes) => {
       const short = shortened(ack, maxBytes);

@@ -26,13 +26,13 @@ describe('hostToken', () => {
     });
   }
 
-  it('says what to do about a name that it refuses', () => {
+  it('says what to do about a refused name', () => {
     assert.throws(() => hostToken('Web_1'), /explicit host id/);
   });
 });
 
 describe('subjectsFor', () => {
-  it('puts every subject under the prefix, with the host where the design has it', () => {
+  it('puts every subject under the prefix, with the host in its place', () => {
     const subjects = subjectsFor('l3af', hostToken('web1.dc1'));
 
     assert.equal(subjects.command('deploy'), 'l3af.cmd.web1_dc1.deploy');
@@ -49,7 +49,7 @@ describe('subjectsFor', () => {
     assert.equal(subjects.deadLettersAll, 'l3af.dlq.*');
   });
 
-  it('takes a prefix of several tokens', () => {
+  it('accepts a prefix of several tokens', () => {
     assert.equal(subjectsFor('corp.l3af', 'web1').ack, 'corp.l3af.ack.web1');
   });
 

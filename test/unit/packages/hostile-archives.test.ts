@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { UNPACK_LIMITS } from '../../../src/packages/limits.js';
 import { unpack } from '../../../src/packages/unpack.js';
 import { paxHeader, type TarEntry, tar, tarGz, type ZipEntry, zip } from '../../support/archives.js';
-import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
+import { rejectsWith, scratchFolder, sha256 } from '../../support/scratch.js';
 
 type Hostile = readonly [what: string, archive: Buffer, message: RegExp];
 
@@ -14,15 +14,15 @@ const LONG_NAME = 'n'.repeat(256);
 
 const TARS: readonly Hostile[] = [
   ['an absolute path', tarGz([{ path: '/etc/cron.d/x' }]), /"\/etc\/cron.d\/x" is an absolute path/],
-  ['a path that climbs', tarGz([{ path: '../x' }]), /leads out of the package/],
-  ['a path that climbs from within', tarGz([{ path: 'a/../../x' }]), /leads out of the package/],
-  ['a folder that climbs', tarGz([{ path: 'a/..', type: '5' }]), /leads out of the package/],
+  ['a path that leads out', tarGz([{ path: '../x' }]), /leads out of the package/],
+  ['a path that leads out from a folder', tarGz([{ path: 'a/../../x' }]), /leads out of the package/],
+  ['a folder that leads out', tarGz([{ path: 'a/..', type: '5' }]), /leads out of the package/],
   ['backslashes', tarGz([{ path: '..\\x' }]), /holds a backslash/],
   ['a newline in a name', tarGz([{ path: 'a\nb' }]), /control characters/],
   ['a name that is not UTF-8', gzipSync(Buffer.concat([notUtf8(), Buffer.alloc(1024)])), /is not UTF-8/],
   ['a NUL in a pax name', tarGz([paxHeader('path', 'harmless\0/../x'), GOOD]), /a name holds a NUL/],
-  ['a pax name that climbs', tarGz([paxHeader('path', '../../etc/xx'), GOOD]), /leads out of the package/],
-  ['a GNU long name that climbs', tarGz([{ path: 'L', type: 'L', content: '../x\0' }, GOOD]), /leads out/],
+  ['a pax name that leads out', tarGz([paxHeader('path', '../../etc/xx'), GOOD]), /leads out of the package/],
+  ['a GNU long name that leads out', tarGz([{ path: 'L', type: 'L', content: '../x\0' }, GOOD]), /leads out/],
   ['a name of 256 bytes', tarGz([{ path: 'L', type: 'L', content: `${LONG_NAME}\0` }, GOOD]), /is too long/],
   ['a symbolic link', tarGz([{ path: 'a', type: '2', linkTo: '/etc' }]), /"a" is a symbolic link/],
   ['a file through a link', tarGz([{ path: 'a', type: '2', linkTo: '/tmp' }, { path: 'a/x' }]), /symbolic link/],
@@ -55,11 +55,15 @@ const TARS: readonly Hostile[] = [
   [
     'an entry behind an empty block',
     gzipSync(Buffer.concat([firstOf(GOOD), Buffer.alloc(512), tar([{ path: 'b' }])])),
-    /goes on behind/,
+    /entries after its end/,
   ],
   ['a pax name with a line break', tarGz([paxHeader('path', 'a\n9 path=b'), GOOD]), /holds a line break/],
-  ['a pax name for all files', tarGz([{ ...paxHeader('path', '../xx'), type: 'g' }, GOOD]), /names all files at once/],
-  ['another archive behind zeros', Buffer.concat([tarGz([GOOD]), Buffer.alloc(9), zip([GOOD])]), /lies behind/],
+  [
+    'a pax name for all files',
+    tarGz([{ ...paxHeader('path', '../xx'), type: 'g' }, GOOD]),
+    /sets the path of all files/,
+  ],
+  ['another archive behind zeros', Buffer.concat([tarGz([GOOD]), Buffer.alloc(9), zip([GOOD])]), /data after its end/],
   ['a sparse file of type file', tarGz([paxHeader('GNU.sparse.major', '1'), GOOD]), /sparse file/],
   ['another name of a sparse file', tarGz([paxHeader('GNU.sparse.name', 'xx'), GOOD]), /sparse file/],
   ['a web page, compressed', gzipSync(`<html>${'not a package '.repeat(100)}</html>`), /checksum failure/],
@@ -67,7 +71,7 @@ const TARS: readonly Hostile[] = [
 
 const ZIPS: readonly Hostile[] = [
   ['an absolute path', zip([{ path: '/etc/x' }]), /absolute path/],
-  ['a path that climbs', zip([{ path: 'a/../../x' }]), /relative path/],
+  ['a path that leads out', zip([{ path: 'a/../../x' }]), /relative path/],
   ['backslashes', zip([{ path: '..\\x' }]), /invalid characters in fileName/],
   ['a drive letter', zip([{ path: 'C:/x' }]), /absolute path/],
   ['a NUL in a name', zip([{ path: 'a\0b' }]), /control characters/],
@@ -111,12 +115,12 @@ for (const [artifact, archives] of [['p.tar.gz', TARS] as const, ['p.zip', ZIPS]
   }
 }
 
-/** An archive of one entry without its end. */
+/** The first entry of an archive, without the archive's end. */
 function firstOf(entry: TarEntry): Buffer {
   return tar([entry]).subarray(0, -1024);
 }
 
-/** One entry whose name is the byte 0xff; its checksum is made right again. */
+/** An entry whose name is the byte 0xff, with a correct checksum. */
 function notUtf8(): Buffer {
   const entry = tar([{ path: 'a' }]).subarray(0, 512);
   const sum = Number.parseInt(entry.toString('latin1', 148, 155), 8) - 0x61 + 0xff;
@@ -132,7 +136,7 @@ function notUnix(entry: ZipEntry): Buffer {
   return bytes;
 }
 
-/** What one reader takes for one file, another takes for another. */
+/** Different readers see a different file name in this archive. */
 function otherLocalName(): Buffer {
   const bytes = zip([{ path: 'good.o', content: 'x' }]);
   bytes.write('evil.o', bytes.indexOf('good.o'));

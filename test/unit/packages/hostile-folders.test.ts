@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { generateKeys } from '../../../src/packages/keys.js';
 import { digestOf, packagesIn, pathOf, signStored, storeArchive } from '../../../src/packages/repository.js';
 import { signPackage } from '../../../src/packages/signature.js';
-import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
+import { rejectsWith, scratchFolder, sha256 } from '../../support/scratch.js';
 
 /*
  * A repository in a folder that others can write to, while packages are built and signed there.
@@ -25,7 +25,7 @@ async function givenStored(t: TestContext, content = 'archive') {
   return { archive, repository, digest, place: join(repository, pathOf(ID)) };
 }
 
-test('folders that lead back to themselves do not hide or multiply packages', async (t) => {
+test('folders that link to themselves do not hide or duplicate packages', async (t) => {
   const { repository } = await givenStored(t);
   for (const name of ['one', 'two', 'three']) await symlink('.', join(repository, name));
   for (const name of ['one', 'two', 'three']) await symlink('../..', join(repository, 'p/1.0', name));
@@ -36,7 +36,7 @@ test('folders that lead back to themselves do not hide or multiply packages', as
   assert.deepEqual(found, ['p/1.0/any/p.tar.gz', 'p/latest/any/p.tar.gz']);
 });
 
-test('what has the name of a package and is no file is none, and nothing waits for it', async (t) => {
+test('a directory, FIFO or link with the name of a package is no package, and blocks nothing', async (t) => {
   const { repository } = await givenStored(t);
   await mkdir(join(repository, 'q/1.0/any/q.tar.gz'), { recursive: true });
   await mkdir(join(repository, 'r/1.0/any'), { recursive: true });
@@ -48,8 +48,8 @@ test('what has the name of a package and is no file is none, and nothing waits f
   await rejectsWith(digestOf(join(repository, 'q/1.0/any/q.tar.gz')), 'ARTIFACT_NOT_FOUND', /is not a regular file/);
 });
 
-test('what was built is signed before it is there to be fetched, or to be altered', async (t) => {
-  // given a place that nothing can be put into
+test('a built package is signed before it can be fetched or changed', async (t) => {
+  // given a target path that cannot be written
   const scratch = await scratchFolder(t);
   const place = join(scratch, 'repo', pathOf(ID));
   await mkdir(place, { recursive: true });
@@ -62,7 +62,7 @@ test('what was built is signed before it is there to be fetched, or to be altere
   assert.equal(signature, `${signPackage({ ...ID, digest: sha256('archive') }, KEY)}\n`);
 });
 
-test('signatures by others stay, of whatever kind', async (t) => {
+test('foreign signatures of any kind stay', async (t) => {
   const { repository, place, digest } = await givenStored(t);
   const other = createPrivateKey(generateKeys().privateKey);
   const first = Buffer.from(signPackage({ ...ID, digest }, other), 'base64');
@@ -73,11 +73,15 @@ test('signatures by others stay, of whatever kind', async (t) => {
   assert.equal(await readFile(`${place}.sig`, 'utf8'), `${lines.join('\n')}\n`);
 
   await writeFile(`${place}.sig`, '-----BEGIN PGP SIGNATURE-----\n');
-  await rejectsWith(signStored(ID, repository, KEY), 'SIGNATURE_INVALID', /sig holds something else .* move it away/);
+  await rejectsWith(
+    signStored(ID, repository, KEY),
+    'SIGNATURE_INVALID',
+    /sig is not a signature file .* move it away/,
+  );
   assert.equal(await readFile(`${place}.sig`, 'utf8'), '-----BEGIN PGP SIGNATURE-----\n');
 });
 
-test('a package that is not what its checksum file says is not signed', async (t) => {
+test('a package that does not match its checksum file is not signed', async (t) => {
   const { repository, place } = await givenStored(t);
   await writeFile(place, 'swapped');
 
@@ -85,7 +89,7 @@ test('a package that is not what its checksum file says is not signed', async (t
   assert.deepEqual(await readdir(join(place, '..')), ['p.tar.gz', 'p.tar.gz.sha256']);
 });
 
-test('of two different archives that are stored at once one is, with its own digest', async (t) => {
+test('when different archives are stored at the same time, one is kept, with its own digest', async (t) => {
   for (let round = 0; round < 20; round++) {
     const scratch = await scratchFolder(t);
     const repository = join(scratch, 'repo');

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { distributionCodename } from '../../../src/packages/platform.js';
-import { scratchFolder } from './scratch.js';
+import { scratchFolder } from '../../support/scratch.js';
 
 const RELEASES = [
   ['Debian', 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n', 'bookworm'],

@@ -6,11 +6,11 @@ import { buildArchive } from '../../../src/packages/build.js';
 import { UNPACK_LIMITS } from '../../../src/packages/limits.js';
 import { packageAt, packagesIn, pathOf, storeArchive } from '../../../src/packages/repository.js';
 import { unpack } from '../../../src/packages/unpack.js';
-import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
+import { rejectsWith, scratchFolder, sha256 } from '../../support/scratch.js';
 
 const ID = { name: 'p', version: '1.0', platform: 'any', artifact: 'p.tar.gz' };
 
-/** A folder with an object, a program and a name that the archiver could take for an option. */
+/** A folder with an object, a program, and a name that the archiver could mistake for an option. */
 async function contentIn(t: TestContext): Promise<string> {
   const folder = join(await scratchFolder(t), 'content');
   await mkdir(join(folder, 'bin'), { recursive: true });
@@ -26,7 +26,7 @@ async function built(t: TestContext, folder: string): Promise<Buffer> {
   return readFile(path);
 }
 
-test('the same content gives the same package, whatever the times, owners and masks', async (t) => {
+test('the same content gives the same package, for all times, owners and masks', async (t) => {
   const folder = await contentIn(t);
   const first = await built(t, folder);
   await chmod(join(folder, 'p.bpf.o'), 0o600);
@@ -38,7 +38,7 @@ test('the same content gives the same package, whatever the times, owners and ma
   assert.ok(!first.equals(await built(t, folder)));
 });
 
-test('what is built is what agents accept, with executable bits', async (t) => {
+test('agents accept the built package, with executable bits', async (t) => {
   const bytes = await built(t, await contentIn(t));
   const scratch = await scratchFolder(t);
   const path = join(scratch, 'p.tar.gz');
@@ -63,7 +63,7 @@ test('links and empty folders are refused, not left out', async (t) => {
   await rejectsWith(built(t, join(folder, 'absent')), 'ARTIFACT_INVALID', /cannot be packed/);
 });
 
-test('a version that is stored keeps its content', async (t) => {
+test('a stored version keeps its content', async (t) => {
   const scratch = await scratchFolder(t);
   const repository = join(scratch, 'repo');
   const archive = join(scratch, 'archive');
@@ -74,7 +74,7 @@ test('a version that is stored keeps its content', async (t) => {
   await rejectsWith(
     storeArchive(archive, ID, repository),
     'ARTIFACT_INVALID',
-    /p\/1\.0\/any\/p\.tar\.gz is in .* already/,
+    /p\/1\.0\/any\/p\.tar\.gz is already in .*/,
   );
 
   assert.equal(await readFile(join(repository, pathOf(ID)), 'utf8'), 'first');
@@ -82,7 +82,7 @@ test('a version that is stored keeps its content', async (t) => {
   assert.equal(await readFile(join(repository, `${pathOf(ID)}.sha256`), 'utf8'), `${sha256('first')}  p.tar.gz\n`);
 });
 
-test('packages are told from all else in a folder', async (t) => {
+test('packages are distinguished from other files in a folder', async (t) => {
   const repository = await scratchFolder(t);
   for (const path of ['b/2/any/b.zip', 'a/1/bookworm/a.tgz', 'a/1/bookworm/a.tgz.sig', 'a/1/README', 'index.html']) {
     await mkdir(join(repository, path, '..'), { recursive: true });

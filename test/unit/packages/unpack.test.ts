@@ -6,7 +6,7 @@ import { crc32, deflateRawSync, gzipSync } from 'node:zlib';
 import { UNPACK_LIMITS, type UnpackLimits } from '../../../src/packages/limits.js';
 import { type PackageFile, unpack } from '../../../src/packages/unpack.js';
 import { tar, tarGz, zip } from '../../support/archives.js';
-import { rejectsWith, scratchFolder, sha256 } from './scratch.js';
+import { rejectsWith, scratchFolder, sha256 } from '../../support/scratch.js';
 
 interface Unpacked {
   readonly folder: string;
@@ -47,7 +47,7 @@ test('a tar archive as `tar czf p.tar.gz .` writes it is unpacked', async (t) =>
   assert.equal((await stat(join(folder, 'bin/companion'))).mode & 0o7777, 0o755);
 });
 
-test('a file of many chunks arrives whole, beside an empty one', async (t) => {
+test('a file of many chunks is unpacked completely, next to an empty one', async (t) => {
   const large = Buffer.alloc(300_000, 'many different words ');
   for (let i = 0; i < large.length; i += 97) large[i] = i % 251;
   const entries = [{ path: 'empty' }, { path: 'large', content: large }, { path: 'after', content: 'x' }];
@@ -91,21 +91,21 @@ test('a deflated zip entry is inflated', async (t) => {
   assert.equal(await readFile(join(folder, 'a.o'), 'utf8'), CONTENT);
 });
 
-test('an archive in several gzip members, filled up with zeros, is unpacked as one', async (t) => {
+test('an archive in several gzip members, padded with zeros, is unpacked as one', async (t) => {
   const bytes = tar([{ path: 'a', content: CONTENT }]);
   const parts = [gzipSync(bytes.subarray(0, 700)), gzipSync(bytes.subarray(700)), Buffer.alloc(70_000)];
   const { folder } = await unpackBytes(t, 'p.tar.gz', Buffer.concat(parts));
   assert.equal(await readFile(join(folder, 'a'), 'utf8'), CONTENT);
 });
 
-test('an artifact that is no archive is refused with the endings that are allowed', async (t) => {
+test('an artifact that is no archive is refused, and the error names the allowed endings', async (t) => {
   for (const artifact of ['prog.bpf.o', 'p.tar', 'p.tar.xz', '.zip', 'p.tar.gz.exe']) {
     const message = /expected a name that ends in \.tar\.gz, \.tgz, \.zip/;
     await rejectsWith(unpackBytes(t, artifact, tarGz([{ path: 'a' }])), 'ARTIFACT_INVALID', message);
   }
 });
 
-test('limits on entries count files and folders, those only implied by a path too', async (t) => {
+test('limits on entries count files and folders, including folders that only a path implies', async (t) => {
   const deep = { path: 'a/b/c/d/file' };
   const { files } = await unpackBytes(t, 'p.tgz', tarGz([deep]), { maxEntries: 5 });
   assert.equal(files.length, 1);
@@ -115,7 +115,7 @@ test('limits on entries count files and folders, those only implied by a path to
   await rejectsWith(zipped, 'ARTIFACT_TOO_LARGE', /more than 5 files and folders/);
 });
 
-test('an archive that unpacks to too much is refused before it is written out', async (t) => {
+test('an archive with too much content is refused before it is written to disk', async (t) => {
   const content = Buffer.alloc(100_000, 'x');
   const tooMuch = /unpacks to more than 50000 bytes/;
   const tarred = unpackBytes(t, 'p.tar.gz', tarGz([{ path: 'a', content }]), { maxBytes: 50_000 });
@@ -124,7 +124,7 @@ test('an archive that unpacks to too much is refused before it is written out', 
   await rejectsWith(zipped, 'ARTIFACT_TOO_LARGE', tooMuch);
 });
 
-test('a bomb is refused by its ratio, and so is one that hides behind the end of the archive', async (t) => {
+test('a bomb is refused by its ratio, and so is a bomb behind the end of the archive', async (t) => {
   const zeros = Buffer.alloc(4 * 1024 * 1024);
   const ratio = /more than 200 times its size/;
   await rejectsWith(unpackBytes(t, 'p.tgz', tarGz([{ path: 'a', content: zeros }])), 'ARTIFACT_TOO_LARGE', ratio);
@@ -134,7 +134,7 @@ test('a bomb is refused by its ratio, and so is one that hides behind the end of
   await rejectsWith(unpackBytes(t, 'p.zip', zip([entry])), 'ARTIFACT_TOO_LARGE', ratio);
 });
 
-test('what was written before an archive was refused stays inside its folder', async (t) => {
+test('a refused archive has written only inside its folder', async (t) => {
   const scratch = await scratchFolder(t);
   const bytes = tarGz([
     { path: 'fine', content: 'x' },

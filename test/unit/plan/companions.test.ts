@@ -2,21 +2,22 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { apply, type Tools } from '../../../src/apply/executor.js';
 import { MemoryCompanions } from '../../../src/companions/memory.js';
-import { MemoryDatapath } from '../../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../../src/datapath/memory/datapath.js';
 import { companionKey } from '../../../src/domain/companion.js';
 import { type DesiredState, NOTHING_DESIRED } from '../../../src/domain/desired.js';
-import type { Hook } from '../../../src/domain/hook.js';
+import type { ChainHook } from '../../../src/domain/hook.js';
 import { hookAt } from '../../../src/domain/observed.js';
-import type { Plan } from '../../../src/domain/plan.js';
 import type { Program } from '../../../src/domain/program.js';
-import { describeStep } from '../../../src/plan/describe.js';
 import { plan } from '../../../src/plan/plan.js';
-import { type ReconcileRequest, type Report, reconcile } from '../../../src/reconcile.js';
+import type { ReconcileRequest, Report } from '../../../src/reconcile/reconcile.js';
+import { describeStep } from '../../../src/steps/describe.js';
+import type { Plan } from '../../../src/steps/plan.js';
 import { builtPackages, desiredAt, pathAt, planContext, program } from '../../support/chains.js';
 import { launchOf } from '../../support/companions.js';
+import { reconcile } from '../../support/in-turn.js';
 
 const BPFFS = '/bpffs';
-const hook: Hook = { iface: 'veth0', direction: 'xdpingress' };
+const hook: ChainHook = { iface: 'veth0', direction: 'xdpingress' };
 const context = planContext(BPFFS);
 
 const watched = (name: string, seqId: number, companion = {}, overrides: Partial<Program> = {}): Program =>
@@ -33,7 +34,7 @@ class Bed {
     return plan({ observed, companions, before: this.before, desired: desiredAt(hook, ...programs) }, context);
   }
 
-  /** What a plan does about companions, in words. */
+  /** The steps of a plan for companions, in words. */
   async steps(...programs: readonly Program[]): Promise<string[]> {
     const { stop, start } = await this.plan(...programs);
     return [...stop, ...start].map(describeStep);
@@ -56,7 +57,7 @@ class Bed {
   }
 }
 
-test('a companion comes and goes with its program, a disabled one included', async () => {
+test('a companion is started and stopped with its program, also if the program is disabled', async () => {
   const bed = new Bed();
   const report = await bed.bring(watched('a', 1), program('b', 2), watched('c', 3, { daemon: false }));
   assert.ok(report.reasons.includes('veth0/xdpingress: starts the companion of a'));
@@ -66,7 +67,7 @@ test('a companion comes and goes with its program, a disabled one included', asy
   assert.deepEqual(await bed.running(), []);
 });
 
-test('a companion goes on through a reorder, an insertion and a removal around it', async () => {
+test('a companion keeps running through a reorder, an insertion and a removal around it', async () => {
   const bed = new Bed();
   await bed.bring(watched('a', 1), program('b', 2));
   for (const programs of [
@@ -79,14 +80,12 @@ test('a companion goes on through a reorder, an insertion and a removal around i
   }
 });
 
-test('only what a change of it needs is done about a companion', async () => {
+test('a change of a companion does only what is needed', async () => {
   const bed = new Bed();
   const launch = { cmdUpdate: 'set', updateArgs: { rate: '1' } };
   await bed.bring(watched('a', 1, launch));
   const again = ['stop the companion of a 1.0 at veth0/xdpingress', 'start the companion of a 1.0 at veth0/xdpingress'];
   for (const [change, steps] of [
-    [{ startArgs: { x: '1' } }, again],
-    [{ rules: 'x', rulesFile: 'y' }, again],
     [{ cpuSeconds: 3 }, again],
     [{ daemon: false }, again],
     [{ updateArgs: { rate: '2' } }, ['update the companion of a 1.0 at veth0/xdpingress']],
@@ -104,7 +103,36 @@ test('only what a change of it needs is done about a companion', async () => {
   }
 });
 
-test('a new version has a new companion, started after the old one was stopped', async () => {
+test('a companion that is told other things begins anew with its program, except for maps that are carried', async () => {
+  const bed = new Bed();
+  await bed.bring(watched('a', 1), program('b', 2));
+  const mapsOf = async (name: string) => {
+    const { loadedPrograms } = hookAt(await bed.datapath.observe(), hook);
+    return new Map(loadedPrograms.find((one) => one.name === name)?.maps.map((map) => [map.name, map.id]));
+  };
+  for (const told of [{ startArgs: { x: '1' } }, { rules: 'x', rulesFile: 'y' }, { cmdStart: 'other' }]) {
+    const [before, neighbour] = [await mapsOf('a'), await mapsOf('b')];
+    const [carried = '', ...others] = [...before.keys()];
+    const programs = [watched('a', 1, told, { carryMaps: [carried] }), program('b', 2)];
+    const steps = [
+      'stop the companion of a 1.0 at veth0/xdpingress',
+      'start the companion of a 1.0 at veth0/xdpingress',
+    ];
+    assert.deepEqual(await bed.steps(...programs), steps, JSON.stringify(told));
+
+    const { outcomes } = await bed.bring(...programs);
+
+    const results = outcomes.map(({ name, result }) => [name, result]);
+    assert.deepEqual(new Map(results as [string, string][]).get('a'), 'updated');
+    const after = await mapsOf('a');
+    assert.equal(after.get(carried), before.get(carried));
+    for (const name of others) assert.notEqual(after.get(name), before.get(name), name);
+    assert.deepEqual(await mapsOf('b'), neighbour);
+    assert.deepEqual(await bed.steps(...programs), [], 'once');
+  }
+});
+
+test('a new version gets a new companion, which is started after the old one was stopped', async () => {
   const bed = new Bed();
   await bed.bring(watched('a', 1));
   assert.deepEqual(await bed.steps(watched('a', 1, {}, { version: '2.0' })), [
@@ -113,22 +141,22 @@ test('a new version has a new companion, started after the old one was stopped',
   ]);
 });
 
-test('a companion whose program has got new maps is started anew, since it holds the old ones', async () => {
+test('a companion whose program gets new maps is started again, since it holds the old ones', async () => {
   const bed = new Bed();
   await bed.bring(watched('a', 1));
   const maps = (await bed.companions.observe())[0]?.maps ?? [];
   assert.ok(maps.length > 0);
-  // Somebody takes the program down; the repair loads it with maps of its own.
+  // The program is removed by hand. The repair loads it with new maps.
   const at = hookAt(await bed.datapath.observe(), hook);
   await bed.datapath.detach(hook, at.attachments[0]!.linkPin);
-  for (const { dir } of at.generations) await bed.datapath.discard(dir);
+  for (const { dir } of at.loadedPrograms) await bed.datapath.discard(dir);
   const { reasons } = await bed.reconcile();
-  assert.ok(reasons.some((reason) => /starts the companion of a anew, since its program gets new maps/.test(reason)));
+  assert.ok(reasons.some((reason) => /starts the companion of a again, since its program gets new maps/.test(reason)));
   assert.notDeepEqual((await bed.companions.observe())[0]?.maps, maps);
   assert.deepEqual((await bed.plan(...bed.before.chains[0]!.programs)).start, []);
 });
 
-test('a repair can leave the companions for later, but for those of programs that go', async () => {
+test('a repair can leave companions for later, except those of removed programs', async () => {
   const bed = new Bed();
   await bed.bring(watched('a', 1));
   await bed.companions.stop(launchOf({}, 'a', hook));
@@ -178,7 +206,7 @@ function reconcileFailing(bed: Bed, programs: readonly Program[], fail: (phase: 
   return reconcile(request, bed.tools, context, (_step, phase) => fail(phase));
 }
 
-test('an old companion comes back to the names that it knows, after the chain is back', async () => {
+test('after a rollback, the old companion is started when the chain and its names are as before', async () => {
   const bed = new Bed();
   await bed.bring(watched('a', 1));
   const order: string[] = [];

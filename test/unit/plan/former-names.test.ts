@@ -1,22 +1,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Hook } from '../../../src/domain/hook.js';
-import type { Generation, MapInfo, Observed } from '../../../src/domain/observed.js';
-import { planNames } from '../../../src/plan/names.js';
+import type { ChainHook } from '../../../src/domain/hook.js';
+import type { LoadedProgram, MapInfo, Observed } from '../../../src/domain/observed.js';
+import { planNames } from '../../../src/plan/maps/names.js';
 
 /*
- * The names that maps had before l3afd told programs and versions apart: <iface>/<map>, tc/globals/<iface>/<map>.
+ * The names that maps had before l3afd's paths contained program and version: <iface>/<map>, tc/globals/<iface>/<map>.
  */
 
 const BPFFS = '/bpffs';
-const XDP: Hook = { iface: 'eth0.1', direction: 'xdpingress' };
-const INGRESS: Hook = { iface: 'veth0', direction: 'ingress' };
-const EGRESS: Hook = { iface: 'veth0', direction: 'egress' };
+const XDP: ChainHook = { iface: 'eth0.1', direction: 'xdpingress' };
+const INGRESS: ChainHook = { iface: 'veth0', direction: 'ingress' };
+const EGRESS: ChainHook = { iface: 'veth0', direction: 'egress' };
 
 const map = (id: number, name: string): MapInfo => ({ id, name, type: 1, keySize: 4, valueSize: 8, maxEntries: 1 });
 
-/** The program with this id, alone at its hook unless another follows. */
-function running(hook: Hook, programId: number, more: Partial<Generation> = {}): Generation {
+/** The program with this id. It is alone at its hook unless another one follows. */
+function running(hook: ChainHook, programId: number, more: Partial<LoadedProgram> = {}): LoadedProgram {
   return {
     hook,
     name: `p${programId}`,
@@ -31,17 +31,17 @@ function running(hook: Hook, programId: number, more: Partial<Generation> = {}):
   };
 }
 
-function observed(generations: readonly Generation[], names: Record<string, number> = {}): Observed {
+function observed(loadedPrograms: readonly LoadedProgram[], names: Record<string, number> = {}): Observed {
   const hooks = [XDP, INGRESS, EGRESS].map((hook) => {
-    const own = generations.filter((generation) => generation.hook === hook);
+    const own = loadedPrograms.filter((loaded) => loaded.hook === hook);
     const entry = { kind: 'tcx', linkPin: `${BPFFS}/links/x`, linkId: 5, attached: true } as const;
     const attachments = own.slice(0, 1).map(({ programId = 0 }) => ({ ...entry, programId }));
-    return { hook, attachments, generations: own };
+    return { hook, attachments, loadedPrograms: own };
   });
   return { hooks, interfaces: new Map(), publicMaps: new Map(Object.entries(names)) };
 }
 
-/** What is done about the former names: `+` or `-` and the path below bpffs, with the program that a new one is of. */
+/** Changes of former names: `+` or `-` and the path below bpffs; for a new name also the program. */
 function changes(at: Observed, options: { companion?: boolean; doomed?: string } = {}): string[] {
   const { companion = true, doomed = '' } = options;
   const naming = () => ({ slotMap: 'next', hasCompanion: companion });
@@ -53,7 +53,7 @@ function changes(at: Observed, options: { companion?: boolean; doomed?: string }
   });
 }
 
-test('maps of a program with a companion have them, those of others do not', () => {
+test('only maps of a program with a companion have them', () => {
   const both = observed([running(XDP, 10), running(EGRESS, 20)]);
   assert.deepEqual(changes(both), [
     '+ eth0%2E1/count p10',
@@ -64,7 +64,7 @@ test('maps of a program with a companion have them, those of others do not', () 
   assert.deepEqual(changes(both, { companion: false }), []);
 });
 
-test('they follow the live generation, and go with the last', () => {
+test('they follow the live loaded program, and are removed with the last one', () => {
   const names = { [`${BPFFS}/tc/globals/veth0/count`]: 22, [`${BPFFS}/tc/globals/veth0/next`]: 21 };
   const [old, fresh] = [running(EGRESS, 20), running(EGRESS, 40, { name: 'p20' })];
   assert.deepEqual(changes(observed([old], names)), []);
@@ -82,14 +82,14 @@ test('they follow the live generation, and go with the last', () => {
   ]);
 });
 
-test('what an agent has left that died while it gave one is taken away', () => {
+test('a temporary name of an agent that died while it set one is removed', () => {
   const names = { [`${BPFFS}/tc/globals/veth0/count%new`]: 22 };
   assert.deepEqual(changes(observed([running(EGRESS, 20)], names), { companion: false }), [
     '- tc/globals/veth0/count%new',
   ]);
 });
 
-test('a name that two programs would have, neither has; both sides of TC are one program', () => {
+test('if two programs would have the same name, neither gets it; both sides of TC count as one program', () => {
   const first = running(INGRESS, 20, { slot: { mapId: 21, next: 30 } });
   const second = running(INGRESS, 30, { slot: { mapId: 31, next: null } });
   assert.deepEqual(changes(observed([first, second])), []);
@@ -97,7 +97,7 @@ test('a name that two programs would have, neither has; both sides of TC are one
   assert.deepEqual(changes(observed(sides)), ['+ tc/globals/veth0/count p20', '+ tc/globals/veth0/next p20']);
 });
 
-test("nothing is given in the place of a program's folder", () => {
+test("no name is set in the place of a program's folder", () => {
   const called = running(XDP, 10, { name: 'count' });
   assert.deepEqual(changes(observed([called])), ['+ eth0%2E1/next p10']);
   const inTheWay = `${BPFFS}/eth0%2E1/count`;
@@ -106,9 +106,9 @@ test("nothing is given in the place of a program's folder", () => {
   assert.deepEqual(first, { op: 'unpublish', path: inTheWay });
 });
 
-test('what a companion has pinned there itself, or somebody else, is left alone', () => {
+test('names that a companion or somebody else has made are left alone', () => {
   const path = `${BPFFS}/tc/globals/veth0/count`;
-  assert.deepEqual(changes(observed([running(EGRESS, 20, { staged: 20 })], { [path]: 22 })), []);
+  assert.deepEqual(changes(observed([running(EGRESS, 20, { handedOver: 20 })], { [path]: 22 })), []);
   assert.deepEqual(changes(observed([running(EGRESS, 20)], { [path]: 99 })), ['+ tc/globals/veth0/next p20']);
   const own = { [`${BPFFS}/tc/globals/veth0/mine`]: 22 };
   assert.deepEqual(changes(observed([running(EGRESS, 20)], own), { companion: false }), []);

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { MemoryDatapath } from '../../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../../src/datapath/memory/datapath.js';
 import { type DesiredState, NOTHING_DESIRED } from '../../../src/domain/desired.js';
-import type { Hook } from '../../../src/domain/hook.js';
-import { reconcile } from '../../../src/reconcile.js';
+import type { ChainHook } from '../../../src/domain/hook.js';
 import { builtPackages, desiredAt, noCompanions, planContext, program } from '../../support/chains.js';
+import { reconcile } from '../../support/in-turn.js';
 
 const BPFFS = '/bpffs';
-const hook: Hook = { iface: 'veth0', direction: 'xdpingress' };
+const hook: ChainHook = { iface: 'veth0', direction: 'xdpingress' };
 const chain = (...names: string[]) => desiredAt(hook, ...names.map((name, index) => program(name, index + 1)));
 
-/** The steps from the first that packets notice, in the order in which they were done. */
+/** The steps from the first one that packets notice, in the order in which they were done. */
 async function stepsBetween(from: DesiredState, to: DesiredState, failingFlip = 0): Promise<string[]> {
   const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
   const tools = { datapath, packages: builtPackages, companions: noCompanions };
@@ -27,30 +27,30 @@ async function stepsBetween(from: DesiredState, to: DesiredState, failingFlip = 
 const relevant = (steps: readonly string[]) => steps.filter((op) => op === 'grace' || op === 'discard');
 
 describe('the grace period', () => {
-  it('lies between the flip and the unloading of what a packet may still be in', async () => {
+  it('is between the write of a live slot and the unloading of programs that a packet may still be in', async () => {
     const steps = await stepsBetween(chain('a', 'b', 'c'), chain('a', 'c'));
     assert.deepEqual(relevant(steps), ['grace', 'discard']);
     assert.ok(steps.indexOf('link') < steps.indexOf('grace'), 'packets are diverted first');
   });
 
-  it('lies between the detaching of a chain and its unloading', async () => {
+  it('is between the detaching of a chain and its unloading', async () => {
     const steps = await stepsBetween(chain('a'), NOTHING_DESIRED);
     assert.deepEqual(relevant(steps), ['grace', 'discard', 'discard']);
   });
 
-  it('is not waited for where no packet takes another way', async () => {
+  it('is left out if no packet takes another path', async () => {
     assert.deepEqual(relevant(await stepsBetween(NOTHING_DESIRED, chain('a'))), []);
     assert.deepEqual(relevant(await stepsBetween(chain('a'), chain('a'))), []);
   });
 
-  it('lies between the taking back of a flip and the unloading of what was put in', async () => {
+  it('is between the rollback of a slot and the unloading of what was in it', async () => {
     const egress = { iface: 'veth0', direction: 'egress' } as const;
     const both = (...names: string[]): DesiredState => {
       const marks = names.map((name, index) => program(name, index + 1, {}, 'egress'));
       return { chains: [...chain(...names).chains, ...desiredAt(egress, ...marks).chains], addresses: {} };
     };
     const steps = await stepsBetween(both('a'), both('a', 'b'), 2);
-    // The first flip, the one that fails, and the first taken back.
+    // The first write, the one that fails, and the rollback of the first.
     assert.deepEqual(steps, ['link', 'link', 'link', 'grace', 'discard', 'discard', 'prove']);
   });
 });

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
-import { MemoryDatapath } from '../../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../../src/datapath/memory/datapath.js';
 import { type DesiredState, NOTHING_DESIRED, normalize } from '../../../src/domain/desired.js';
-import type { Direction } from '../../../src/domain/hook.js';
 import { hookAt, standingChain } from '../../../src/domain/observed.js';
 import type { Program } from '../../../src/domain/program.js';
-import { type Report, reconcile } from '../../../src/reconcile.js';
+import type { Report } from '../../../src/reconcile/reconcile.js';
 import { builtPackages, noCompanions, planContext, program } from '../../support/chains.js';
+import type { Direction } from '../../support/directions.js';
+import { reconcile } from '../../support/in-turn.js';
 
 /*
  * The programs of one name and version at both sides of TC: native/bpf/tc_switch.bpf.c, with the map switch_on that asks to be pinned by
@@ -47,7 +48,7 @@ async function change(sides: Sides): Promise<Report> {
   return report;
 }
 
-/** Ids of the maps that are there: the switch of each side, and what has its public name. */
+/** Ids of the existing maps: the switch of each side, and the map with its public name. */
 async function switches(version = '1_0') {
   const observed = await datapath.observe();
   const at = (direction: Direction) => {
@@ -63,12 +64,12 @@ function assertOne({ ingress, egress, named }: Awaited<ReturnType<typeof switche
   assert.deepEqual([egress, named], [ingress, ingress]);
 }
 
-test('that come together have one map where it asks to be pinned by its name', async () => {
+test('that are loaded together share a map that asks to be pinned by its name', async () => {
   await change({ ingress: {}, egress: {} });
   assertOne(await switches());
 });
 
-test('that come one after the other have one map, whichever was first, and it stays with the one that stays', async () => {
+test('that are loaded one after the other share the map, in either order, and the remaining program keeps it', async () => {
   await change({ egress: {} });
   const { egress } = await switches();
 
@@ -80,7 +81,7 @@ test('that come one after the other have one map, whichever was first, and it st
   assert.deepEqual(await switches(), { ingress: egress, egress: undefined, named: egress });
 });
 
-test('of which one is loaded anew go on with the map; where both are, they have a new one', async () => {
+test('keep the map if one of them is loaded again; if both are, they get a new one', async () => {
   await change({ ingress: {}, egress: {} });
   const { named: first } = await switches();
 
@@ -93,7 +94,7 @@ test('of which one is loaded anew go on with the map; where both are, they have 
   assert.notEqual((await switches()).named, first);
 });
 
-test('in other versions have nothing in common, and neither has one whose map_args say what is in its map', async () => {
+test('share nothing if their versions differ, or if map_args set the contents of the map', async () => {
   await change({ ingress: {}, egress: { version: '2.0' } });
   const { ingress, egress, named } = await switches();
   assert.equal(named, ingress);

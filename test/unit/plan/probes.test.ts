@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { NOTHING_DESIRED } from '../../../src/domain/desired.js';
-import type { Observed, ProbeGeneration } from '../../../src/domain/observed.js';
+import type { LoadedProbes, Observed } from '../../../src/domain/observed.js';
 import { probesDir } from '../../../src/domain/pins.js';
-import type { Plan } from '../../../src/domain/plan.js';
 import { contentDigest, type Program } from '../../../src/domain/program.js';
-import { describeStep } from '../../../src/plan/describe.js';
 import { isEmpty, plan } from '../../../src/plan/plan.js';
+import { describeStep } from '../../../src/steps/describe.js';
+import type { Plan } from '../../../src/steps/plan.js';
 import { planContext, program } from '../../support/chains.js';
 
 const BPFFS = '/bpf';
@@ -14,8 +14,8 @@ const CONTEXT = planContext(BPFFS);
 
 const probe = (name: string, changes: Partial<Program> = {}): Program => program(name, 0, { mapName: '', ...changes });
 
-/** A load of a probe as it is pinned. */
-function pinned(wanted: Program, serial = 1, changes: Partial<ProbeGeneration> = {}): ProbeGeneration {
+/** A pinned load of a probe. */
+function pinned(wanted: Program, serial = 1, changes: Partial<LoadedProbes> = {}): LoadedProbes {
   const { name, version } = wanted;
   const digest = contentDigest(wanted);
   return {
@@ -31,7 +31,7 @@ function pinned(wanted: Program, serial = 1, changes: Partial<ProbeGeneration> =
   };
 }
 
-function planned(standing: readonly ProbeGeneration[], before: readonly Program[], probes: readonly Program[]): Plan {
+function planned(standing: readonly LoadedProbes[], before: readonly Program[], probes: readonly Program[]): Plan {
   const observed: Observed = { hooks: [], interfaces: new Map(), publicMaps: new Map(), probes: standing };
   const [old, desired] = [before, probes].map((list) => ({ ...NOTHING_DESIRED, probes: list }));
   return plan({ observed, before: old!, desired: desired!, companions: [] }, CONTEXT);
@@ -41,7 +41,7 @@ const words = ({ prepare, commit, cleanup }: Plan) => [...prepare, ...commit, ..
 const results = ({ outcomes }: Plan) => outcomes.map(({ name, result }) => `${name} ${result}`);
 
 describe('the plan for probes', () => {
-  it('loads what is new, and nothing that runs', () => {
+  it('loads new probes, and none that already run', () => {
     const [a, b] = [probe('a'), probe('b')];
     const it = planned([pinned(a)], [a], [a, b]);
     assert.deepEqual(words(it), ['fetch package b 1.0 (mark.tar.gz)', 'load the probes of b 1.0 and attach them']);
@@ -49,7 +49,7 @@ describe('the plan for probes', () => {
     assert.ok(isEmpty(planned([pinned(a)], [a], [a])));
   });
 
-  it('attaches another version before the old one goes, and sees that gone', () => {
+  it('attaches another version before the old one is removed, and proves that the old one is gone', () => {
     const [old, next] = [probe('a'), probe('a', { version: '2.0' })];
     const it = planned([pinned(old)], [old], [next]);
     assert.deepEqual(words(it).slice(1), [
@@ -62,7 +62,7 @@ describe('the plan for probes', () => {
     assert.deepEqual(proof, { op: 'prove', programs: [101], maps: [300], links: [201] });
   });
 
-  it('loads again, on the maps that are there, what has lost a link, and keeps those maps out of the proof', () => {
+  it('loads probes with a lost link again on their maps, and keeps these maps out of the proof', () => {
     const a = probe('a');
     const broken = pinned(a, 1, { probes: [{ function: 'on_event', programId: 101, linkId: undefined }] });
     const it = planned([broken], [a], [a]);
@@ -74,7 +74,7 @@ describe('the plan for probes', () => {
     assert.deepEqual(results(it), ['a unchanged']);
   });
 
-  it('takes away what is not desired, what is disabled, and what a crash has left', () => {
+  it('removes undesired and disabled probes, and what a crash has left', () => {
     const a = probe('a');
     const torso = pinned(probe('c'), 1, { probes: [], maps: [] });
     const it = planned([pinned(a), torso], [a], [{ ...a, enabled: false }]);
@@ -87,7 +87,7 @@ describe('the plan for probes', () => {
     assert.deepEqual(results(planned([pinned(a)], [a], [])), ['a stopped']);
   });
 
-  it('does not take over the maps of a load that was cut short', () => {
+  it('does not take over the maps of an interrupted load', () => {
     const a = probe('a');
     const it = planned([pinned(a, 1, { probes: [] })], [], [a]);
     assert.ok(words(it).includes('load the probes of a 1.0 and attach them'));

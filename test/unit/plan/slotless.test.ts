@@ -1,23 +1,25 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { MemoryDatapath } from '../../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../../src/datapath/memory/datapath.js';
 import { type DesiredState, NOTHING_DESIRED, programsAt } from '../../../src/domain/desired.js';
-import type { Hook } from '../../../src/domain/hook.js';
-import { hookAt, liveStrands, type Observed } from '../../../src/domain/observed.js';
+import type { ChainHook } from '../../../src/domain/hook.js';
+import { hookAt, liveSubchains, type Observed } from '../../../src/domain/observed.js';
 import { contentDigest } from '../../../src/domain/program.js';
-import { type Report, reconcile } from '../../../src/reconcile.js';
+import type { Report } from '../../../src/reconcile/reconcile.js';
 import { builtPackages, desiredAt, noCompanions, planContext, program } from '../../support/chains.js';
+import { reconcile } from '../../support/in-turn.js';
+import { repeats } from '../../support/repeats.js';
 
 /*
- * TC chains in which programs without slot are followed by others: each hands on to the next TCX link.
+ * TC chains in which programs without slot have successors: each of them passes packets on to the next TCX link.
  */
 
 const BPFFS = '/bpffs';
-const hook: Hook = { iface: 'veth0', direction: 'ingress' };
+const hook: ChainHook = { iface: 'veth0', direction: 'ingress' };
 const context = planContext(BPFFS);
 
-/** A chain in short: `a b+ c@2.0` are three programs, of which b has a slot. */
+/** Short notation of a chain: `a b+ c@2.0` are three programs. Only b has a slot. */
 function chain(words: string): DesiredState {
   const programs = words
     .split(' ')
@@ -32,8 +34,8 @@ function chain(words: string): DesiredState {
 
 /** What packets pass, link by link: `tc-root b a | c`. */
 function pathOf(observed: Observed): string {
-  const strands = liveStrands(hookAt(observed, hook));
-  return strands.map(({ programs }) => programs.map(({ name }) => name).join(' ')).join(' | ');
+  const subchains = liveSubchains(hookAt(observed, hook));
+  return subchains.map(({ programs }) => programs.map(({ name }) => name).join(' ')).join(' | ');
 }
 
 let datapath: MemoryDatapath;
@@ -43,7 +45,7 @@ beforeEach(() => {
 
 interface Change {
   readonly report: Report;
-  /** What packets could pass, from the first write that they notice on. */
+  /** What packets could pass, beginning with the first write that they notice. */
   readonly paths: readonly string[];
 }
 
@@ -60,24 +62,24 @@ async function change(from: DesiredState, to: DesiredState): Promise<Change> {
 }
 
 async function idsByName(): Promise<Record<string, number | undefined>> {
-  const strands = liveStrands(hookAt(await datapath.observe(), hook));
-  return Object.fromEntries(strands.flatMap(({ programs }) => programs.map((g) => [g.name, g.programId])));
+  const subchains = liveSubchains(hookAt(await datapath.observe(), hook));
+  return Object.fromEntries(subchains.flatMap(({ programs }) => programs.map((g) => [g.name, g.programId])));
 }
 
 describe('a chain of TC programs without slots', () => {
   /** From, to, and what packets pass at each moment of the change. */
   const changes: Record<string, readonly [from: string, to: string, paths: readonly string[]]> = {
     'is attached link by link': ['', 'a b c', ['', 'tc-root a', 'tc-root a | b', 'tc-root a | b | c']],
-    'is taken down from its end': ['a b', '', ['tc-root a | b', 'tc-root a', '']],
-    'takes one in between': ['a c', 'a b c', ['tc-root a | c', 'tc-root a | b | c']],
-    'takes one at its head': ['b c', 'a b c', ['tc-root b | c', 'tc-root b | b | c', 'tc-root a | b | c']],
-    'takes one at its tail': ['a b', 'a b c', ['tc-root a | b', 'tc-root a | b | c']],
+    'is removed from its end': ['a b', '', ['tc-root a | b', 'tc-root a', '']],
+    'gets a program in between': ['a c', 'a b c', ['tc-root a | c', 'tc-root a | b | c']],
+    'gets a program at its head': ['b c', 'a b c', ['tc-root b | c', 'tc-root b | b | c', 'tc-root a | b | c']],
+    'gets a program at its tail': ['a b', 'a b c', ['tc-root a | b', 'tc-root a | b | c']],
     'loses its head': ['a b c', 'b c', ['tc-root a | b | c', 'tc-root b | b | c', 'tc-root b | c']],
-    'loses one in between': ['a b c', 'a c', ['tc-root a | b | c', 'tc-root a | c']],
+    'loses a program in between': ['a b c', 'a c', ['tc-root a | b | c', 'tc-root a | c']],
     'loses its tail': ['a b c', 'a b', ['tc-root a | b | c', 'tc-root a | b']],
     'replaces its head': ['a b c', 'a@2.0 b c', ['tc-root a | b | c']],
-    'replaces one in between': ['a b c', 'a b@2.0 c', ['tc-root a | b | c']],
-    'replaces one by another': ['a b c', 'a x c', ['tc-root a | b | c', 'tc-root a | x | c']],
+    'replaces a program in between': ['a b c', 'a b@2.0 c', ['tc-root a | b | c']],
+    'replaces a program by another one': ['a b c', 'a x c', ['tc-root a | b | c', 'tc-root a | x | c']],
     'exchanges the last two': ['a b c', 'a c b', ['tc-root a | b | c', 'tc-root a | c | b | c', 'tc-root a | c | b']],
   };
   for (const [what, [from, to, paths]] of Object.entries(changes)) {
@@ -92,7 +94,7 @@ describe('a chain of TC programs without slots', () => {
       if (from === '' || to === '') return;
       const after = await idsByName();
       const loaded = Object.keys(after).filter((name) => after[name] !== before[name]);
-      // What is new; and one of two that change places, since the kernel attaches a program only once.
+      // New programs, and one of two that change places, because the kernel attaches a program only once.
       assert.equal(loaded.length, what.startsWith('loses') ? 0 : 1, loaded.join());
     });
   }
@@ -100,13 +102,13 @@ describe('a chain of TC programs without slots', () => {
 
 describe('a chain of programs with and without slots', () => {
   const changes: Record<string, readonly [from: string, to: string, paths: readonly string[]]> = {
-    'is cut behind each that has none': ['', 'a+ b c+ d', ['', 'tc-root a b', 'tc-root a b | c d']],
-    'is cut by one that is inserted': [
+    'is cut after each program without slot': ['', 'a+ b c+ d', ['', 'tc-root a b', 'tc-root a b | c d']],
+    'is cut by an inserted program': [
       'a+ b+ c+',
       'a+ x b+ c+',
       ['tc-root a b c', 'tc-root a b c | b c', 'tc-root a x | b c'],
     ],
-    'is joined where one is removed': [
+    'is joined where a program is removed': [
       'a+ x b+ c+',
       'a+ b+ c+',
       ['tc-root a x | b c', 'tc-root a b c | b c', 'tc-root a b c'],
@@ -142,15 +144,15 @@ describe('a chain of programs with and without slots', () => {
 
 describe('the reason of a plan', () => {
   const reasons: Record<string, readonly [from: string, to: string, reason: RegExp]> = {
-    'tells of more than one step': [
+    'reports more than one step': [
       'a+ b+',
       'a+ x b+',
       /in 2 steps.*may pass a program twice, but misses none that stays$/,
     ],
-    'tells of a link more': ['a b', 'a x b', /: loads 1 program and adds a link$/],
-    'tells of a link less': ['a x b', 'a b', /: leaves programs out of the chain by taking their link away$/],
-    'tells of a link that stays': ['a b', 'a b@2.0', /: loads 1 program and swaps the attached program for another/],
-    'tells of all links that go': ['a b', '', /: takes the chain down/],
+    'reports an added link': ['a b', 'a x b', /: loads 1 program and adds a link$/],
+    'reports a removed link': ['a x b', 'a b', /: removes programs from the chain by removing their link$/],
+    'reports a kept link': ['a b', 'a b@2.0', /: loads 1 program and replaces the attached program in one step$/],
+    'reports the removal of all links': ['a b', '', /: removes the chain/],
   };
   for (const [what, [from, to, reason]] of Object.entries(reasons)) {
     test(what, async () => {
@@ -171,7 +173,7 @@ const wordsArbitrary = fc
   )
   .map((members) => members.map(({ name, slot, version }) => name + slot + version).join(' '));
 
-/** The paths through what is desired: `tc-root a | b`. */
+/** The path through the desired chain: `tc-root a | b`. */
 function wantedPath(desired: DesiredState): string {
   const running = programsAt(desired, hook);
   const words = running.map(({ name, mapName }, index) => {
@@ -181,7 +183,7 @@ function wantedPath(desired: DesiredState): string {
   return running.length === 0 ? '' : `tc-root ${words.join('')}`;
 }
 
-test('at every moment of any change packets pass all that is in both chains, and nothing that is in neither', async () => {
+test('at every moment of any change packets pass all programs that are in both chains, and none that is in neither', async () => {
   const states = fc.array(wordsArbitrary, { minLength: 1, maxLength: 8 });
   await fc.assert(
     fc.asyncProperty(states, fc.nat(4), async (all, failing) => {
@@ -195,19 +197,19 @@ test('at every moment of any change packets pass all that is in both chains, and
         const report = await reconcile({ before, desired }, tools, context, async (_step, phase) => {
           const passed = await passedDigests();
           for (const digest of old) assert.ok(!next.has(digest) || passed.has(digest), `missed on the way to ${words}`);
-          for (const digest of passed) assert.ok(old.has(digest) || next.has(digest), 'a stranger');
+          for (const digest of passed) assert.ok(old.has(digest) || next.has(digest), 'a program of neither chain');
           if (phase === 'commit' && ++commits === failing) throw new Error('injected');
         });
         assert.equal(report.undone ?? true, true);
         if (report.status !== 'failed') before = desired;
         const observed = await datapath.observe();
         assert.equal(pathOf(observed), wantedPath(before));
-        const { attachments, generations } = hookAt(observed, hook);
+        const { attachments, loadedPrograms } = hookAt(observed, hook);
         assert.deepEqual(await passedDigests(), digests(before));
-        assert.equal(generations.length, digests(before).size + (attachments.length === 0 ? 0 : 1), 'pinned');
+        assert.equal(loadedPrograms.length, digests(before).size + (attachments.length === 0 ? 0 : 1), 'pinned');
       }
     }),
-    { numRuns: 150 },
+    { numRuns: repeats({ usual: 30, full: 150 }) },
   );
 });
 
@@ -216,18 +218,18 @@ function digests(desired: DesiredState): Set<string> {
 }
 
 async function passedDigests(): Promise<Set<string>> {
-  const strands = liveStrands(hookAt(await datapath.observe(), hook));
-  const programs = strands.flatMap((strand) => strand.programs).filter(({ name }) => name !== 'tc-root');
+  const subchains = liveSubchains(hookAt(await datapath.observe(), hook));
+  const programs = subchains.flatMap((subchain) => subchain.programs).filter(({ name }) => name !== 'tc-root');
   return new Set(programs.map(({ digest }) => digest));
 }
 
-describe('what somebody has done to links', () => {
+describe('a manual change of links', () => {
   const wanted = chain('a b+ c d');
   const repaired = 'tc-root a | b c | d';
   const linkAt = async (index: number) => hookAt(await datapath.observe(), hook).attachments[index]!.linkPin;
 
   for (const [index, which] of ['first', 'middle', 'last'].entries()) {
-    test(`is put right where the ${which} one is gone`, async () => {
+    test(`is repaired if the ${which} link is gone`, async () => {
       await change(NOTHING_DESIRED, wanted);
       await datapath.detach(hook, await linkAt(index));
 
@@ -238,10 +240,10 @@ describe('what somebody has done to links', () => {
     });
   }
 
-  test('is put right where two have changed places', async () => {
+  test('is repaired if two links have changed places', async () => {
     await change(NOTHING_DESIRED, wanted);
     const before = hookAt(await datapath.observe(), hook);
-    const { dir } = liveStrands(before)[1]!.programs[0]!;
+    const { dir } = liveSubchains(before)[1]!.programs[0]!;
     const [, moved, last] = before.attachments.map(({ linkPin }) => linkPin) as [string, string, string];
     await datapath.detach(hook, moved);
     await datapath.attach(hook, `${dir}/prog`, moved, { side: 'behind', link: last });
@@ -252,7 +254,7 @@ describe('what somebody has done to links', () => {
     assert.equal(pathOf(await datapath.observe()), repaired);
   });
 
-  test('is put right where all are gone, with the programs that are still pinned', async () => {
+  test('is repaired if all links are gone, with the programs that are still pinned', async () => {
     await change(NOTHING_DESIRED, wanted);
     const before = await idsByName();
     for (const { linkPin } of hookAt(await datapath.observe(), hook).attachments) await datapath.detach(hook, linkPin);

@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { MemoryDatapath } from '../../../src/datapath/memory.js';
+import { MemoryDatapath } from '../../../src/datapath/memory/datapath.js';
 import { type DesiredState, NOTHING_DESIRED, programsAt } from '../../../src/domain/desired.js';
-import type { Hook } from '../../../src/domain/hook.js';
+import type { InterfaceHook } from '../../../src/domain/hook.js';
 import { hookAt } from '../../../src/domain/observed.js';
 import { publicMapPath } from '../../../src/domain/pins.js';
-import { reconcile } from '../../../src/reconcile.js';
 import { builtPackages, desiredAt, noCompanions, pathAt, planContext, program } from '../../support/chains.js';
+import { reconcile } from '../../support/in-turn.js';
+import { repeats } from '../../support/repeats.js';
 
 const BPFFS = '/bpffs';
-const hook: Hook = { iface: 'veth0', direction: 'xdpingress' };
+const hook: InterfaceHook = { iface: 'veth0', direction: 'xdpingress' };
 
 const chainArbitrary = fc
   .uniqueArray(
@@ -33,7 +34,7 @@ function wantedPath(desired: DesiredState): string[] | undefined {
   return running.length === 0 ? undefined : running.map(({ name, version }) => `${name}@${version.replace('.', '_')}`);
 }
 
-test('at every step of any transition a packet passes the old chain or the new one, and never anything between', async () => {
+test('at every step of any transition a packet passes the old chain or the new one, and never a mixture', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(chainArbitrary, { minLength: 1, maxLength: 8 }),
@@ -66,7 +67,7 @@ test('at every step of any transition a packet passes the old chain or the new o
             before = desired;
           }
           const expected = wantedPath(before);
-          const pinned = hookAt(observed, hook).generations.length;
+          const pinned = hookAt(observed, hook).loadedPrograms.length;
           assert.equal(
             pinned,
             expected === undefined ? 0 : expected.length + 1,
@@ -75,11 +76,11 @@ test('at every step of any transition a packet passes the old chain or the new o
         }
       },
     ),
-    { numRuns: 300 },
+    { numRuns: repeats({ usual: 60, full: 300 }) },
   );
 });
 
-test('every live map is found under its public name, and no name is left of what is gone', async () => {
+test('every live map has its public name, and no name of a removed map is left', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(chainArbitrary, { minLength: 1, maxLength: 5 }), async (states) => {
       const datapath = new MemoryDatapath({ bpffs: BPFFS, interfaces: new Map([['veth0', 2]]) });
@@ -95,15 +96,15 @@ test('every live map is found under its public name, and no name is left of what
         const running = programsAt(desired, hook).filter(({ enabled }) => enabled);
         const slots = running.map(({ name, version }) => publicMapPath(BPFFS, { hook, name, version }, 'mark_next'));
         for (const [index, path] of slots.entries()) {
-          const generation = hookAt(observed, hook).generations.find(({ name }) => name === running[index]!.name);
-          assert.equal(observed.publicMaps.get(path), generation?.slot?.mapId);
+          const loaded = hookAt(observed, hook).loadedPrograms.find(({ name }) => name === running[index]!.name);
+          assert.equal(observed.publicMaps.get(path), loaded?.slot?.mapId);
         }
         const owners = new Set([...observed.publicMaps.keys()].map((path) => path.split('/')[3]));
         const expected = running.length === 0 ? [] : ['xdp-root', ...running.map(({ name }) => name)];
         assert.deepEqual([...owners].toSorted(), expected.toSorted());
       }
     }),
-    { numRuns: 100 },
+    { numRuns: repeats({ usual: 20, full: 100 }) },
   );
 });
 

@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Generation, MapInfo, Observed } from '../../../src/domain/observed.js';
+import type { LoadedProgram, MapInfo, Observed } from '../../../src/domain/observed.js';
 import { contentDigest } from '../../../src/domain/program.js';
-import type { Step } from '../../../src/domain/step.js';
-import { lacksMaps } from '../../../src/plan/maps.js';
-import { planNames } from '../../../src/plan/names.js';
-import { planPins } from '../../../src/plan/pins.js';
+import { lacksMaps } from '../../../src/plan/maps/changes.js';
+import { planNames } from '../../../src/plan/maps/names.js';
+import { planPins } from '../../../src/plan/maps/pins.js';
 import { proofOf } from '../../../src/plan/proof.js';
+import type { Step } from '../../../src/steps/step.js';
 import { desiredAt, planContext, program } from '../../support/chains.js';
+import { SAMPLES } from '../../support/steps.js';
 
 /*
- * What surrounds a change: pins that are made again before, names that move and proofs that are asked for after it.
+ * What surrounds a change: restored pins before it, moved names and proofs after it.
  */
 
 const BPFFS = '/bpffs';
@@ -27,7 +28,7 @@ const map = (id: number, name = `map_${id}`): MapInfo => ({
   maxEntries: 16,
 });
 
-function generation(more: Partial<Generation> = {}): Generation {
+function loaded(more: Partial<LoadedProgram> = {}): LoadedProgram {
   const digest = contentDigest(A);
   const dir = `${BPFFS}/progs/veth0/a/1_0/xdpingress-${digest}-1`;
   const slot = { mapId: 20, next: null };
@@ -45,40 +46,41 @@ function generation(more: Partial<Generation> = {}): Generation {
   };
 }
 
-function observed(generations: readonly Generation[], more: Partial<Observed> = {}): Observed {
+function observed(loadedPrograms: readonly LoadedProgram[], more: Partial<Observed> = {}): Observed {
   const linkPin = `${BPFFS}/links/veth0/xdp-root/latest/xdpingress`;
   const attachment = {
     kind: 'xdp',
     linkPin,
     linkId: 5,
-    programId: generations[0]?.programId ?? 0,
+    programId: loadedPrograms[0]?.programId ?? 0,
     attached: true,
   } as const;
-  const hooks = [{ hook, attachments: [attachment], generations }];
+  const hooks = [{ hook, attachments: [attachment], loadedPrograms }];
   return { hooks, interfaces: new Map([['veth0', 2]]), publicMaps: new Map(), ...more };
 }
 
-describe('what somebody has unpinned', () => {
+describe('an unpinned object', () => {
   const lost = { program: true, maps: [31] };
-  const stepsFor = (found: Generation, desired = desiredAt(hook, A)) => planPins(observed([found]), desired, context);
+  const stepsFor = (found: LoadedProgram, desired = desiredAt(hook, A)) =>
+    planPins(observed([found]), desired, context);
 
-  test('is pinned again where the program is wanted', () => {
-    const found = generation({ unpinned: lost });
+  test('is pinned again if its program is desired', () => {
+    const found = loaded({ unpinned: lost });
     assert.deepEqual(stepsFor(found), [{ op: 'repin', dir: found.dir, programId: 10, program: true, maps: [31] }]);
     assert.deepEqual(stepsFor(found, desiredAt(hook)), []);
     assert.deepEqual(stepsFor(found, desiredAt(hook, { ...A, enabled: false })), []);
-    assert.deepEqual(stepsFor(generation()), []);
+    assert.deepEqual(stepsFor(loaded()), []);
   });
 
-  test('is not looked for among maps that the slot may be one of', () => {
-    const found = generation({ unpinned: lost, slot: undefined });
+  test('is not restored among maps that may include the slot', () => {
+    const found = loaded({ unpinned: lost, slot: undefined });
     assert.deepEqual(stepsFor(found), [{ op: 'repin', dir: found.dir, programId: 10, program: true, maps: [] }]);
-    assert.deepEqual(stepsFor(generation({ unpinned: { program: false, maps: [20] }, slot: undefined })), []);
+    assert.deepEqual(stepsFor(loaded({ unpinned: { program: false, maps: [20] }, slot: undefined })), []);
   });
 
-  test('of a program without slot is', () => {
+  test('of a program without slot is restored', () => {
     const slotless = program('a', 1, { mapName: '' });
-    const found = generation({
+    const found = loaded({
       unpinned: { program: false, maps: [31] },
       slot: undefined,
       digest: contentDigest(slotless),
@@ -90,40 +92,40 @@ describe('what somebody has unpinned', () => {
   });
 });
 
-test('a generation lacks maps that arguments name, by their names as pins', () => {
+test('a loaded program lacks maps that map_args name, compared by their pin names', () => {
   const mapArgs = [{ name: 'obj.bss', args: [] }];
   assert.equal(lacksMaps({ maps: [map(1, 'obj_bss')] }, { mapArgs }), false);
   assert.equal(lacksMaps({ maps: [map(1, 'other')] }, { mapArgs }), true);
 });
 
 describe('the proof of an unload', () => {
-  const one = generation({ unpinned: { program: false, maps: [32] } });
-  const two = generation({
+  const one = loaded({ unpinned: { program: false, maps: [32] } });
+  const two = loaded({
     dir: `${one.dir}2`,
     programId: 11,
     slot: { mapId: 21, next: null },
     maps: [map(30), map(33)],
   });
-  const discard = (...all: Generation[]): Step[] => all.map(({ dir }) => ({ op: 'discard', dir }));
+  const discard = (...all: LoadedProgram[]): Step[] => all.map(({ dir }) => ({ op: 'discard', dir }));
 
-  test('names program, slot and maps of what is discarded, those included that have lost their pins', () => {
+  test('names program, slot and maps of discarded programs, including maps without pins', () => {
     assert.deepEqual(proofOf(observed([one]), discard(one)), [
       { op: 'prove', programs: [10], maps: [20, 30, 32], links: [] },
     ]);
   });
 
-  test('leaves out maps that a generation which stays has too, or that a load takes over', () => {
+  test('leaves out maps that a remaining loaded program also uses, or that a load takes over', () => {
     assert.deepEqual(proofOf(observed([one, two]), discard(two)), [
       { op: 'prove', programs: [11], maps: [21, 33], links: [] },
     ]);
     const share = [{ map: 'map_33', pin: `${two.dir}/maps/map_33` }];
-    const load = { op: 'load', share } as unknown as Step;
+    const load: Step = { ...SAMPLES.load[0], share };
     assert.deepEqual(proofOf(observed([one, two]), [load, ...discard(two)]), [
       { op: 'prove', programs: [11], maps: [21], links: [] },
     ]);
   });
 
-  test('names the link that is detached', () => {
+  test('names the detached link', () => {
     const at = observed([one]);
     const link = at.hooks[0]!.attachments[0]!.linkPin;
     assert.deepEqual(proofOf(at, [{ op: 'detach', hook, program: '', link, place: null }]), [
@@ -137,17 +139,17 @@ describe('a public name', () => {
   const path = `${BPFFS}/veth0/a/1_0/map_30`;
   const named = (holder: number, orphans: readonly MapInfo[]) =>
     planNames(
-      observed([generation({ slot: undefined })], { publicMaps: new Map([[path, holder]]), orphans }),
+      observed([loaded({ slot: undefined })], { publicMaps: new Map([[path, holder]]), orphans }),
       BPFFS,
       new Set(),
       () => ({ slotMap: '', hasCompanion: false }),
     );
 
-  test('that a map has which no program uses, and which is like ours, is given to ours', () => {
-    assert.deepEqual(named(99, [map(99, 'map_30')]), [{ op: 'publish', pin: `${generation().dir}/maps/map_30`, path }]);
+  test('is taken over from a map that no program uses and that looks like ours', () => {
+    assert.deepEqual(named(99, [map(99, 'map_30')]), [{ op: 'publish', pin: `${loaded().dir}/maps/map_30`, path }]);
   });
 
-  test("is left to a stranger's map: one that is used, or is of another shape or name", () => {
+  test('is left to a foreign map, which is in use or has another shape or name', () => {
     assert.deepEqual(named(99, []), []);
     assert.deepEqual(named(99, [{ ...map(99, 'map_30'), valueSize: 4 }]), []);
     assert.deepEqual(named(99, [map(99, 'theirs')]), []);

@@ -2,23 +2,23 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { FileOps, OpenFile } from '../../../src/store/file-ops.js';
 
-/** Where the machine stops: before the n-th operation (from 0) begins, after it took effect, or in the middle of a write. */
+/** Where the machine stops: before the n-th operation (from 0) begins, after it has taken effect, or during a write. */
 export interface Death {
   readonly at: number;
   readonly when: 'before' | 'after' | 'within';
-  /** For `within`: how many bytes of the write get through. */
+  /** For `within`: how many bytes are written. */
   readonly bytes?: number;
-  /** For `within`: whether the file has grown already, so that zeros stand for the rest. */
+  /** For `within`: whether the file has its new length already, with zeros for the missing bytes. */
   readonly zeros?: boolean;
 }
 
 export interface Operation {
   readonly name: keyof FileOps | keyof OpenFile;
-  /** Of a write, in bytes. */
+  /** For a write: its length in bytes. */
   readonly length: number;
 }
 
-/** What is left of a disk. A process that is killed loses nothing; a power cut may lose what was not synced, or parts of it. */
+/** What a disk loses. A killed process loses nothing. A power cut may lose what was not synced, or parts of it. */
 export const LOSSES = ['nothing', 'names and content', 'names', 'content'] as const;
 export type Loss = (typeof LOSSES)[number];
 
@@ -28,8 +28,8 @@ interface Inode {
 }
 
 /**
- * A disk in memory that tells what was written from what was synced, and that stops for good at a chosen operation. What is left
- * can be put into a real directory.
+ * A disk in memory. It separates written content from synced content, and it stops for good at a chosen operation. What
+ * is left can be written to a real directory.
  */
 export class DyingDisk implements FileOps {
   readonly operations: Operation[] = [];
@@ -41,7 +41,7 @@ export class DyingDisk implements FileOps {
     this.#death = death;
   }
 
-  /** The process was killed, the machine runs on: what was written is there, synced or not. */
+  /** The process was killed, but the machine still runs: everything that was written exists, synced or not. */
   restart(): void {
     this.#death = undefined;
   }

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { answerTo, commandKey, finished, openJournal, reopen, STREAM, temporaryDir } from './samples.js';
 
 describe('counting attempts', () => {
-  it('goes on over restarts until the command is finished', async (t) => {
+  it('continues after restarts until the command is finished', async (t) => {
     const dir = await temporaryDir(t);
     const key = commandKey(1);
     let journal = await openJournal(t, dir);
@@ -17,7 +17,7 @@ describe('counting attempts', () => {
 
     await journal.finish(finished(key, { status: 'failed' }));
 
-    await assert.rejects(journal.begin(key, 'deploy'), { code: 'INTERNAL', message: /has been answered \(failed\)/ });
+    await assert.rejects(journal.begin(key, 'deploy'), { code: 'INTERNAL', message: /already answered \(failed\)/ });
     assert.equal(journal.find(key)?.attempts, 3);
   });
 
@@ -29,15 +29,15 @@ describe('counting attempts', () => {
   });
 });
 
-describe('knowing a command again', () => {
-  it('goes by the sender’s id alone, wherever in the stream it stands', async (t) => {
+describe('recognising a command', () => {
+  it('uses only the sender’s id, not the position in the stream', async (t) => {
     const journal = await openJournal(t, await temporaryDir(t));
     await journal.finish(finished(commandKey(1, { id: 'order-66' })));
 
     assert.equal(journal.find(commandKey(2, { id: 'order-66' }))?.status, 'applied');
   });
 
-  it('takes a sequence for the same command only if it was stored at the same time', async (t) => {
+  it('takes an equal sequence number for the same command only if the time of storage is the same, too', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     const key = commandKey(1, { id: 'L3AF_CMD:1', idIsSequence: true });
@@ -60,7 +60,7 @@ describe('the position in the stream', () => {
     assert.equal(journal.stream?.lastSeq, 9);
   });
 
-  it('begins anew with another stream', async (t) => {
+  it('starts again with a new stream', async (t) => {
     const journal = await openJournal(t, await temporaryDir(t));
     await journal.finish(finished(commandKey(9)));
     const key = commandKey(1, { streamCreated: '2025-06-01T00:00:00Z' });
@@ -81,7 +81,7 @@ describe('the position in the stream', () => {
     assert.equal(next.stream?.lastSeq, 4);
   });
 
-  it('stays after a rewind until the deploy that is awaited', async (t) => {
+  it('stays after a rewind until the awaited deploy', async (t) => {
     const journal = await openJournal(t, await temporaryDir(t));
     await journal.finish(finished(commandKey(9)));
     const rewound = { created: STREAM, lastSeq: 0, storedAt: commandKey(9).storedAt };
@@ -95,8 +95,8 @@ describe('the position in the stream', () => {
   });
 });
 
-describe('answers on their way', () => {
-  it('stay until they are confirmed, in order, over restarts', async (t) => {
+describe('unconfirmed answers', () => {
+  it('are kept until they are confirmed, in order, and after restarts', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     const keys = [1, 2, 3].map((seq) => commandKey(seq));
@@ -111,7 +111,7 @@ describe('answers on their way', () => {
     assert.deepEqual(next.find(commandKey(2))?.answer, answerTo(commandKey(2)), 'kept, to be given again');
   });
 
-  it('are noted as confirmed even if nothing else is written and the journal is never closed', {
+  it('are recorded as confirmed even if nothing else is written and the journal is never closed', {
     timeout: 30_000,
   }, async (t) => {
     const dir = await temporaryDir(t);
@@ -126,7 +126,7 @@ describe('answers on their way', () => {
     assert.deepEqual(next.pending(), []);
   });
 
-  it('are not needed: a command finished without one counts as acknowledged', async (t) => {
+  it('are optional: a command finished without one counts as acknowledged', async (t) => {
     const journal = await openJournal(t, await temporaryDir(t));
     const { key, verb, status } = finished(commandKey(1));
     await journal.finish({ key, verb, status });

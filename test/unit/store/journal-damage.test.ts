@@ -13,14 +13,13 @@ describe('a journal that cannot be trusted', () => {
     'a wrong byte in the first line': (text: string) => text.replace('instanceId', 'instanceIt'),
     'no content': () => '',
     'a first line of another program': (text: string) => encodeLine({ journal: 2 }) + text,
-    'a version of the future': (text: string) => encodeLine({ 'l3af-journal': 2 }) + text,
-    'a line that says something unknown': (text: string) => text + encodeLine([{ op: 'dance' }]),
-    'a desired state that is none': (text: string) =>
-      text + encodeLine([{ op: 'desired', desired: { chains: 'all' } }]),
+    'a future version': (text: string) => encodeLine({ 'l3af-journal': 2 }) + text,
+    'a line with an unknown operation': (text: string) => text + encodeLine([{ op: 'dance' }]),
+    'an invalid desired state': (text: string) => text + encodeLine([{ op: 'desired', desired: { chains: 'all' } }]),
   };
 
   for (const [what, damage] of Object.entries(damages)) {
-    it(`is kept aside and begun anew: ${what}`, async (t) => {
+    it(`is kept under another name and replaced by a new one: ${what}`, async (t) => {
       const dir = await temporaryDir(t);
       const journal = await openJournal(t, dir);
       await journal.finish(finished(commandKey(1), { desired: desiring('ratelimiting') }));
@@ -40,7 +39,7 @@ describe('a journal that cannot be trusted', () => {
       assert.match(report.damaged?.path ?? '', /journal\.damaged-20\d\d-/);
       assert.equal(await readFile(report.damaged?.path ?? '', 'utf8'), damaged);
       assert.ok((report.damaged?.reason ?? '').length > 10, report.damaged?.reason);
-      assert.deepEqual(logged, ['journal is damaged; it is kept aside and an empty one begins']);
+      assert.deepEqual(logged, ['journal is damaged; it is kept under another name and replaced by an empty one']);
       assert.equal(next.desired, null, 'not known, rather than nothing');
       assert.equal(next.awaitingDeploy, undefined);
       await next.begin(commandKey(3), 'deploy');
@@ -54,7 +53,7 @@ describe('a journal that cannot be trusted', () => {
     'no content': () => '',
   };
   for (const [what, damage] of Object.entries(losses)) {
-    it(`does not make the host a second one: ${what}`, async (t) => {
+    it(`keeps its instance id: ${what}`, async (t) => {
       const dir = await temporaryDir(t);
       const journal = await openJournal(t, dir);
       const { instanceId } = journal;
@@ -67,7 +66,7 @@ describe('a journal that cannot be trusted', () => {
     });
   }
 
-  it('is the one that counts if the id beside it is damaged, and puts that right', async (t) => {
+  it('has the valid instance id if the id file is damaged, and repairs that file', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     const { instanceId } = journal;
@@ -80,14 +79,15 @@ describe('a journal that cannot be trusted', () => {
     assert.equal(await readFile(join(dir, 'instance-id'), 'utf8'), `${instanceId}\n`);
   });
 
-  it('is not what a disk that cannot be read means', async (t) => {
+  it('is not assumed when the disk cannot be read', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     await journal.setDesired(desiring('ratelimiting'));
     await journal.close();
-    const failing = { ...nodeFileOps, read: () => Promise.reject(new Error('EIO: i/o error, read')) };
+    const refusal = Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+    const failing = { ...nodeFileOps, read: () => Promise.reject(refusal) };
 
-    await assert.rejects(new Journal({ dir, files: failing }).open(), { code: 'INTERNAL', message: /EIO/ });
+    await assert.rejects(new Journal({ dir, files: failing }).open(), { code: 'DISK_FAULT', message: /EIO/ });
 
     assert.deepEqual((await readdir(dir)).toSorted(), ['instance-id', 'journal']);
     assert.deepEqual((await openJournal(t, dir)).desired, desiring('ratelimiting'));
@@ -95,7 +95,7 @@ describe('a journal that cannot be trusted', () => {
 });
 
 describe('a last write that a crash cut short', () => {
-  it('is undone, and what follows stands on whole lines', async (t) => {
+  it('is removed, and the next write begins on a new line', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     await journal.finish(finished(commandKey(1), { desired: desiring('ratelimiting') }));

@@ -1,7 +1,10 @@
 import { Journal } from '../../../src/store/journal.js';
 import { answerTo, commandKey, desiring, finished } from './samples.js';
 
-/** A process for journal-kill.test.ts: handles one command after another and says each finished one on standard output. */
+/**
+ * A process for journal-kill.test.ts. It handles one command after another, and prints each finished one to standard
+ * output.
+ */
 const [dir] = process.argv.slice(2);
 if (dir !== undefined) {
   const journal = new Journal({ dir, compactAbove: 4096, maxRecords: 8 });

@@ -7,7 +7,7 @@ import { Journal } from '../../../src/store/journal.js';
 import { answerTo, commandKey, desiring, finished, openJournal, reopen, STREAM, temporaryDir } from './samples.js';
 
 describe('a journal', () => {
-  it('begins with an identity and with nothing known', async (t) => {
+  it('begins with an identity, and knows nothing else', async (t) => {
     const dir = join(await temporaryDir(t), 'made', 'on', 'demand');
     const journal = new Journal({ dir });
     t.after(() => journal.close());
@@ -32,7 +32,7 @@ describe('a journal', () => {
     assert.equal((await reopen(t, journal, dir)).instanceId, instanceId);
   });
 
-  it('is for its owner only, since payloads may hold secrets', async (t) => {
+  it('can be read only by its owner, since payloads may hold secrets', async (t) => {
     const dir = join(await temporaryDir(t), 'state');
     await openJournal(t, dir);
 
@@ -76,7 +76,7 @@ describe('a journal', () => {
     assert.equal(next.stream?.lastSeq, 2);
   });
 
-  it('tells nothing desired from nothing known', async (t) => {
+  it('distinguishes an empty desired state from an unknown one', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     await journal.setDesired(desiring());
@@ -84,7 +84,7 @@ describe('a journal', () => {
     assert.deepEqual((await reopen(t, journal, dir)).desired, { chains: [], addresses: {} });
   });
 
-  it('keeps fields of a program that it does not know', async (t) => {
+  it('keeps unknown fields of a program', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     const known = desiring('ratelimiting');
@@ -94,7 +94,7 @@ describe('a journal', () => {
     assert.deepEqual((await reopen(t, journal, dir)).desired, extended);
   });
 
-  it('refuses to note what it could not read again', async (t) => {
+  it('refuses to write what it could not read again', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
 
@@ -106,7 +106,7 @@ describe('a journal', () => {
     assert.equal((await reopen(t, journal, dir)).find(commandKey(1)), undefined);
   });
 
-  it('answers calls that overlap in the order in which they came', async (t) => {
+  it('answers concurrent calls in the order of their arrival', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir);
     const key = commandKey(1);
@@ -131,7 +131,7 @@ describe('a journal', () => {
     );
   });
 
-  it('says so when it is used before it is open or after it is closed', async (t) => {
+  it('fails with a clear error when it is used before it is open or after it is closed', async (t) => {
     const journal = new Journal({ dir: await temporaryDir(t) });
     const notOpen = { code: 'INTERNAL', message: 'The journal is not open' };
 
@@ -157,8 +157,8 @@ describe('a journal', () => {
   });
 });
 
-describe('what is remembered', () => {
-  it('is bounded in number, but for answers on their way', async (t) => {
+describe('the memory of commands', () => {
+  it('is limited in number, except for unconfirmed answers', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir, { maxRecords: 3 });
     for (let seq = 1; seq <= 10; seq += 1) await journal.finish(finished(commandKey(seq)));
@@ -172,7 +172,7 @@ describe('what is remembered', () => {
     assert.deepEqual(known, [1, 8, 9, 10]);
   });
 
-  it('is bounded in bytes: the oldest bodies go first, but not the knowledge that the command is done', async (t) => {
+  it('is limited in bytes: the oldest bodies are dropped first, but it is still known that their commands are done', async (t) => {
     const journal = await openJournal(t, await temporaryDir(t), { maxAnswerLength: 2500 });
     for (let seq = 1; seq <= 4; seq += 1) {
       const key = commandKey(seq);
@@ -187,7 +187,7 @@ describe('what is remembered', () => {
 });
 
 describe('compaction', () => {
-  it('keeps the file within a multiple of what it says, and what it says', async (t) => {
+  it('limits the size of the file, and keeps its content', async (t) => {
     const dir = await temporaryDir(t);
     const journal = await openJournal(t, dir, { maxRecords: 5, compactAbove: 4096 });
     let largest = 0;

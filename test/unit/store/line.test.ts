@@ -7,7 +7,7 @@ const [head, first, second] = lines as [Buffer, Buffer, Buffer];
 const whole = Buffer.concat(lines);
 
 describe('lines of the journal', () => {
-  it('come back as they were written', () => {
+  it('are read as they were written', () => {
     const { values, length, headLength, torn, fault } = decodeLines(whole);
 
     assert.deepEqual(values, [{ head: true }, ['first', 'é\n\u2028'], ['second']]);
@@ -44,8 +44,8 @@ describe('lines of the journal', () => {
     assert.deepEqual([values.length, torn], [2, true]);
   });
 
-  it('are damaged when any but the last is wrong, in whichever byte', () => {
-    // Without the newline before the last line the two would be one: wrong, but last.
+  it('are damaged when any byte of a line before the last is wrong', () => {
+    // Without the newline before the last line, the two lines are one line, which is wrong, but the last one.
     for (let at = 0; at < head.length + first.length - 1; at += 1) {
       const rotten = Buffer.from(whole);
       rotten.writeUInt8(rotten.readUInt8(at) ^ 0x01, at);
@@ -57,7 +57,7 @@ describe('lines of the journal', () => {
     }
   });
 
-  it('are damaged when the first is incomplete, since a file gets its name only after that', () => {
+  it('are damaged when the first is incomplete, because a file gets its name after its first line is written', () => {
     assert.match(decodeLines(head.subarray(0, 10)).fault ?? '', /^line 1 /);
     assert.equal(decodeLines(Buffer.alloc(0)).fault, 'the file is empty');
   });

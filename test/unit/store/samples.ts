@@ -5,11 +5,11 @@ import type { TestContext } from 'node:test';
 import type { DesiredState } from '../../../src/domain/desired.js';
 import type { Program } from '../../../src/domain/program.js';
 import { type CommandKey, type Finish, Journal, type JournalOptions } from '../../../src/store/journal.js';
-import type { OutboxEntry } from '../../../src/store/records.js';
+import type { StoredAnswer } from '../../../src/store/records.js';
 
 export const STREAM = '2025-01-01T00:00:00Z';
 
-/** A directory of this test's own, gone when it ends. */
+/** A directory for one test, removed when the test ends. */
 export async function temporaryDir(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'l3af-store-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
@@ -28,7 +28,7 @@ export async function openJournal(
   return journal;
 }
 
-/** The journal as the next process finds it. */
+/** The journal as the next process opens it. */
 export async function reopen(t: TestContext, journal: Journal, dir: string): Promise<Journal> {
   await journal.close();
   return openJournal(t, dir);
@@ -39,7 +39,7 @@ export function commandKey(seq: number, changes: Partial<CommandKey> = {}): Comm
   return { id: `command-${seq}`, idIsSequence: false, seq, storedAt, streamCreated: STREAM, ...changes };
 }
 
-export function answerTo(key: CommandKey, body = `{"id":"${key.id}"}`): OutboxEntry {
+export function answerTo(key: CommandKey, body = `{"id":"${key.id}"}`): StoredAnswer {
   const id = `web1:${key.id}:${key.storedAt}`;
   return { id, subject: 'l3af.ack.web1', headers: { 'L3AF-Command-Id': key.id }, body };
 }

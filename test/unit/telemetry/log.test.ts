@@ -21,7 +21,7 @@ describe('the log', () => {
     assert.deepEqual(line, { level: 'info', name: 'l3af-agent', host: 'web1', verb: 'deploy', msg: 'command applied' });
   });
 
-  it('leaves out what is less severe than its level', () => {
+  it('omits messages below its level', () => {
     const { log, lines } = loggerAt('warn');
 
     log.info('one');
@@ -34,7 +34,7 @@ describe('the log', () => {
     );
   });
 
-  it('tells an error with its code, where, what lies beneath, and every cause', () => {
+  it('writes an error with its code, its place, its detail, and every cause', () => {
     const { log, lines } = loggerAt('info');
     const refused = Object.assign(new Error('connection refused'), { code: 'ECONNREFUSED' });
     const both = new AggregateError([refused, 'no route'], 'every address failed');
@@ -64,7 +64,7 @@ describe('the log', () => {
     assert.match(JSON.stringify(lines[0]), /log\.test/);
   });
 
-  it('ends a chain of causes that leads back to itself', () => {
+  it('cuts a chain of causes that is a cycle', () => {
     const { log, lines } = loggerAt('info');
     const err = new Error('round and round');
     err.cause = err;

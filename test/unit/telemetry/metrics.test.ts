@@ -61,6 +61,20 @@ describe("l3afd's metrics", () => {
     assert.match(await metrics.text(), /^# TYPE l3afd_BPFStartTime gauge$/m);
   });
 
+  it('shows a program as 0 while its companion is given up, whatever was told first', async () => {
+    const values = async () => (await linesOf('l3afd_BPFRunning')).map((line) => line.split(' ').at(-1));
+    metrics.setRunning([running(RATELIMIT), running(MIRROR)]);
+    metrics.setCompanions([
+      { ...RATELIMIT, condition: 'given-up' },
+      { ...MIRROR, condition: 'waiting' },
+    ]);
+    assert.deepEqual(await values(), ['0', '1']);
+    metrics.setRunning([running(RATELIMIT), running(MIRROR)]);
+    assert.deepEqual(await values(), ['0', '1']);
+    metrics.setCompanions([{ ...RATELIMIT, condition: 'running' }]);
+    assert.deepEqual(await values(), ['1', '1']);
+  });
+
   it('ends the series of a program that has stopped and keeps the start of one that stays', async () => {
     metrics.setRunning([running(RATELIMIT), running(MIRROR)]);
     now = 2_000;
@@ -70,7 +84,7 @@ describe("l3afd's metrics", () => {
     assert.deepEqual(await linesOf('l3afd_BPFStartTime'), [`l3afd_BPFStartTime{host="web1",${SERIES}} 1000`]);
   });
 
-  it('takes another version, and a program that comes back, for a new start', async () => {
+  it('treats another version, and a program that runs again, as a new start', async () => {
     metrics.setRunning([running(RATELIMIT, '1.0')]);
     now = 2_000;
     metrics.setRunning([running(RATELIMIT, '2.0')]);
@@ -84,7 +98,7 @@ describe("l3afd's metrics", () => {
     assert.deepEqual(await linesOf('l3afd_BPFStartTime'), [`l3afd_BPFStartTime{host="web1",${SERIES}} 3000`]);
   });
 
-  it('believes a start time that is known', async () => {
+  it('uses a known start time', async () => {
     metrics.setRunning([{ ...running(RATELIMIT), startedAt: new Date(500_000) }]);
     assert.deepEqual(await linesOf('l3afd_BPFStartTime'), [`l3afd_BPFStartTime{host="web1",${SERIES}} 500`]);
   });
@@ -104,7 +118,7 @@ describe("l3afd's metrics", () => {
     ]);
   });
 
-  it("are a snapshot's AllStats, with the numbers of Prometheus' metric types, and nothing else is", async () => {
+  it("are exactly a snapshot's AllStats, with the numbers of Prometheus' metric types", async () => {
     metrics.start();
     metrics.programStarted(RATELIMIT);
     metrics.setRunning([running(RATELIMIT)]);
@@ -165,7 +179,7 @@ describe("the agent's own metrics", () => {
     ]);
   });
 
-  it('watch the process from the start on', async () => {
+  it('measure the process from the start on', async () => {
     assert.deepEqual(await linesOf('l3af_agent_process_resident_memory_bytes'), []);
     metrics.start();
     assert.equal((await linesOf('l3af_agent_process_resident_memory_bytes')).length, 1);

@@ -5,7 +5,7 @@ import { Metrics } from '../../../src/telemetry/metrics.js';
 const PROGRAM = { program: 'ratelimiting', direction: 'xdpingress', iface: 'eth1', address: '192.0.2.1' };
 
 describe('OpenMetrics', () => {
-  it("names a counter's family without its ending, and tells no type of l3afd's counters, whose names have none", async () => {
+  it("names a counter's family without _total, and omits the type of l3afd's counters, whose names have no _total", async () => {
     const metrics = new Metrics('web1');
     metrics.programStarted(PROGRAM);
     metrics.redelivered();
@@ -31,7 +31,7 @@ describe('OpenMetrics', () => {
 });
 
 describe('monitored maps', () => {
-  it('have the labels that a payload gives, as long as one gives them', async () => {
+  it('have the labels from payloads, while a payload gives them', async () => {
     const metrics = new Metrics('web1');
     const sample = { ...PROGRAM, map: 'm', key: '0', field: '', aggregator: 'scalar', value: 1 };
     const shown = async () =>

@@ -1,0 +1,52 @@
+import { targetName } from '../../../domain/hook.js';
+import { check } from '../abi/errno.js';
+import { Fd } from '../abi/fd.js';
+import { libbpf } from '../abi/ffi.js';
+import { interfaceIndex } from '../abi/interfaces.js';
+import { loadMinimalProgram } from '../diagnostics/minimal-program.js';
+import type { AttachDriver } from './driver.js';
+import { attachLink, BY_LINK } from './link.js';
+import { BPF_LINK_TYPE_XDP, BPF_XDP, checkNoForeign, createXdpLink } from './xdp-link.js';
+import { xdpModeOf, xdpPrograms } from './xdp-query.js';
+
+/** XDP: one program for each interface. */
+export const xdpDriver: AttachDriver = {
+  // BPF_PROG_TYPE_XDP.
+  program: { type: 6, expectedAttachType: BPF_XDP },
+  linkType: BPF_LINK_TYPE_XDP,
+
+  attach(program, hook, linkPin, _place, { xdp, bpffs }) {
+    const ifindex = interfaceIndex(targetName(hook));
+    attachLink(program, {
+      linkPin,
+      bpffs,
+      targetId: ifindex,
+      programsAt: () => [...xdpPrograms(ifindex).values()],
+      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, bpffs }),
+    });
+  },
+
+  ...BY_LINK,
+
+  targetId: (hook, interfaces) => interfaces.get(targetName(hook)),
+
+  attachmentOf({ programId, targetId: at }, targetId) {
+    const attached = at !== 0 && at === targetId;
+    const mode = attached ? xdpModeOf(programId, at) : undefined;
+    return { kind: 'xdp', attached, ...(mode !== undefined && { mode }) };
+  },
+
+  programsAt: (_hook, ifindex) => [...xdpPrograms(ifindex).values()],
+
+  checkFree: (hook, ifindex, { bpffs }) => checkNoForeign(hook, ifindex, bpffs),
+
+  isOrdered: () => false,
+
+  features: [{ name: 'XDP link', tryOut: tryLink }],
+};
+
+function tryLink(iface: string): undefined {
+  using program = loadMinimalProgram('xdp');
+  const link = libbpf().bpf_link_create(program.number, interfaceIndex(iface), BPF_XDP, null);
+  using _link = new Fd(check(link, 'the kernel refuses the link'));
+}

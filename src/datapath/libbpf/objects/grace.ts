@@ -1,0 +1,43 @@
+import { check } from '../abi/errno.js';
+import { Fd } from '../abi/fd.js';
+import { inBackground, libbpf, libc } from '../abi/ffi.js';
+import { MAP_CREATE_OPTS } from '../abi/structs.js';
+
+/** Number of membarrier(2) (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
+const MEMBARRIER: Readonly<Partial<Record<NodeJS.Architecture, number>>> = { x64: 324, arm64: 283 };
+const MEMBARRIER_CMD_GLOBAL = 1n;
+
+const BPF_MAP_TYPE_ARRAY = 2;
+const BPF_MAP_TYPE_ARRAY_OF_MAPS = 12;
+
+/**
+ * Resolves when no CPU can still be inside a program that was unlinked before the call. Programs run inside RCU
+ * read-side critical sections, and MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c). Usually
+ * takes 15 ms, and 100 ms or more under load.
+ */
+export async function grace(): Promise<void> {
+  const number = MEMBARRIER[process.arch];
+  const result =
+    number === undefined ? -1 : await inBackground(libc().syscall, number, MEMBARRIER_CMD_GLOBAL, 0n, 0n, 0n, 0n);
+  // Kernels booted with nohz_full refuse it with EINVAL.
+  if (result < 0) await graceByMapInMap();
+}
+
+/**
+ * The same in another way: an update of a map of maps returns only after all running programs have ended, so that none
+ * still uses the old inner map (maybe_wait_bpf_programs in kernel/bpf/syscall.c).
+ */
+export async function graceByMapInMap(): Promise<void> {
+  const bpf = libbpf();
+  using inner = new Fd(check(bpf.bpf_map_create(BPF_MAP_TYPE_ARRAY, 'l3af_inner', 4, 4, 1, null), 'Cannot make a map'));
+  const opts = MAP_CREATE_OPTS.make({ sz: MAP_CREATE_OPTS.size, inner_map_fd: inner.number });
+  const fd = check(
+    bpf.bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, 'l3af_grace', 4, 4, 1, opts),
+    'Cannot make a map of maps',
+  );
+  using outer = new Fd(fd);
+  const value = Buffer.alloc(4);
+  value.writeInt32LE(inner.number);
+  const result = await inBackground(bpf.bpf_map_update_elem, outer.number, Buffer.alloc(4), value, 0);
+  check(result, 'Cannot wait until the running programs have ended');
+}

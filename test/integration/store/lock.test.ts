@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { lockStateDir } from '../../../src/store/lock.js';
+import { temporaryDir } from '../../unit/store/samples.js';
+
+const LOCKED = {
+  name: 'AgentError',
+  code: 'STATE_DIR_LOCKED',
+  message: /^Another agent already uses the state directory /,
+};
+
+describe('the lock of a state directory', () => {
+  it('has one holder at a time, until it is released', async (t) => {
+    const dir = await temporaryDir(t);
+
+    const first = await lockStateDir(dir);
+    await assert.rejects(lockStateDir(dir), LOCKED);
+    await first.release();
+
+    const second = await lockStateDir(dir);
+    await second.release();
+  });
+
+  it('belongs to the directory, whatever path is used', async (t) => {
+    const dir = await temporaryDir(t);
+    await mkdir(join(dir, 'state'));
+    await symlink(join(dir, 'state'), join(dir, 'alias'));
+
+    const lock = await lockStateDir(join(dir, 'state'));
+    t.after(() => lock.release());
+
+    await assert.rejects(lockStateDir(join(dir, 'alias')), LOCKED);
+  });
+
+  it('does not concern other directories', async (t) => {
+    const locks = await Promise.all([lockStateDir(await temporaryDir(t)), lockStateDir(await temporaryDir(t))]);
+    for (const lock of locks) await lock.release();
+  });
+
+  it('ends with its process, even if the process is killed and its children keep running', async (t) => {
+    const dir = await temporaryDir(t);
+    const holder = spawn(process.execPath, [join(import.meta.dirname, 'lock-holder.js'), dir], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    t.after(() => holder.kill('SIGKILL'));
+    const [heir] = await once(holder.stdout, 'data');
+    t.after(() => process.kill(Number(String(heir))));
+    await assert.rejects(lockStateDir(dir), LOCKED);
+
+    holder.kill('SIGKILL');
+    await once(holder, 'exit');
+
+    const lock = await lockStateDir(dir);
+    await lock.release();
+  });
+
+  it('does not keep its process running', { timeout: 30_000 }, async (t) => {
+    const dir = await temporaryDir(t);
+    const module = new URL('../../../src/store/lock.js', import.meta.url).href;
+    const program = `import { lockStateDir } from '${module}'; await lockStateDir('${dir}'); console.log('locked');`;
+
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program]);
+
+    assert.equal(stdout, 'locked\n');
+  });
+});

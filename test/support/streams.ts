@@ -1,0 +1,13 @@
+import type { Bus } from '../../src/bus/connect.js';
+import { streamSpecs } from '../../src/bus/stream-specs.js';
+import type { Subjects } from '../../src/messages/subjects.js';
+
+/**
+ * In a cluster, makes the streams as a controller has to, on all its servers: agents make them with one replica. Does
+ * nothing elsewhere.
+ */
+export async function createStreams(bus: Bus, subjects: Subjects, replicas: number): Promise<void> {
+  if (replicas === 1) return;
+  const specs = streamSpecs(subjects);
+  await Promise.all(specs.map(({ config }) => bus.jsm.streams.add({ ...config, num_replicas: replicas })));
+}
