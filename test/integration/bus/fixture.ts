@@ -7,7 +7,7 @@ import { ensureStreams } from '../../../src/bus/streams.js';
 import { type Subjects, subjectsFor } from '../../../src/messages/subjects.js';
 import { startNats, type TestServer, type TestServerOptions } from '../../support/nats.js';
 import { createStreams } from '../../support/streams.js';
-import { SLOWNESS, until } from '../../support/until.js';
+import { SLOWNESS, until, untilGiven } from '../../support/until.js';
 
 export interface LogLine {
   readonly level: keyof BusLogger;
@@ -74,7 +74,7 @@ export async function givenBus(t: TestContext, options: TestServerOptions = {}):
   const bus = await openBus(t, server, log);
   const subjects = subjectsFor('l3af', HOST);
   await createStreams(bus, subjects, server.members.length);
-  await ensureStreams(bus, subjects, log);
+  await untilGiven('the streams', () => ensureStreams(bus, subjects, log));
   const controller = new Controller(await openBus(t, server, collectLog()), subjects);
   return { server, bus, controller, subjects, log };
 }
