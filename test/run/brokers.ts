@@ -27,7 +27,7 @@ const OWN_BROKERS = [
  */
 const RESTARTING = ['e2e/bus/outage', 'e2e/bus/replaced', 'integration/bus/connect', 'integration/client/outage'];
 /** What a cluster is asked every time, since servers differ there the most; the rest only with `--full`. */
-const ALWAYS = ['integration/bus/commands', 'integration/bus/publish'];
+const ALWAYS = ['integration/bus/commands'];
 
 /**
  * The further runs for a selection of tests: everything of the bus against a current server and a cluster of three with

@@ -31,7 +31,7 @@ unit, integration/datapath, test/e2e/chains/kill.test.ts. Without a path, runs a
 `;
 
 /** More than there are cores, since tests mostly wait. */
-const FILES_AT_A_TIME = 4;
+const FILES_AT_A_TIME = 5;
 /**
  * When a file counts as hung, in milliseconds. Several times what the longest takes here, so that a slower machine is
  * not a failure.
