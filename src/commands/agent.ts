@@ -120,7 +120,7 @@ export class Agent {
       if (!ran) return 'later';
     }
     await bus.flushOutbox();
-    await bus.publishSnapshot();
+    bus.publishSnapshotSoon();
     return journal.find(key)?.status === 'rejected' ? 'terminate' : 'done';
   }
 
@@ -192,7 +192,7 @@ export class Agent {
     log: Logger,
   ): Promise<AnsweredCommand> {
     const { host, journal, rules, serverNow, signal } = this.#options;
-    const observed = await host.observe(turn, command.verb === 'delete' ? undefined : command);
+    const observed = await host.observe(turn, [journal.desired, command.verb === 'delete' ? null : command]);
     let desired: DesiredState;
     try {
       desired = wantedBy(command, journal.desired, observed, rules);
@@ -203,7 +203,7 @@ export class Agent {
     if (absent.length > 0) return [answerFailed(receipt, new RefusedError(absent as [Fault, ...Fault[]]))];
 
     log.info('applying command');
-    const limits = { deadline: deadlineOf(envelope, serverNow), named: companionsNamedBy(command), signal };
+    const limits = { deadline: deadlineOf(envelope, serverNow), named: companionsNamedBy(command), signal, observed };
     const report = await host.apply(turn, journal.desired, desired, log, limits);
     const answer = answerReported(receipt, command, report);
     if (report.status === 'failed') return [answer];

@@ -85,6 +85,6 @@ async function foldAndApply(deliveries: readonly DeliveryHead[], options: Backlo
   for (const delivery of deliveries) attempts.finished(delivery);
   onAnswer(answer);
   await bus.flushOutbox();
-  await bus.publishSnapshot();
+  bus.publishSnapshotSoon();
   return true;
 }

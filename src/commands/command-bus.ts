@@ -19,7 +19,8 @@ export interface CommandBus {
   /** Resolves when the streams have confirmed every acknowledgement in the journal's outbox. */
   flushOutbox(): Promise<void>;
   publishEvent(kind: EventKind, message: string, data?: Record<string, unknown>): void;
-  publishSnapshot(): Promise<void>;
+  /** Publishes what the host is like after a command. Nobody waits for it, and commands in quick succession share one. */
+  publishSnapshotSoon(): void;
   /** Keeps a copy of a command that is not tried any more. Resolves when it is stored. */
   deadLetter(delivery: Delivery): Promise<void>;
 }

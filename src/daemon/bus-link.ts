@@ -31,10 +31,14 @@ export interface BusLinkOptions {
   readonly interfaces: () => ReadonlyMap<string, number>;
   /** Features of the kernel by name, as far as they have been tried out. */
   readonly features: () => Readonly<Record<string, boolean>>;
-  readonly snapshot: () => Promise<L3AFALLHOSTDATA>;
+  /** @param look whether to observe the host again, or to take what the last task has observed at its end */
+  readonly snapshot: (look: SnapshotLook) => Promise<L3AFALLHOSTDATA>;
   /** Called when the agent must end, because another agent has taken this host's registration. */
   readonly onFatal: (error: Error) => void;
 }
+
+/** What a snapshot shows: the host as it is now, or as it was at the end of the last command or repair. */
+export type SnapshotLook = 'now' | 'latest';
 
 /** The host's address on the bus. */
 export interface BusAddress {
@@ -69,6 +73,9 @@ export class BusLink implements CommandBus {
   readonly #parts: Parts;
   #snapshotFailed = false;
   #closed = false;
+  /** Whether a snapshot follows the one that is being published. */
+  #snapshotDue = false;
+  #snapshots: Promise<void> = Promise.resolve();
   /** The timer of the next attempt after a failure. */
   #snapshotAgain: NodeJS.Timeout | undefined;
   /** Absent until requests are answered. */
@@ -144,6 +151,7 @@ export class BusLink implements CommandBus {
 
   async close(): Promise<void> {
     const { outbox, publisher, registration } = this.#parts;
+    await this.#snapshots;
     this.#closed = true;
     clearTimeout(this.#snapshotAgain);
     await this.#service?.stop();
@@ -184,11 +192,20 @@ export class BusLink implements CommandBus {
     tell(this.#parts.publisher, this.#options, kind, message, data);
   }
 
+  publishSnapshotSoon(): void {
+    if (this.#snapshotDue) return;
+    this.#snapshotDue = true;
+    this.#snapshots = this.#snapshots.then(() => {
+      this.#snapshotDue = false;
+      return this.publishSnapshot('latest');
+    });
+  }
+
   /** A snapshot that cannot be stored is only logged: the next one replaces it. It comes soon, and tells whether that is over. */
-  async publishSnapshot(): Promise<void> {
+  async publishSnapshot(look: SnapshotLook = 'now'): Promise<void> {
     const { log, snapshot } = this.#options;
     try {
-      await this.#parts.publisher.snapshot(await snapshot());
+      await this.#parts.publisher.snapshot(await snapshot(look));
       this.#snapshotFailed = false;
     } catch (error) {
       if (!this.#snapshotFailed) log.warn({ err: error }, 'could not store the snapshot');

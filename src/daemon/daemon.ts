@@ -13,7 +13,7 @@ import { type Health, TelemetryServer } from '../telemetry/http.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { Background } from './background.js';
-import { BusLink, busAddress, busOptions } from './bus-link.js';
+import { BusLink, busAddress, busOptions, type SnapshotLook } from './bus-link.js';
 import { Foundation } from './foundation.js';
 import { OwnBroker } from './own-broker.js';
 import { Upkeep } from './upkeep.js';
@@ -97,7 +97,7 @@ export class Daemon {
     const base = await Foundation.open({ ...this.#options, metrics, monitoring, bus: () => this.#bus });
     this.#ends.push(() => base.close());
     const upkeep = this.#upkeepOf(base);
-    const telemetry = this.#telemetryOf(base, upkeep);
+    const telemetry = this.#telemetryOf(base);
     this.#ends.push(() => telemetry?.stop());
     const endPatience = this.#limitFetches(base);
     this.#ends.push(async (detach) => {
@@ -170,10 +170,10 @@ export class Daemon {
   }
 
   /** @returns undefined if nothing is to be served */
-  #telemetryOf(base: Foundation, upkeep: Upkeep): TelemetryServer | undefined {
+  #telemetryOf(base: Foundation): TelemetryServer | undefined {
     const { config, log } = this.#options;
     if (config.metricsAddr === 'off') return undefined;
-    const health = () => this.#health(base, upkeep);
+    const health = () => this.#health(base);
     return new TelemetryServer({ ...config.metricsAddr, metrics: this.#metrics, health, log });
   }
 
@@ -185,7 +185,7 @@ export class Daemon {
     const address = busAddress(config);
     const bus = await this.#connect();
     this.#bus = bus;
-    const snapshot = () => this.#snapshot(base, upkeep);
+    const snapshot = (look: SnapshotLook) => this.#snapshot(base, look);
     const link = await BusLink.open(bus, address, {
       config,
       version,
@@ -194,7 +194,7 @@ export class Daemon {
       metrics,
       signal,
       startedAt,
-      interfaces: () => upkeep.observed?.interfaces ?? new Map(),
+      interfaces: () => host.latest?.interfaces ?? new Map(),
       features: () => this.#features,
       snapshot,
       onFatal: (error) => this.#fail(error),
@@ -237,7 +237,7 @@ export class Daemon {
         connected: () => link.connected,
         troubles: () => bus.troubles.list(),
         lastAnswer: () => agent.lastAnswer,
-        snapshot,
+        snapshot: () => snapshot('now'),
       }),
     );
     await agent.start();
@@ -273,11 +273,11 @@ export class Daemon {
     return bus;
   }
 
-  async #snapshot({ host, journal, context }: Foundation, upkeep: Upkeep): Promise<L3AFALLHOSTDATA> {
-    const [observed, companions] = await this.#lane.run((turn) =>
-      Promise.all([host.observe(turn), host.observeCompanions(turn)]),
-    );
-    upkeep.note(observed);
+  async #snapshot({ host, journal, context }: Foundation, look: SnapshotLook): Promise<L3AFALLHOSTDATA> {
+    const [observed, companions] = await this.#lane.run((turn) => {
+      const latest = look === 'latest' ? host.latest : undefined;
+      return Promise.all([latest ?? host.observe(turn), host.observeCompanions(turn)]);
+    });
     return snapshotOf({
       hostName: this.#options.config.hostName,
       desired: journal.desired,
@@ -290,8 +290,8 @@ export class Daemon {
     });
   }
 
-  #health({ journal, host }: Foundation, upkeep: Upkeep): Health {
-    const observed = upkeep.observed ?? { hooks: [], interfaces: new Map(), publicMaps: new Map() };
+  #health({ journal, host }: Foundation): Health {
+    const observed = host.latest ?? { hooks: [], interfaces: new Map(), publicMaps: new Map() };
     const connected = this.#bus?.connection.connected ?? false;
     const checks = healthChecks({
       desired: journal.desired ?? NOTHING_DESIRED,

@@ -41,21 +41,11 @@ export class Upkeep {
   #repairPending = false;
   /** What the first repair did, kept until the bus is joined. */
   #repairedAtStart: Repair = { found: [], done: [] };
-  /** The newest observation, for the health page. A request on the bus makes its own observation. */
-  #observed: Observed | undefined;
+  #isAdopted = false;
   #foreignLinks: readonly string[] = [];
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
-  }
-
-  get observed(): Observed | undefined {
-    return this.#observed;
-  }
-
-  /** Stores an observation that somebody else has made. */
-  note(observed: Observed): void {
-    this.#observed = observed;
   }
 
   /** Resolves when the host is in its recorded state. From then on it is kept there. */
@@ -74,7 +64,8 @@ export class Upkeep {
   /** Publishes what was found on the host at the start. */
   tellAdoption(): void {
     const programs =
-      this.#observed?.hooks.flatMap(({ loadedPrograms }) => loadedPrograms.map(({ name }) => name)) ?? [];
+      this.#options.base.host.latest?.hooks.flatMap(({ loadedPrograms }) => loadedPrograms.map(({ name }) => name)) ??
+      [];
     if (programs.length === 0) return;
     const { found, done: repairs } = this.#repairedAtStart;
     const mended = repairs.length === 0 ? '' : ` after repairs: ${repairInWords(this.#repairedAtStart)}`;
@@ -90,33 +81,36 @@ export class Upkeep {
     const { base, lane, log, signal, stands } = this.#options;
     await lane.run(async (turn) => {
       if (signal.aborted || !(await stands())) return;
-      const first = this.#observed === undefined;
+      const first = !this.#isAdopted;
+      let observed: Observed;
       try {
-        await this.#mend(turn, first);
+        observed = (await this.#mend(turn, first)) ?? (await base.host.observe(turn));
       } catch (error) {
         if (!(error instanceof Interrupted)) throw error;
         return log.info('the agent stops before the repair is complete; the next one continues it');
       }
-      this.#observed = await base.host.observe(turn);
-      this.#warnOfForeignLinks(this.#observed);
-      if (first) this.#logAdoption(this.#observed);
+      this.#isAdopted = true;
+      this.#warnOfForeignLinks(observed);
+      if (first) this.#logAdoption(observed);
     });
   }
 
-  async #mend(turn: Turn, first: boolean): Promise<void> {
+  /** @returns the host afterwards; undefined if there was nothing to do or nothing that could be done yet */
+  async #mend(turn: Turn, first: boolean): Promise<Observed | undefined> {
     const { base, log, signal, publishEvent } = this.#options;
     const { journal, host } = base;
     const { desired } = journal;
-    if (desired === null) return;
+    if (desired === null) return undefined;
     const before = first && journal.unfinished ? null : desired;
     const repaired = await host.repair(turn, desired, log.child({ op: 'reconcile' }), { before, signal });
-    const { found, done: repairs, news = [] } = repaired;
+    const { found, done: repairs, news = [], observed } = repaired;
     if (repairs.length > 0) {
       log.warn({ found, repairs }, 'repaired drift');
       if (first) this.#repairedAtStart = repaired;
       else publishEvent('drift-repaired', repairInWords(repaired), { found, repairs });
     }
     for (const { kind, message, data } of news) publishEvent(kind, message, data);
+    return observed;
   }
 
   /** Once for each set of them. */

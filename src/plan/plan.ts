@@ -111,8 +111,12 @@ function probesPlan(
 const NO_PROBES: ProbesPlan = { prepare: [], commit: [], discard: [], outcomes: [], reasons: [] };
 
 export function isEmpty(plan: Plan): boolean {
-  const { prepare, commit, stop, start, cleanup } = plan;
-  return [prepare, commit, stop, start, cleanup].every((steps) => steps.length === 0);
+  return stepsOf(plan).length === 0;
+}
+
+/** All steps of a plan. */
+export function stepsOf({ prepare, commit, stop, start, cleanup }: Plan): readonly Step[] {
+  return [...prepare, ...commit, ...stop, ...start, ...cleanup];
 }
 
 /** Whether a foreign program at the interface can make the commit fail. */

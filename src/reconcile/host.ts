@@ -53,6 +53,8 @@ export interface ApplyLimits {
   readonly named?: ReadonlySet<string> | undefined;
   /** Ends the wait for the next attempt. No further attempt follows. */
   readonly signal?: AbortSignal | undefined;
+  /** What {@link Host.observe} has returned in the same turn for the states before and after; absent to observe again. */
+  readonly observed?: Observed | undefined;
 }
 
 /**
@@ -83,6 +85,8 @@ export interface Repair {
   readonly done: readonly string[];
   /** What happened to companions. */
   readonly news?: readonly CompanionNews[];
+  /** The host afterwards; absent if the repair has to wait, since the last one has failed. */
+  readonly observed?: Observed;
 }
 
 export function repairInWords({ found, done }: Pick<Repair, 'found' | 'done'>): string {
@@ -100,6 +104,7 @@ export class Host {
   readonly #pauses = new RepairPauses();
   /** Faults of the last repair. A persistent fault is logged only once. */
   #knownFaults = '';
+  #latest: Observed | undefined;
 
   constructor(options: HostOptions) {
     this.#options = options;
@@ -117,10 +122,21 @@ export class Host {
     return this.#watch.watched;
   }
 
-  /** @param of a desired or requested state; the observation tells which of its control groups exist */
-  observe(turn: Turn, of: Pick<DesiredState, 'chains'> = NOTHING_DESIRED): Promise<Observed> {
+  /** The newest observation that was made in a turn, so that it shows no half-done state; undefined before the first. */
+  get latest(): Observed | undefined {
+    return this.#latest;
+  }
+
+  /** @param of desired or requested states; the observation tells which of their control groups exist */
+  observe(turn: Turn, of: readonly (Pick<DesiredState, 'chains'> | null)[] = []): Promise<Observed> {
     turn.assertHeld();
-    return this.#options.tools.datapath.observe(cgroupsOf(of));
+    const cgroups = new Set(of.flatMap((state) => (state === null ? [] : cgroupsOf(state))));
+    return this.#observe([...cgroups]);
+  }
+
+  async #observe(cgroups: readonly string[]): Promise<Observed> {
+    this.#latest = await this.#options.tools.datapath.observe(cgroups);
+    return this.#latest;
   }
 
   /**
@@ -143,7 +159,7 @@ export class Host {
     before: DesiredState | null,
     desired: DesiredState,
     log: Logger,
-    { deadline = Number.POSITIVE_INFINITY, named, signal }: ApplyLimits = {},
+    { deadline = Number.POSITIVE_INFINITY, named, signal, observed }: ApplyLimits = {},
   ): Promise<Report> {
     turn.assertHeld();
     const pass = this.#passes(turn, log);
@@ -152,7 +168,8 @@ export class Host {
     const end = Math.min(deadline, Date.now() + COMMAND_DEADLINE_MS);
     // retry() does not fit here: a failed pass returns a report and throws no error.
     for (let tries = 1; ; tries += 1) {
-      const report = await pass({ before: this.#halfDone.with(before), desired, exceptCompanions });
+      const seen = tries === 1 && observed !== undefined ? { seen: observed } : {};
+      const report = await pass({ before: this.#halfDone.with(before), desired, exceptCompanions, ...seen });
       this.#halfDone.note(report, desired);
       if (report.status !== 'failed') this.#pauses.over();
       const pauseMs = pauseAfter(tries, BACKOFF);
@@ -203,9 +220,10 @@ export class Host {
     this.#tellFaults(faults, log);
     const repaired = reports.filter((report) => report.status === 'applied');
     metrics.reconciled(faults.length > 0 ? 'failed' : repaired.length > 0 ? 'repaired' : 'unchanged');
-    this.#updateRunning(turn, reports.at(-1)?.observed ?? chains.observed, desired);
+    const observed = reports.at(-1)?.observed ?? chains.observed;
+    this.#updateRunning(turn, observed, desired);
     const found = new Set(repaired.flatMap((report) => report.found));
-    return { found: [...found], done: repaired.flatMap(({ reasons }) => reasons), news: restored.news };
+    return { found: [...found], done: repaired.flatMap(({ reasons }) => reasons), news: restored.news, observed };
   }
 
   /**
@@ -216,7 +234,7 @@ export class Host {
   async rehearse(turn: Turn, before: DesiredState | null, command: Command): Promise<Rehearsal> {
     const { tools, context } = this.#options;
     const desired = fold(before ?? NOTHING_DESIRED, command);
-    const observed = await withEntries(await this.observe(turn, desired), [desired, before], tools.datapath);
+    const observed = await withEntries(await this.observe(turn, [desired]), [desired, before], tools.datapath);
     const absent = command.verb === 'delete' ? [] : absentInterfaces(command, observed);
     const [first, ...rest] = [...check(desired, context), ...absent];
     if (first !== undefined) throw new RefusedError([first, ...rest]);
@@ -305,6 +323,7 @@ export class Host {
   }
 
   #updateRunning(turn: Turn, observed: Observed, desired: DesiredState): void {
+    this.#latest = observed;
     this.#options.metrics.setRunning(runningPrograms(observed, desired));
     this.#options.onLook?.(turn, observed, desired);
   }

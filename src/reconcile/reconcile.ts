@@ -11,7 +11,7 @@ import type { PlanContext, Revival } from '../plan/context.js';
 import { findingsOf, nameFindings } from '../plan/findings.js';
 import { type Naming, planNames, takenNames } from '../plan/maps/names.js';
 import { planPins } from '../plan/maps/pins.js';
-import { isEmpty, plan } from '../plan/plan.js';
+import { isEmpty, plan, stepsOf } from '../plan/plan.js';
 import { waitingOutcomes } from '../plan/waiting.js';
 import { describeStep } from '../steps/describe.js';
 import type { Plan, ProgramOutcome } from '../steps/plan.js';
@@ -55,6 +55,8 @@ export interface ReconcileRequest {
   /** What was last applied; null if unknown. */
   readonly before: DesiredState | null;
   readonly desired: DesiredState;
+  /** What was observed in the same turn, if nothing was changed since; absent to observe. */
+  readonly seen?: Observed;
   /** Hooks to leave alone, as `hookKey` gives them. */
   readonly except?: ReadonlySet<string>;
   /** Leaves the companions to another pass, except those that use what is removed. */
@@ -65,7 +67,10 @@ export interface ReconcileRequest {
   readonly revivals?: ReadonlyMap<string, Revival>;
 }
 
-/** One pass: observe, plan, apply, observe again, report. It never throws for errors that a command can cause. */
+/**
+ * One pass: observe, plan, apply, observe again if something was changed that an observation shows, report. It never
+ * throws for errors that a command can cause.
+ */
 export async function reconcile(
   turn: Turn,
   request: ReconcileRequest,
@@ -75,7 +80,7 @@ export async function reconcile(
 ): Promise<Report> {
   turn.assertHeld();
   const observe = () => tools.datapath.observe(cgroupsOf(request.desired));
-  const before = await observe();
+  const before = request.seen ?? (await observe());
   // First, so that the planner finds running programs as they were.
   const repinned = planPins(before, request.desired, context);
   const stillUnpinned = await runAll(repinned, tools, observer, 'prepare');
@@ -93,17 +98,17 @@ export async function reconcile(
   const naming = namings([request.desired, ...(request.before === null ? [] : [request.before])], context);
   const [old, fresh] = [endedBy(planned.cleanup), madeBy(planned.prepare)];
   let renamed: readonly Step[] = [];
+  // If somebody has changed the chain since the observation, the next pass handles it.
+  const isOutdated = stepsOf(planned).some((step) => traitsOf(step).outdates);
   const result = await apply(planned, tools, observer, async (undoing) => {
-    // Without any steps, names follow the observation that was planned from. If somebody has changed the chain since,
-    // the next pass handles it.
-    const now = isEmpty(planned) ? observed : await observe();
+    const now = isOutdated ? await observe() : seen;
     renamed = planNames(now, context.bpffs, undoing ? fresh : old, naming);
     return runAll(renamed, tools, observer, 'cleanup');
   });
 
   // Names that had to wait until nothing uses the maps that they name: maps of a program whose directory somebody has
   // removed.
-  const cleaned = await observe();
+  const cleaned = isOutdated || renamed.length > 0 || !result.ok ? await observe() : seen;
   const isClean = result.ok && result.leftovers.length === 0 && !isEmpty(planned);
   const late = isClean ? planNames(cleaned, context.bpffs, new Set(), naming) : [];
   const misnamed = await runAll(late, tools, observer, 'cleanup');

@@ -15,6 +15,8 @@ export interface Traits {
    * may be inside.
    */
   readonly diverts: boolean;
+  /** Whether an observation of the host that was made before does not hold any more. */
+  readonly outdates: boolean;
   /** The package that must be fetched before. */
   readonly package: PackageRef | undefined;
   readonly pins: PinTraits;
@@ -91,6 +93,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   fetch: (step) => ({
     hook: undefined,
     diverts: false,
+    outdates: false,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [] },
     blame: { on: 'package', package: step.package },
@@ -101,6 +104,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   load: (step) => ({
     hook: step.ref.hook,
     diverts: false,
+    outdates: true,
     package: step.source.kind === 'package' ? step.source.package : undefined,
     pins: { makes: [step.dir], uses: step.otherSides ?? [], takesOver: pinsOf(step.share), ends: [] },
     blame: { on: 'program', name: step.ref.name },
@@ -111,6 +115,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'load-probes': (step) => ({
     hook: TRACING,
     diverts: false,
+    outdates: true,
     package: step.source.package,
     pins: { makes: [step.dir], uses: [], takesOver: pinsOf(step.share), ends: [] },
     blame: { on: 'program', name: step.probes.name },
@@ -121,6 +126,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'move-probes': (step) => ({
     hook: whereIs(programPin(step.to)),
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [step.to], takesOver: [probesFolder(step.from)], ends: [] },
     blame: undefined,
@@ -131,6 +137,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'make-handover': (step) => ({
     hook: step.ref.hook,
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [step.dir], uses: listOf(step.like), takesOver: [], ends: [] },
     blame: { on: 'program', name: step.ref.name },
@@ -141,6 +148,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   capture: (step) => ({
     hook: step.ref.hook,
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [step.dir], takesOver: pinsOf(step.share), ends: [] },
     blame: { on: 'program', name: step.ref.name },
@@ -152,6 +160,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   link: (step) => ({
     hook: whereIs(step.slot),
     diverts: step.live,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [step.slot, ...listOf(step.to)], takesOver: [], ends: [] },
     blame: undefined,
@@ -163,6 +172,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   attach: (step) => ({
     hook: step.hook,
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [step.link], uses: [step.program], takesOver: [], ends: [] },
     blame: { on: 'interface' },
@@ -173,6 +183,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   detach: (step) => ({
     hook: step.hook,
     diverts: step.program !== '',
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [step.link] },
     blame: undefined,
@@ -184,6 +195,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   retarget: (step) => ({
     hook: step.hook,
     diverts: true,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [step.to.program], takesOver: [], ends: [] },
     blame: undefined,
@@ -194,6 +206,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'write-map': (step) => ({
     hook: whereIs(step.map),
     diverts: false,
+    outdates: false,
     package: undefined,
     pins: { makes: [], uses: [step.map], takesOver: [], ends: [] },
     blame: { on: 'field', path: step.path },
@@ -207,6 +220,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   publish: (step) => ({
     hook: undefined,
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [step.pin], takesOver: [], ends: [] },
     blame: undefined,
@@ -217,6 +231,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   unpublish: (step) => ({
     hook: undefined,
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [] },
     blame: undefined,
@@ -227,6 +242,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   repin: (step) => ({
     hook: whereIs(programPin(step.dir)),
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [step.dir], takesOver: [], ends: [] },
     blame: undefined,
@@ -237,6 +253,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   grace: () => ({
     hook: undefined,
     diverts: false,
+    outdates: false,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [] },
     blame: undefined,
@@ -247,6 +264,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   discard: (step) => ({
     hook: whereIs(programPin(step.dir)),
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [step.dir] },
     blame: undefined,
@@ -257,6 +275,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   prove: () => ({
     hook: undefined,
     diverts: false,
+    outdates: false,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [] },
     blame: undefined,
@@ -267,6 +286,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'check-companion': (step) => ({
     hook: step.launch.hook,
     diverts: false,
+    outdates: false,
     package: step.launch.package,
     pins: { makes: [], uses: [], takesOver: [], ends: [] },
     blame: { on: 'program', name: step.launch.package.name },
@@ -277,6 +297,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'start-companion': (step) => ({
     hook: step.launch.hook,
     diverts: false,
+    outdates: true,
     package: step.launch.package,
     pins: { makes: [], uses: [step.dir], takesOver: [], ends: [] },
     blame: { on: 'program', name: step.launch.package.name },
@@ -287,6 +308,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'stop-companion': (step) => ({
     hook: step.launch.hook,
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [] },
     blame: undefined,
@@ -297,6 +319,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   tidy: () => ({
     hook: undefined,
     diverts: false,
+    outdates: true,
     package: undefined,
     pins: { makes: [], uses: [], takesOver: [], ends: [] },
     blame: undefined,
@@ -307,6 +330,7 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
   'update-companion': (step) => ({
     hook: step.to.hook,
     diverts: false,
+    outdates: true,
     package: step.to.package,
     pins: { makes: [], uses: listOf(step.loaded), takesOver: [], ends: [] },
     blame: { on: 'program', name: step.to.package.name },

@@ -67,7 +67,7 @@ function givenAgent(journal: Journal, datapath: MemoryDatapath, backlog: readonl
       }
     },
     publishEvent: () => {},
-    publishSnapshot: async () => {},
+    publishSnapshotSoon: () => {},
     deadLetter: async () => {},
   };
   const metrics = new Metrics('web1');

@@ -82,7 +82,7 @@ export async function openMemoryWorld(scratch: Scratch): Promise<World & { close
       }
     },
     publishEvent: () => {},
-    publishSnapshot: async () => {},
+    publishSnapshotSoon: () => {},
     deadLetter: async () => {},
   };
   const metrics = new Metrics(HOST);
