@@ -113,8 +113,13 @@ export function handoverPin(dir: string): string {
   return `${dir}/stage`;
 }
 
+/** The folder with the pins of a load's maps. */
+export function mapsFolder(dir: string): string {
+  return `${dir}/maps`;
+}
+
 export function mapPin(dir: string, map: string): string {
-  return `${dir}/maps/${mapSegment(map)}`;
+  return `${mapsFolder(dir)}/${mapSegment(map)}`;
 }
 
 /** Where companions and people find a live program's map. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
-import { LibbpfDatapath, type LibbpfDatapathOptions } from '../../src/datapath/libbpf/datapath.js';
+import type { LibbpfDatapathOptions } from '../../src/datapath/libbpf/datapath.js';
 import { makeGroup } from '../support/cgroup.js';
+import { ComparedDatapath } from '../support/compared-datapath.js';
 import { loader } from '../support/loader.js';
 import { createTestbed, mountBpffs, type Testbed } from '../support/testbed.js';
 import { run } from '../support/tool.js';
@@ -25,7 +26,7 @@ export async function kernelFixture(
   options: Omit<LibbpfDatapathOptions, 'bpffs' | 'loader'> = {},
 ): Promise<KernelFixture> {
   const [testbed, bpffs] = await Promise.all([createTestbed(), mountBpffs()]);
-  const datapath = new LibbpfDatapath({ bpffs: bpffs.path, loader, ...options });
+  const datapath = new ComparedDatapath({ bpffs: bpffs.path, loader, ...options });
   const group = makeGroup();
   const RATE = 20_000;
   return {

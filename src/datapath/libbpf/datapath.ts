@@ -16,7 +16,7 @@ import type {
   XdpMode,
 } from '../datapath.js';
 import { openPin } from './abi/fd.js';
-import { interfaces } from './abi/interfaces.js';
+import { Devices } from './attach/devices.js';
 import type { AttachOptions, TcMode } from './attach/driver.js';
 import { ATTACH_DRIVERS } from './attach/drivers.js';
 import { countRuns, runStats } from './diagnostics/run-stats.js';
@@ -28,7 +28,7 @@ import { discard, proveGone } from './objects/discard.js';
 import { grace } from './objects/grace.js';
 import { capture, handedOver, makeHandover } from './objects/handover.js';
 import type { ObjectLoader } from './objects/loader.js';
-import { observe } from './observe.js';
+import { StateReader } from './observe.js';
 import { ownProgramIds } from './pins/loads.js';
 import { publish, unpin } from './pins/pins.js';
 import { repin } from './pins/unpinned.js';
@@ -49,9 +49,9 @@ export interface LibbpfDatapathOptions {
  * The kernel, driven by libbpf. It works on the network namespace of the process.
  *
  * It holds nothing open. Every call opens what it needs by its pin and closes it again, so that no descriptor of ours
- * keeps an object alive. The result of `countRuns` is held by its caller. Two things are remembered: which clsact
- * qdiscs were created here, because the kernel does not report that, and the layouts of maps, so that they are read
- * only once.
+ * keeps an object alive. The result of `countRuns` is held by its caller. Three things are remembered: which clsact
+ * qdiscs were created here, because the kernel does not report that; the layouts of maps, so that they are read only
+ * once; and what is pinned, as long as the kernel reports no change of it ({@link StateReader}).
  *
  * Objects are opened and loaded in another process, which a damaged object may crash; see {@link ObjectLoader}. All other
  * calls are synchronous inside, since they take microseconds. Only waiting for a grace period and waiting for a program to
@@ -62,14 +62,16 @@ export class LibbpfDatapath implements Datapath {
   readonly #options: AttachOptions;
   readonly #layouts = new MapLayouts();
   readonly #loader: ObjectLoader;
+  readonly #state: StateReader;
 
   constructor({ loader, ...options }: LibbpfDatapathOptions) {
     this.#options = { xdp: 'auto', tc: 'auto', ...options, createdQdiscs: new Set() };
     this.#loader = loader;
+    this.#state = new StateReader(options.bpffs, this.#layouts);
   }
 
   async observe(cgroups: readonly string[] = []): Promise<Observed> {
-    return observe(this.#options.bpffs, cgroups, this.#layouts);
+    return this.#state.observe(cgroups);
   }
 
   async load(request: LoadRequest): Promise<void> {
@@ -107,10 +109,11 @@ export class LibbpfDatapath implements Datapath {
 
   async foreignAt(hook: ChainHook): Promise<readonly ForeignProgram[]> {
     const { targetId, checkFree, foreignAt } = ATTACH_DRIVERS[hook.direction];
-    const at = targetId(hook, interfaces());
+    const devices = new Devices();
+    const at = targetId(hook, devices.interfaces);
     if (at === undefined) return [];
     checkFree?.(hook, at, this.#options);
-    return foreignAt?.(at, ownProgramIds(this.#options.bpffs)) ?? [];
+    return foreignAt?.(at, ownProgramIds(this.#options.bpffs), devices) ?? [];
   }
 
   ordered(): ReadonlySet<AttachPointName> {
@@ -178,6 +181,7 @@ export class LibbpfDatapath implements Datapath {
     await proveGone(ids);
   }
 
-  /** Nothing to do: nothing is held between calls. */
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#state.close();
+  }
 }

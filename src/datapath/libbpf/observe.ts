@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import type { ForeignProgram } from '../../domain/foreign.js';
 import { type ChainHook, hookKey } from '../../domain/hook.js';
 import {
@@ -12,12 +13,14 @@ import {
 import { tryOpenAny, tryOpenPin } from './abi/fd.js';
 import { usersOf } from './abi/ids.js';
 import { linkInfo, mapInfo, mapTypes } from './abi/info.js';
-import { interfaces } from './abi/interfaces.js';
 import { isGroup } from './attach/cgroup-skb.js';
+import { Devices } from './attach/devices.js';
 import { ATTACH_DRIVERS } from './attach/drivers.js';
 import type { MapLayouts } from './maps/layouts.js';
-import { linkPins, loadPlaces, publicPaths, readLoadedProbes, readLoadedProgram } from './pins/loads.js';
+import { LoadReader, linkPins, loadPlaces, publicPaths, readLoadedProbes } from './pins/loads.js';
+import { Remembered } from './pins/remembered.js';
 import { withLostProgram } from './pins/unpinned.js';
+import { WatchedFolders } from './pins/watched-folders.js';
 
 interface Hooked {
   readonly hook: ChainHook;
@@ -25,51 +28,106 @@ interface Hooked {
   readonly loadedPrograms: LoadedProgram[];
 }
 
-/**
- * Reads everything that is ours from the kernel and bpffs; see `Datapath.observe`. The programs of a hook are in the
- * order of their slots. A caller that discards several in this order never waits for a program that a later one holds.
- */
-export function observe(bpffs: string, cgroups: readonly string[], layouts: MapLayouts): Observed {
-  const present = interfaces();
-  const hooks = new Map<string, Hooked>();
-  const at = (hook: ChainHook): Hooked => {
-    const known = hooks.get(hookKey(hook)) ?? { hook, attachments: [], loadedPrograms: [] };
-    hooks.set(hookKey(hook), known);
-    return known;
-  };
-  const foreignLinks: string[] = [];
-  for (const place of loadPlaces(bpffs)) at(place.hook).loadedPrograms.push(readLoadedProgram(place, layouts));
-  for (const { hook, path } of linkPins(bpffs)) {
-    const attachment =
-      hook === undefined ? undefined : readLink(path, hook, ATTACH_DRIVERS[hook.direction].targetId(hook, present));
-    if (hook === undefined || attachment === undefined) foreignLinks.push(path);
-    else at(hook).attachments.push(attachment);
+/** Reads what is ours from the kernel and bpffs. It remembers what cannot have changed since the last time. */
+export class StateReader {
+  readonly #bpffs: string;
+  readonly #layouts: MapLayouts;
+  readonly #folders: WatchedFolders;
+  readonly #loads: LoadReader;
+  readonly #names = new Remembered<PublicName>();
+
+  constructor(bpffs: string, layouts: MapLayouts) {
+    this.#bpffs = bpffs;
+    this.#layouts = layouts;
+    this.#folders = new WatchedFolders(bpffs);
+    this.#loads = new LoadReader(this.#folders, layouts);
   }
-  for (const hooked of hooks.values()) {
-    findLostPrograms(hooked);
-    askHook(hooked, present);
-    const unlinked = readUnlinked(hooked, present);
-    if (unlinked !== undefined) hooked.attachments.push(unlinked);
+
+  /**
+   * Reads everything; see `Datapath.observe`. The programs of a hook are in the order of their slots. A caller that
+   * discards several in this order never waits for a program that a later one holds.
+   *
+   * What hooks, links and slots say is read each time, and so are interfaces. What is pinned is read again where the
+   * kernel has reported a change.
+   */
+  observe(cgroups: readonly string[]): Observed {
+    this.#folders.refresh();
+    this.#loads.refresh();
+    const devices = new Devices();
+    const { interfaces } = devices;
+    const { hooks, foreignLinks } = this.#readPins(devices);
+    for (const hooked of hooks) {
+      findLostPrograms(hooked);
+      askHook(hooked, devices);
+      const unlinked = readUnlinked(hooked, interfaces);
+      if (unlinked !== undefined) hooked.attachments.push(unlinked);
+    }
+    const ordered = hooks.map((hooked) => {
+      const foreign = foreignAt(hooked, devices);
+      const loadedPrograms = inSlotOrder(hooked.loadedPrograms);
+      return { ...hooked, loadedPrograms, ...(foreign.length > 0 && { foreign }) };
+    });
+    const groups = [...cgroups, ...ordered.flatMap(({ hook }) => ('cgroup' in hook ? [hook.cgroup] : []))];
+    const { publicMaps, otherPins } = this.#readPublicNames();
+    const probes = readLoadedProbes(this.#bpffs, this.#layouts, this.#folders);
+    const orphans = orphansOf(publicMaps, ordered, probes);
+    return {
+      hooks: ordered,
+      interfaces,
+      ...(groups.length > 0 && { cgroups: new Set(groups.filter(isGroup)) }),
+      publicMaps,
+      ...(otherPins.size > 0 && { otherPins }),
+      ...(orphans.length > 0 && { orphans }),
+      ...(foreignLinks.length > 0 && { foreignLinks }),
+      ...(probes.length > 0 && { probes }),
+    };
   }
-  const ordered = [...hooks.values()].map((hooked) => {
-    const foreign = foreignAt(hooked, present);
-    const loadedPrograms = inSlotOrder(hooked.loadedPrograms);
-    return { ...hooked, loadedPrograms, ...(foreign.length > 0 && { foreign }) };
-  });
-  const groups = [...cgroups, ...ordered.flatMap(({ hook }) => ('cgroup' in hook ? [hook.cgroup] : []))];
-  const { publicMaps, otherPins } = readPublicNames(bpffs);
-  const probes = readLoadedProbes(bpffs, layouts);
-  const orphans = orphansOf(publicMaps, ordered, probes);
-  return {
-    hooks: ordered,
-    interfaces: present,
-    ...(groups.length > 0 && { cgroups: new Set(groups.filter(isGroup)) }),
-    publicMaps,
-    ...(otherPins.size > 0 && { otherPins }),
-    ...(orphans.length > 0 && { orphans }),
-    ...(foreignLinks.length > 0 && { foreignLinks }),
-    ...(probes.length > 0 && { probes }),
-  };
+
+  /** Forgets everything. */
+  close(): void {
+    this.#folders.close();
+  }
+
+  /** Loads and links, as they are pinned, by hook. */
+  #readPins(devices: Devices): { readonly hooks: readonly Hooked[]; readonly foreignLinks: readonly string[] } {
+    const hooks = new Map<string, Hooked>();
+    const at = (hook: ChainHook): Hooked => {
+      const known = hooks.get(hookKey(hook)) ?? { hook, attachments: [], loadedPrograms: [] };
+      hooks.set(hookKey(hook), known);
+      return known;
+    };
+    const foreignLinks: string[] = [];
+    for (const place of loadPlaces(this.#bpffs, this.#folders)) {
+      at(place.hook).loadedPrograms.push(this.#loads.read(place));
+    }
+    for (const { hook, path } of linkPins(this.#bpffs, this.#folders)) {
+      const attachment = hook === undefined ? undefined : readLink(path, hook, devices);
+      if (hook === undefined || attachment === undefined) foreignLinks.push(path);
+      else at(hook).attachments.push(attachment);
+    }
+    return { hooks: [...hooks.values()], foreignLinks };
+  }
+
+  #readPublicNames(): Required<Pick<Observed, 'publicMaps' | 'otherPins'>> {
+    this.#names.refresh();
+    const publicMaps = new Map<string, number>();
+    const otherPins = new Set<string>();
+    for (const path of publicPaths(this.#bpffs, this.#folders)) {
+      const name = this.#names.of(path, [this.#folders.entriesOf(dirname(path))], () => readPublicName(path));
+      if (name === 'other') otherPins.add(path);
+      else if (name !== 'gone') publicMaps.set(path, name.mapId);
+    }
+    return { publicMaps, otherPins };
+  }
+}
+
+/** What is pinned under a public name: a map, something else, or nothing any more. */
+type PublicName = { readonly mapId: number } | 'other' | 'gone';
+
+function readPublicName(path: string): PublicName {
+  using pinned = tryOpenAny(path);
+  if (pinned === undefined) return 'gone';
+  return pinned.isA('map') ? { mapId: mapInfo(pinned.number).id } : 'other';
 }
 
 /** Finds programs whose pins were removed but that a link or a slot still holds. */
@@ -120,25 +178,26 @@ function inSlotOrder(loadedPrograms: readonly LoadedProgram[]): LoadedProgram[] 
 }
 
 /** As the link says. It was detached, or its interface was removed, renamed or created again, if it has another target. */
-function readLink(path: string, hook: ChainHook, targetId: number | undefined): Attachment | undefined {
+function readLink(path: string, hook: ChainHook, devices: Devices): Attachment | undefined {
   using link = tryOpenPin('link', path);
   if (link === undefined) return undefined;
   const info = linkInfo(link.number);
   const driver = ATTACH_DRIVERS[hook.direction];
   if (info.type !== driver.linkType) return undefined;
   const { id: linkId, programId } = info;
-  return { linkPin: path, linkId, programId, ...driver.attachmentOf(info, targetId) };
+  const targetId = driver.targetId(hook, devices.interfaces);
+  return { linkPin: path, linkId, programId, ...driver.attachmentOf(info, targetId, devices) };
 }
 
 /**
  * Attached is what the hook itself has, in its order. A link alone does not tell: if its interface is moved to another
  * network namespace, an interface that is created here can get both its name and its index.
  */
-function askHook({ hook, attachments }: Hooked, present: ReadonlyMap<string, number>): void {
+function askHook({ hook, attachments }: Hooked, devices: Devices): void {
   if (!attachments.some(({ attached }) => attached)) return;
   const driver = ATTACH_DRIVERS[hook.direction];
-  const targetId = driver.targetId(hook, present);
-  const order = targetId === undefined ? [] : driver.programsAt(hook, targetId);
+  const targetId = driver.targetId(hook, devices.interfaces);
+  const order = targetId === undefined ? [] : driver.programsAt(hook, targetId, devices);
   for (const [index, { mode, ...attachment }] of attachments.entries()) {
     const attached = attachment.attached && order.includes(attachment.programId);
     attachments[index] = { ...attachment, attached, ...(attached && mode !== undefined && { mode }) };
@@ -147,11 +206,11 @@ function askHook({ hook, attachments }: Hooked, present: ReadonlyMap<string, num
   attachments.sort((a, b) => order.indexOf(a.programId) - order.indexOf(b.programId));
 }
 
-function foreignAt({ hook, attachments }: Hooked, present: ReadonlyMap<string, number>): readonly ForeignProgram[] {
+function foreignAt({ hook, attachments }: Hooked, devices: Devices): readonly ForeignProgram[] {
   const driver = ATTACH_DRIVERS[hook.direction];
   const own = attachments.filter(({ attached }) => attached).map(({ programId }) => programId);
-  const targetId = driver.targetId(hook, present);
-  return own.length === 0 || targetId === undefined ? [] : (driver.foreignAt?.(targetId, new Set(own)) ?? []);
+  const targetId = driver.targetId(hook, devices.interfaces);
+  return own.length === 0 || targetId === undefined ? [] : (driver.foreignAt?.(targetId, new Set(own), devices) ?? []);
 }
 
 /** Queried only if links do not hold everything: libbpf writes to stderr for every interface without a qdisc. */
@@ -167,15 +226,4 @@ function readUnlinked(
   const programId = unlinked(at);
   if (programId === undefined || !loadedPrograms.some((loaded) => loaded.programId === programId)) return undefined;
   return { kind: 'clsact', linkPin: '', linkId: 0, programId, attached: true };
-}
-
-function readPublicNames(bpffs: string): Required<Pick<Observed, 'publicMaps' | 'otherPins'>> {
-  const publicMaps = new Map<string, number>();
-  const otherPins = new Set<string>();
-  for (const path of publicPaths(bpffs)) {
-    using pinned = tryOpenAny(path);
-    if (pinned?.isA('map') === true) publicMaps.set(path, mapInfo(pinned.number).id);
-    else if (pinned !== undefined) otherPins.add(path);
-  }
-  return { publicMaps, otherPins };
 }

@@ -3,9 +3,9 @@ import { readdir, rm } from 'node:fs/promises';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { tryOpenId } from '../../../src/datapath/libbpf/abi/fd.js';
-import { LibbpfDatapath } from '../../../src/datapath/libbpf/datapath.js';
 import { NOTHING_DESIRED } from '../../../src/domain/desired.js';
 import { programPin } from '../../../src/domain/pins.js';
+import { ComparedDatapath } from '../../support/compared-datapath.js';
 import { loader } from '../../support/loader.js';
 import { repeats } from '../../support/repeats.js';
 import { createTestbed, mountBpffs } from '../../support/testbed.js';
@@ -19,8 +19,8 @@ test('on the kernel too, after random changes with random failures the chains ar
     await bpffs.unmount();
   });
   const ids = new Set<number>();
-  const datapath = new LibbpfDatapath({ bpffs: bpffs.path, loader });
-  const noting = new LibbpfDatapath({ bpffs: bpffs.path, loader });
+  const datapath = new ComparedDatapath({ bpffs: bpffs.path, loader });
+  const noting = new ComparedDatapath({ bpffs: bpffs.path, loader });
   noting.observe = async () => {
     const observed = await datapath.observe();
     for (const { programId } of observed.hooks.flatMap(({ loadedPrograms }) => loadedPrograms)) ids.add(programId ?? 0);

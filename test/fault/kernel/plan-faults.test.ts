@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
-import { LibbpfDatapath } from '../../../src/datapath/libbpf/datapath.js';
 import { type DesiredState, NOTHING_DESIRED } from '../../../src/domain/desired.js';
+import { ComparedDatapath } from '../../support/compared-datapath.js';
 import type { Direction } from '../../support/directions.js';
 import { existing } from '../../support/kernel-ids.js';
 import { loader } from '../../support/loader.js';
@@ -84,8 +84,8 @@ describe('on the kernel, with any one operation failing, and another one during 
 });
 
 /** The kernel, with the ids of all our programs that were ever observed. */
-function noting(programs: Set<number>, path: string): LibbpfDatapath {
-  const datapath = new LibbpfDatapath({ bpffs: path, loader });
+function noting(programs: Set<number>, path: string): ComparedDatapath {
+  const datapath = new ComparedDatapath({ bpffs: path, loader });
   const observe = datapath.observe.bind(datapath);
   datapath.observe = async () => {
     const observed = await observe();

@@ -107,7 +107,6 @@ export interface Libbpf {
   bpf_enable_stats(type: number): number;
   bpf_xdp_attach(ifindex: number, program: number, flags: number, opts: null): number;
   bpf_xdp_detach(ifindex: number, flags: number, opts: null): number;
-  bpf_xdp_query(ifindex: number, flags: number, opts: Buffer): number;
   bpf_tc_hook_create(hook: Buffer): number;
   bpf_tc_hook_destroy(hook: Buffer): number;
   bpf_tc_attach(hook: Buffer, opts: Buffer): number;
@@ -178,7 +177,6 @@ const LIBBPF = {
   bpf_enable_stats: 'int bpf_enable_stats(int type)',
   bpf_xdp_attach: 'int bpf_xdp_attach(int ifindex, int prog_fd, uint32_t flags, const void *opts)',
   bpf_xdp_detach: 'int bpf_xdp_detach(int ifindex, uint32_t flags, const void *opts)',
-  bpf_xdp_query: 'int bpf_xdp_query(int ifindex, int flags, void *opts)',
   bpf_tc_hook_create: 'int bpf_tc_hook_create(void *hook)',
   bpf_tc_hook_destroy: 'int bpf_tc_hook_destroy(void *hook)',
   bpf_tc_attach: 'int bpf_tc_attach(const void *hook, void *opts)',
@@ -188,12 +186,12 @@ const LIBBPF = {
 
 export interface Libc {
   if_nametoindex(name: string): number;
-  /** Array of `struct if_nameindex`, ended by one with index 0. */
-  if_nameindex(): bigint | null;
-  if_freenameindex(list: bigint): void;
   socket(domain: number, type: number, protocol: number): number;
   send(socket: number, data: Buffer, length: number, flags: number): number;
   recv(socket: number, data: Buffer, length: number, flags: number): number;
+  read(fd: number, data: Buffer, length: number): number;
+  inotify_init1(flags: number): number;
+  inotify_add_watch(fd: number, path: string, mask: number): number;
   ioctl(fd: number, request: number, argument: Buffer): number;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
   umount2(target: string, flags: number): number;
@@ -206,11 +204,12 @@ export interface Libc {
 
 const LIBC = {
   if_nametoindex: 'uint32_t if_nametoindex(const char *ifname)',
-  if_nameindex: 'void *if_nameindex()',
-  if_freenameindex: 'void if_freenameindex(void *ptr)',
   socket: 'int socket(int domain, int type, int protocol)',
   send: 'long send(int sockfd, const void *buf, size_t len, int flags)',
   recv: 'long recv(int sockfd, void *buf, size_t len, int flags)',
+  read: 'long read(int fd, void *buf, size_t count)',
+  inotify_init1: 'int inotify_init1(int flags)',
+  inotify_add_watch: 'int inotify_add_watch(int fd, const char *pathname, uint32_t mask)',
   // Variadic in C, but the calling conventions of all platforms with BPF pass a pointer in the same way.
   ioctl: 'int ioctl(int fd, unsigned long request, void *arg)',
   mount: 'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',

@@ -108,14 +108,6 @@ export const PROG_LOAD_OPTS = new Struct('bpf_prog_load_opts', {
 });
 
 /** bpf/libbpf.h of libbpf. */
-export const XDP_QUERY_OPTS = new Struct('bpf_xdp_query_opts', {
-  sz: 'u64',
-  prog_id: 'u32',
-  drv_prog_id: 'u32',
-  hw_prog_id: 'u32',
-  skb_prog_id: 'u32',
-  attach_mode: 'u8',
-});
 export const TC_HOOK = new Struct('bpf_tc_hook', { sz: 'u64', ifindex: 's32', attach_point: 'u32', parent: 'u32' });
 export const TC_OPTS = new Struct('bpf_tc_opts', {
   sz: 'u64',
@@ -152,6 +144,13 @@ export const NLMSGHDR = new Struct('nlmsghdr', {
 });
 export const NLATTR = new Struct('nlattr', { nla_len: 'u16', nla_type: 'u16' });
 export const NLMSGERR = new Struct('nlmsgerr', { error: 's32' });
+export const IFINFOMSG = new Struct('ifinfomsg', {
+  ifi_family: 'u8',
+  ifi_type: 'u16',
+  ifi_index: 's32',
+  ifi_flags: 'u32',
+  ifi_change: 'u32',
+});
 export const TCMSG = new Struct('tcmsg', {
   tcm_family: 'u8',
   tcm_ifindex: 's32',
@@ -159,6 +158,9 @@ export const TCMSG = new Struct('tcmsg', {
   tcm_parent: 'u32',
   tcm_info: 'u32',
 });
+
+/** include/uapi/linux/inotify.h. A name of `len` bytes follows. */
+export const INOTIFY_EVENT = new Struct('inotify_event', { wd: 's32', mask: 'u32', cookie: 'u32', len: 'u32' });
 
 /** include/uapi/linux/ethtool.h and if.h */
 export const ETHTOOL_VALUE = new Struct('ethtool_value', { cmd: 'u32', data: 'u32' });

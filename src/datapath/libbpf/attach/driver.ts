@@ -5,6 +5,7 @@ import type { LinkPosition } from '../../../steps/step.js';
 import type { LinkRef, XdpMode } from '../../datapath.js';
 import type { Fd } from '../abi/fd.js';
 import type { LinkInfo } from '../abi/info.js';
+import type { Devices } from './devices.js';
 
 /** How TC attaches: by TCX link (Linux 6.6), by clsact filter, or by TCX if the kernel supports it. */
 export type TcMode = 'auto' | 'tcx' | 'clsact';
@@ -48,10 +49,14 @@ export interface AttachDriver {
   targetId(hook: ChainHook, interfaces: ReadonlyMap<string, number>): number | undefined;
 
   /** The state of a link that is pinned for a hook, as the link says. */
-  attachmentOf(link: LinkInfo, targetId: number | undefined): Pick<Attachment, 'kind' | 'attached' | 'mode'>;
+  attachmentOf(
+    link: LinkInfo,
+    targetId: number | undefined,
+    devices: Devices,
+  ): Pick<Attachment, 'kind' | 'attached' | 'mode'>;
 
   /** Ids of the programs that the kernel runs at a hook, ours and foreign ones, in order. */
-  programsAt(hook: ChainHook, targetId: number): readonly number[];
+  programsAt(hook: ChainHook, targetId: number, devices: Devices): readonly number[];
 
   /** Throws HOOK_OCCUPIED if a foreign program holds the hook; absent where several have room. */
   readonly checkFree?: (hook: ChainHook, targetId: number, options: AttachOptions) => void;
@@ -62,7 +67,7 @@ export interface AttachDriver {
    *
    * @param own ids of our programs that are attached there
    */
-  readonly foreignAt?: (targetId: number, own: ReadonlySet<number>) => readonly ForeignProgram[];
+  readonly foreignAt?: (targetId: number, own: ReadonlySet<number>, devices: Devices) => readonly ForeignProgram[];
 
   /** Id of our program that is attached by other means than a link; absent if there are no such means. */
   readonly unlinked?: (targetId: number) => number | undefined;

@@ -33,6 +33,14 @@ export function qdiscsOf(ifindex: number): Qdisc[] {
   });
 }
 
+/** Indexes of the interfaces that have a clsact or an ingress qdisc, where filters can be. */
+export function interfacesWithFilters(): ReadonlySet<number> {
+  const messages = list(RTM_GETQDISC, tcmsg(0, 0)).filter(
+    (message) => TCMSG.read(message, 'tcm_parent') === TC_H_CLSACT,
+  );
+  return new Set(messages.map((message) => TCMSG.read(message, 'tcm_ifindex')));
+}
+
 /** Whether the clsact qdisc of an interface has any filter, of either direction and any kind. */
 export function clsactHasFilters(ifindex: number): boolean {
   return Object.values(CLSACT_BLOCK).some((parent) => list(RTM_GETTFILTER, tcmsg(ifindex, parent)).length > 0);

@@ -74,9 +74,9 @@ export function tcDriver(direction: TcDirection): AttachDriver {
     programsAt: (_hook, ifindex) => orderedPrograms(ifindex, TCX_ATTACH_TYPE[direction]),
 
     // Packets pass TCX programs first, then filters (sch_handle_ingress in net/core/dev.c).
-    foreignAt: (ifindex, own) => [
+    foreignAt: (ifindex, own, devices) => [
       ...foreignIn(knowsTcx(ifindex) ? orderedPrograms(ifindex, TCX_ATTACH_TYPE[direction]) : [], own),
-      ...foreignFilters(ifindex, direction, own),
+      ...(devices.mayHaveFilters(ifindex) ? foreignFilters(ifindex, direction, own) : []),
     ],
 
     unlinked: (ifindex) => filteringProgram(ifindex, direction),

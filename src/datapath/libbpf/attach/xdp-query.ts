@@ -1,8 +1,7 @@
 import type { XdpRunMode } from '../../../domain/observed.js';
 import type { XdpMode } from '../../datapath.js';
-import { check, ENODEV } from '../abi/errno.js';
-import { libbpf } from '../abi/ffi.js';
-import { XDP_QUERY_OPTS } from '../abi/structs.js';
+import { type InterfaceInfo, interfaceInfo } from '../abi/interfaces.js';
+import { attribute } from '../abi/netlink.js';
 
 /*
  * The XDP programs of an interface: run by the driver, by the network stack, or by the device itself.
@@ -14,30 +13,29 @@ import { XDP_QUERY_OPTS } from '../abi/structs.js';
  */
 export const XDP_FLAGS = { auto: 0, native: 1 << 2, generic: 1 << 1 } as const satisfies Record<XdpMode, number>;
 
-/** The field with the program id of each mode. */
-const PROGRAM_ID = {
-  native: 'drv_prog_id',
-  offloaded: 'hw_prog_id',
-  generic: 'skb_prog_id',
-} as const satisfies Record<XdpRunMode, string>;
+/** include/uapi/linux/if_link.h */
+const IFLA_XDP = 43;
+/** The attribute with the program id of each mode: IFLA_XDP_DRV_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_SKB_PROG_ID. */
+const PROGRAM_ID = { native: 5, offloaded: 7, generic: 6 } as const satisfies Record<XdpRunMode, number>;
 
 /**
  * The ids of the programs at an interface's XDP hook, ours and foreign ones, by where they run: at most one for each
  * mode.
  */
 export function xdpPrograms(ifindex: number): ReadonlyMap<XdpRunMode, number> {
-  const opts = XDP_QUERY_OPTS.make({ sz: XDP_QUERY_OPTS.size });
-  const result = libbpf().bpf_xdp_query(ifindex, 0, opts);
+  const info = interfaceInfo(ifindex);
   // An interface that was removed in the meantime has none.
-  if (result !== -ENODEV) check(result, 'Cannot query the XDP programs of an interface');
-  const modes = Object.entries(PROGRAM_ID) as [XdpRunMode, string][];
-  return new Map(
-    modes.map(([mode]) => [mode, XDP_QUERY_OPTS.read(opts, PROGRAM_ID[mode])] as const).filter(([, id]) => id !== 0),
-  );
+  return info === undefined ? new Map() : xdpProgramsIn(info);
 }
 
-/** Where a program runs at an interface's XDP hook; undefined if it is not attached there. */
-export function xdpModeOf(programId: number, ifindex: number): XdpRunMode | undefined {
-  for (const [mode, id] of xdpPrograms(ifindex)) if (id === programId) return mode;
-  return undefined;
+/** {@link xdpPrograms}, of what the kernel has said before. */
+export function xdpProgramsIn({ attributes }: InterfaceInfo): ReadonlyMap<XdpRunMode, number> {
+  const xdp = attribute(attributes, IFLA_XDP) ?? Buffer.alloc(0);
+  const modes = Object.entries(PROGRAM_ID) as [XdpRunMode, number][];
+  return new Map(
+    modes.flatMap(([mode, type]) => {
+      const id = attribute(xdp, type)?.readUInt32LE() ?? 0;
+      return id === 0 ? [] : [[mode, id] as const];
+    }),
+  );
 }

@@ -7,7 +7,7 @@ import { loadMinimalProgram } from '../diagnostics/minimal-program.js';
 import type { AttachDriver } from './driver.js';
 import { attachLink, BY_LINK } from './link.js';
 import { BPF_LINK_TYPE_XDP, BPF_XDP, checkNoForeign, createXdpLink } from './xdp-link.js';
-import { xdpModeOf, xdpPrograms } from './xdp-query.js';
+import { xdpPrograms } from './xdp-query.js';
 
 /** XDP: one program for each interface. */
 export const xdpDriver: AttachDriver = {
@@ -30,13 +30,13 @@ export const xdpDriver: AttachDriver = {
 
   targetId: (hook, interfaces) => interfaces.get(targetName(hook)),
 
-  attachmentOf({ programId, targetId: at }, targetId) {
+  attachmentOf({ programId, targetId: at }, targetId, devices) {
     const attached = at !== 0 && at === targetId;
-    const mode = attached ? xdpModeOf(programId, at) : undefined;
-    return { kind: 'xdp', attached, ...(mode !== undefined && { mode }) };
+    const [mode] = [...devices.xdpPrograms(at)].find(([, id]) => id === programId) ?? [];
+    return { kind: 'xdp', attached, ...(attached && mode !== undefined && { mode }) };
   },
 
-  programsAt: (_hook, ifindex) => [...xdpPrograms(ifindex).values()],
+  programsAt: (_hook, ifindex, devices) => [...devices.xdpPrograms(ifindex).values()],
 
   checkFree: (hook, ifindex, { bpffs }) => checkNoForeign(hook, ifindex, bpffs),
 

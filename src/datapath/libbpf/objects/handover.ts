@@ -3,7 +3,7 @@ import { PROG_ARRAY } from '../../../domain/map-types.js';
 import { fillingOf, isConstant, named, namesThere } from '../../../domain/mapvalue.js';
 import { checkMonitors, keysToMake } from '../../../domain/monitor.js';
 import type { MapInfo } from '../../../domain/observed.js';
-import { handoverPin, mapPin, mapSegment, programPin, slotPin } from '../../../domain/pins.js';
+import { handoverPin, mapPin, mapSegment, mapsFolder, programPin, slotPin } from '../../../domain/pins.js';
 import { AgentError } from '../../../errors.js';
 import type { Claim } from '../../../steps/step.js';
 import type { CaptureRequest, MapChange } from '../../datapath.js';
@@ -16,8 +16,17 @@ import { ATTACH_DRIVERS } from '../attach/drivers.js';
 import { declaredName, type MapLayouts } from '../maps/layouts.js';
 import { applyChange, inverse } from '../maps/maps.js';
 import { emptySlot, programInSlot, putIntoSlot, tryOpenSlot } from '../maps/slot.js';
-import { loadPlaces, readLoadedProgram } from '../pins/loads.js';
-import { makeInPlace, makeNewDir, pin, pinInPlace, pinsBelow, removeTree, unpin } from '../pins/pins.js';
+import { LoadReader, loadPlaces } from '../pins/loads.js';
+import {
+  makeInPlace,
+  makeNewDir,
+  pin,
+  pinInPlace,
+  pinsBelow,
+  removeTree,
+  UNWATCHED_FOLDERS,
+  unpin,
+} from '../pins/pins.js';
 import { grace } from './grace.js';
 
 /*
@@ -121,8 +130,8 @@ function take(
     emptySlot(slot.fd.number, 'Cannot empty the slot of the program');
     keep(slot.fd, slotPin(dir));
   }
-  makeInPlace(`${dir}/maps`);
-  undo.push(() => removeTree(`${dir}/maps`, dir));
+  makeInPlace(mapsFolder(dir));
+  undo.push(() => removeTree(mapsFolder(dir), dir));
   for (const { fd, info } of data) keep(fd, mapPin(dir, info.name));
   // Last of all: nothing relies on an incomplete directory without a program.
   keep(program, programPin(dir));
@@ -206,9 +215,8 @@ function claimedNames({ folder, except }: Claim): ReadonlyMap<number, string> {
  * Ids of the maps of all other loads, including slots: a companion may have pinned them again under other names.
  */
 function mapsOfOthers(dir: string, bpffs: string, layouts: MapLayouts): ReadonlySet<number> {
-  const others = [...loadPlaces(bpffs)]
-    .filter((place) => place.dir !== dir)
-    .map((place) => readLoadedProgram(place, layouts));
+  const reader = new LoadReader(UNWATCHED_FOLDERS, layouts);
+  const others = [...loadPlaces(bpffs)].filter((place) => place.dir !== dir).map((place) => reader.read(place));
   return new Set(
     others.flatMap(({ slot, maps }) => [...(slot === undefined ? [] : [slot.mapId]), ...maps.map(({ id }) => id)]),
   );

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { attachPointOf, type ChainHook } from '../../../domain/hook.js';
 import { PROG_ARRAY } from '../../../domain/map-types.js';
 import type { MapInfo } from '../../../domain/observed.js';
-import { mapPin, mapSegment, programPin, slotPin } from '../../../domain/pins.js';
+import { mapPin, mapSegment, mapsFolder, programPin, slotPin } from '../../../domain/pins.js';
 import { refuseOtherKinds } from '../../../domain/probe.js';
 import { AgentError } from '../../../errors.js';
 import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
@@ -48,7 +48,7 @@ export async function loadProbes(request: LoadProbesRequest, bpffs: string, repo
   for (const program of tailCalled(object)) libbpf().bpf_program__set_autoload(program, true);
   includeProbes(probes);
   await loadAndPin(object, { ...request, slotMap: '' }, { bpffs, report }, (maps) => {
-    mkdirSync(`${request.dir}/maps`);
+    mkdirSync(mapsFolder(request.dir));
     for (const [name, map] of maps) pin(libbpf().bpf_map__fd(map), mapPin(request.dir, name));
     if (request.treatment === 'attach') attachProbes(probes, request.dir);
   });
@@ -279,7 +279,7 @@ function pinMaps(
 ): void {
   const bpf = libbpf();
   const used = mapIdsOf(bpf.bpf_program__fd(program));
-  mkdirSync(`${dir}/maps`);
+  mkdirSync(mapsFolder(dir));
   for (const [name, map] of maps) {
     const fd = bpf.bpf_map__fd(map);
     if (name === slotMap) pin(fd, slotPin(dir));

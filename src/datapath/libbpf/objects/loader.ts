@@ -7,7 +7,7 @@ import { removeTree } from '../pins/pins.js';
 import { type LoadOrder, type LoadResult, revive } from './loader-messages.js';
 
 /** How long the process waits for the next object before it ends. It takes about 40 MiB of memory. */
-const IDLE_MS = 30_000;
+const IDLE_MS = 10_000;
 /** How long libbpf and the verifier may take. The verifier gives up after a million instructions, which takes seconds. */
 const LOAD_LIMIT_MS = 120_000;
 /** How much of what the process has written to stderr an error carries: the end of it, in characters. */

@@ -131,16 +131,25 @@ export function removeEmptyParents(path: string, root: string): void {
   }
 }
 
+/** Lists directories. */
+export interface Folders {
+  /** Empty if the directory does not exist. @throws AgentError KERNEL if it cannot be listed */
+  entriesOf(dir: string): readonly Dirent[];
+}
+
+/** Lists a directory each time. */
+export const UNWATCHED_FOLDERS: Folders = { entriesOf };
+
 /**
  * Everything exactly `depth` levels below a directory, as paths relative to it; empty if the directory does not exist.
  */
-export function* walk(dir: string, depth: number): Generator<string> {
-  for (const { path } of entriesAt(dir, depth)) yield path;
+export function* walk(dir: string, depth: number, folders = UNWATCHED_FOLDERS): Generator<string> {
+  for (const { path } of entriesAt(dir, depth, folders)) yield path;
 }
 
 /** Like {@link walk}, but directories only. */
-export function* foldersBelow(dir: string, depth: number): Generator<string> {
-  for (const { path, entry } of entriesAt(dir, depth)) {
+export function* foldersBelow(dir: string, depth: number, folders = UNWATCHED_FOLDERS): Generator<string> {
+  for (const { path, entry } of entriesAt(dir, depth, folders)) {
     if (entry.isDirectory()) yield path;
   }
 }
@@ -148,8 +157,8 @@ export function* foldersBelow(dir: string, depth: number): Generator<string> {
 /**
  * Like {@link walk}, but without directories and symbolic links: a bpffs that others use too may have them anywhere.
  */
-export function* pinsBelow(dir: string, depth: number): Generator<string> {
-  for (const { path, entry } of entriesAt(dir, depth)) {
+export function* pinsBelow(dir: string, depth: number, folders = UNWATCHED_FOLDERS): Generator<string> {
+  for (const { path, entry } of entriesAt(dir, depth, folders)) {
     if (entry.isFile()) yield path;
   }
 }
@@ -163,15 +172,20 @@ export function* filesBelow(dir: string): Generator<string> {
   }
 }
 
-function* entriesAt(dir: string, depth: number, base = ''): Generator<{ path: string; entry: Dirent }> {
-  for (const entry of entriesOf(`${dir}${base === '' ? '' : '/'}${base}`)) {
+function* entriesAt(
+  dir: string,
+  depth: number,
+  folders: Folders,
+  base = '',
+): Generator<{ path: string; entry: Dirent }> {
+  for (const entry of folders.entriesOf(`${dir}${base === '' ? '' : '/'}${base}`)) {
     const path = base === '' ? entry.name : `${base}/${entry.name}`;
     if (depth === 1) yield { path, entry };
-    else if (entry.isDirectory()) yield* entriesAt(dir, depth - 1, path);
+    else if (entry.isDirectory()) yield* entriesAt(dir, depth - 1, folders, path);
   }
 }
 
-function entriesOf(dir: string) {
+function entriesOf(dir: string): Dirent[] {
   try {
     return readdirSync(dir, { withFileTypes: true });
   } catch (error) {

@@ -11,12 +11,17 @@ import { makeParents, pin, pinInPlace } from './pins.js';
  * program and pinned again.
  */
 
-/** A loaded program, with the maps that it uses but that are not pinned there. */
-export function withUnpinnedMaps(loaded: LoadedProgram, program: Fd): LoadedProgram {
-  const { slot, maps } = loaded;
-  const pinned = new Set([slot?.mapId, ...maps.map(({ id }) => id)]);
-  const lost = [...mapIdsOf(program.number)].filter((id) => !pinned.has(id));
-  return lost.length === 0 ? loaded : { ...loaded, unpinned: { program: false, maps: lost } };
+/**
+ * Ids of the maps that a program uses and that are not pinned with it.
+ *
+ * @param pinned the id of its slot's map, and its other maps
+ */
+export function unpinnedMaps(
+  { slot, maps }: { readonly slot: number | undefined; readonly maps: LoadedProgram['maps'] },
+  program: Fd,
+): number[] {
+  const pinned = new Set([slot, ...maps.map(({ id }) => id)]);
+  return [...mapIdsOf(program.number)].filter((id) => !pinned.has(id));
 }
 
 /**
@@ -32,8 +37,8 @@ export function withLostProgram(loaded: LoadedProgram, running: readonly number[
     using program = tryOpenId('prog', programId);
     const used = program === undefined ? new Set<number>() : mapIdsOf(program.number);
     if (program === undefined || !marks.some((id) => used.has(id))) continue;
-    const found = withUnpinnedMaps({ ...loaded, programId }, program);
-    return { ...found, unpinned: { program: true, maps: found.unpinned?.maps ?? [] } };
+    const lost = unpinnedMaps({ slot: slot?.mapId, maps }, program);
+    return { ...loaded, programId, unpinned: { program: true, maps: lost } };
   }
   return loaded;
 }
