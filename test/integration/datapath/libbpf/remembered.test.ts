@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { type Dirent, linkSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  type Dirent,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
@@ -128,6 +138,27 @@ test('a folder is listed again only after something in it has changed', async (t
     look('a/b').map(({ name }) => name),
     ['c'],
   );
+});
+
+test('a folder that somebody holds open is not taken for the one that was made in its place', async (t) => {
+  const { bpffs, folders } = await given(t);
+  const dir = join(bpffs, 'a/b');
+  mkdirSync(dir, { recursive: true });
+  const look = () => {
+    folders.refresh();
+    folders.entriesOf(join(bpffs, 'a'));
+    return folders.entriesOf(dir).map(({ name }) => name);
+  };
+  assert.deepEqual(look(), []);
+  // As long as it is open, the kernel does not report that it is gone.
+  const held = openSync(dir, 'r');
+  try {
+    rmdirSync(dir);
+    mkdirSync(join(dir, 'c'), { recursive: true });
+    assert.deepEqual(look(), ['c']);
+  } finally {
+    closeSync(held);
+  }
 });
 
 test('nothing is remembered of a bpffs over which another one is mounted', async (t) => {
