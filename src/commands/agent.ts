@@ -111,11 +111,12 @@ export class Agent {
     if (journal.find(key)?.status !== undefined) await this.#answerAgain(delivery);
     else {
       const arrived = performance.now();
+      const receivedAt = new Date();
       const child = log.child({ op: delivery.id, verb: delivery.verb, seq: delivery.seq });
       const ran = await lane.run(async (turn) => {
         metrics.commandWaited((performance.now() - arrived) / 1000);
         metrics.setQueueDepth(lane.depth);
-        return this.#run(turn, delivery, child);
+        return this.#run(turn, delivery, receivedAt, child);
       });
       if (!ran) return 'later';
     }
@@ -139,11 +140,11 @@ export class Agent {
   }
 
   /** @returns false if the agent was stopped before there was an outcome; the next agent starts the command again */
-  async #run(turn: Turn, delivery: Delivery, log: Logger): Promise<boolean> {
+  async #run(turn: Turn, delivery: Delivery, receivedAt: Date, log: Logger): Promise<boolean> {
     const begun = performance.now();
     try {
       if (this.#options.signal.aborted || !(await this.#options.stands())) throw new Interrupted();
-      const [answer, effect] = await this.#outcomeOf(turn, delivery, log);
+      const [answer, effect] = await this.#outcomeOf(turn, delivery, receivedAt, log);
       await this.#options.journal.finish({ ...finishOf(keyOf(delivery), answer, this.#options), ...effect });
       this.#attempts.finished(delivery);
       this.#told(answer, (performance.now() - begun) / 1000, log);
@@ -155,10 +156,10 @@ export class Agent {
     }
   }
 
-  async #outcomeOf(turn: Turn, delivery: Delivery, log: Logger): Promise<AnsweredCommand> {
+  async #outcomeOf(turn: Turn, delivery: Delivery, receivedAt: Date, log: Logger): Promise<AnsweredCommand> {
     const { bus, hostName } = this.#options;
     const reading = readDelivery(delivery, hostName);
-    const receipt: Receipt = { host: hostName, delivery, gen: reading.envelope.gen, receivedAt: new Date() };
+    const receipt: Receipt = { host: hostName, delivery, gen: reading.envelope.gen, receivedAt };
     if (!reading.ok) return [answerRejected(receipt, reading.error)];
     const { command, envelope } = reading;
     const refusal = await this.#refusalOf(delivery, command, envelope);

@@ -65,12 +65,14 @@ export async function catchUp(
   if (begun >= QUARANTINE_AFTER - 1) return undefined;
   const { entry, command } = result.last;
   const { delivery } = entry;
+  const receivedAt = new Date();
   await attempts.begin(delivery);
   const limits = { deadline: Date.now() + PATIENCE_MS, signal };
   const report = await host.apply(turn, journal.desired, result.desired, log.child({ op: delivery.id }), limits);
   const postponed = report.status === 'failed' && report.transient && report.undone === true;
   if (report.status === 'failed' && !postponed) return undefined;
-  const answer = (postponed ? answerPostponed : answerReported)(receiptOf(entry, hostName), command, report);
+  const receipt = { ...receiptOf(entry, hostName), receivedAt };
+  const answer = (postponed ? answerPostponed : answerReported)(receipt, command, report);
   await journal.finishMany(finishesOf(result, delivery, answer, options));
   return answer;
 }

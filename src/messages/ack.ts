@@ -56,9 +56,11 @@ export const acknowledgementSchema = z
     undone: z
       .exactOptional(z.boolean())
       .describe('After a failure: whether everything was rolled back to its state before the command'),
-    received_at: instant,
-    finished_at: instant,
-    duration_ms: z.number(),
+    received_at: instant.describe('When the agent received the command'),
+    finished_at: instant.describe('When its outcome was known'),
+    duration_ms: z
+      .number()
+      .describe('Time between the two, in milliseconds; includes the wait for other work on the host'),
   })
   .meta({ title: 'Acknowledgement', description: 'The result of one command' });
 

@@ -15,7 +15,7 @@ const MEANING: Readonly<Record<ErrorCode, string>> = {
   SEQ_ID_TAKEN: 'Another program already has that position',
   CHAINING_OFF: 'More than one program at a hook, while chaining is switched off',
   EXPIRED: 'The command was older than its L3AF-Expires allows',
-  SUPERSEDED: 'A later command of the backlog made this one unnecessary',
+  SUPERSEDED: 'A later command has made this one unnecessary, or was handled before it',
   STALE_GENERATION: 'The generation is not newer than the last one applied',
   GENERATION_GAP: 'The predecessor named by L3AF-Prev-Gen was not applied; send a deploy',
   RESYNC_REQUIRED: 'The agent waits for a deploy, because the stream was rewound or created again',

@@ -56,6 +56,9 @@ export interface CompanionStatus extends ProgramLabels {
 
 export type ReconcileResult = 'unchanged' | 'repaired' | 'failed';
 
+/** How often the delay of the event loop is measured. The default of 10 ms would wake an idle agent 100 times a second. */
+const EVENT_LOOP_PRECISION_MS = 1_000;
+
 /**
  * All metrics. l3afd's metrics keep their names, types and labels, so that its dashboards work unchanged. `direction`
  * is added where l3afd has none. The agent's own names begin with `l3af_agent_`.
@@ -86,7 +89,11 @@ export class Metrics {
 
   /** Begins to measure the process itself: memory, processor time, file descriptors, lag of the event loop. */
   start(): void {
-    collectDefaultMetrics({ register: this.#registry, prefix: 'l3af_agent_' });
+    collectDefaultMetrics({
+      register: this.#registry,
+      prefix: 'l3af_agent_',
+      eventLoopMonitoringPrecision: EVENT_LOOP_PRECISION_MS,
+    });
   }
 
   programStarted(program: ProgramLabels): void {

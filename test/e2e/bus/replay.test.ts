@@ -87,6 +87,8 @@ test('a host without state and with 10,000 earlier commands reaches its desired 
     'delete-9999 applied',
     'add-10000 expired EXPIRED',
   ]);
+  // Three programs were loaded in this time.
+  assert.ok(acks[5]!.duration_ms > 0);
   assert.deepEqual(
     acks[5]?.programs.map(({ name, result }) => [name, result]),
     [
