@@ -145,7 +145,7 @@ export function renderStatus(list: readonly ReplyOf<'status'>[], style: Style, w
     .map(({ host, version, ready, hooks, probes, queued, gen, last_command: last, troubles = [] }) => [
       host,
       version,
-      ready ? 'ready' : troubles.some(({ task }) => task === 'consuming') ? 'deaf' : 'starting',
+      ready ? 'ready' : troubles.some(({ task }) => task === 'consuming') ? 'cannot consume' : 'starting',
       runningOf([...hooks, ...(probes === undefined ? [] : [probes])]),
       String(queued),
       String(gen ?? '-'),

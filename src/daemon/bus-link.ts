@@ -1,5 +1,5 @@
 import { release } from 'node:os';
-import { CommandStream, type OnResume } from '../bus/commands.js';
+import { CommandStream, type OnResume } from '../bus/command-stream.js';
 import type { Bus, BusOptions } from '../bus/connect.js';
 import type { Backlog, Delivery, Disposition, StreamPosition } from '../bus/delivery.js';
 import { insist } from '../bus/insist.js';

@@ -77,7 +77,9 @@ export interface Datapath {
    * Attaches a pinned program to a hook and pins the link. Idempotent if this link already attaches that program.
    * Several links at one hook are possible only where {@link ordered} says so, each with a different program.
    *
-   * @param place position among our own links there; none: behind everything that is attached
+   * By BPF_LINK_CREATE, or by a TC filter.
+   *
+   * @param place position among our own links there; `null`: behind everything that is attached
    * @throws AgentError INTERFACE_NOT_FOUND, CGROUP_NOT_FOUND, HOOK_OCCUPIED naming the foreign program, ATTACH_FAILED
    */
   attach(hook: ChainHook, programPin: string, linkPin: string, place?: LinkPosition | null): Promise<void>;
@@ -92,7 +94,7 @@ export interface Datapath {
   /** The attach points at which a hook can have several of our links, in an order that the kernel keeps. */
   ordered(): ReadonlySet<AttachPointName>;
 
-  /** Replaces the attached program atomically and moves the link's pin. Idempotent if the link is at `to` already. */
+  /** Replaces the attached program atomically (BPF_LINK_UPDATE) and moves the link's pin. Idempotent if the link is at `to` already. */
   retarget(hook: ChainHook, from: LinkRef, to: LinkRef): Promise<void>;
 
   /** Detaches and unpins. It is no error if the link is gone. Foreign programs and filters are never touched. */
@@ -190,8 +192,8 @@ export interface MapReading {
 }
 
 /**
- * How XDP attaches: in the driver (`native`), in the network stack (`generic`), or in the driver where it supports that
- * (`auto`).
+ * How XDP attaches: in the driver (`native`), in the network stack (`generic`), or in the driver and, where that refuses,
+ * in the network stack (`auto`).
  */
 export type XdpMode = 'auto' | 'native' | 'generic';
 
@@ -227,7 +229,7 @@ export interface LoadRequest {
   /** Maps to take from elsewhere instead of creating them: map name to pin. */
   readonly share: readonly { readonly map: string; readonly pin: string }[];
   /**
-   * Directories of other loadedPrograms. A map that asks to be pinned by its name (LIBBPF_PIN_BY_NAME) is taken from the
+   * Directories of other loads. A map that asks to be pinned by its name (LIBBPF_PIN_BY_NAME) is taken from the
    * first one that has a compatible one. Maps in `share` or `fill` are not, and a PROG_ARRAY never is.
    */
   readonly otherSides?: readonly string[];

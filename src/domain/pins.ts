@@ -2,7 +2,8 @@ import { ATTACH_POINTS } from './attach-points/registry.js';
 import { type AttachPointName, attachPointOf, type ChainHook, hookOf, isAttachPointName, targetName } from './hook.js';
 
 /*
- * Every path under bpffs, in one place. Companions rely on this layout, which is l3afd's:
+ * Every path under bpffs, in one place. Companions rely on the first two, which are l3afd's. The depth of each kind of
+ * path is known in one more place: datapath/libbpf/pins/loads.ts, which finds what is pinned.
  *
  *   <bpffs>/<iface>/<program>/<version>/<map>                  maps of XDP programs, including the slot
  *   <bpffs>/tc/globals/<iface>/<program>/<version>/<map>       maps of TC programs

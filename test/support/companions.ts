@@ -151,6 +151,23 @@ export function processesWith(folder: string): number[] {
     .map(Number);
 }
 
+/**
+ * Those of some processes that have executed a program of their own. A shell’s child looks like the shell until it
+ * executes `sleep`.
+ */
+export function withoutForks(pids: readonly number[]): number[] {
+  const wordsOf = (pid: number) => contentOf(`/proc/${pid}/cmdline`);
+  return pids.filter((pid) => {
+    const parent = parentOf(pid);
+    return parent === undefined || !pids.includes(parent) || wordsOf(pid) !== wordsOf(parent);
+  });
+}
+
+function parentOf(pid: number): number | undefined {
+  const parent = /\) . (\d+)/.exec(contentOf(`/proc/${pid}/stat`))?.[1];
+  return parent === undefined ? undefined : Number(parent);
+}
+
 /** State of a process as one letter, `Z` for a zombie; undefined if it is gone. */
 export function stateOf(pid: number): string | undefined {
   return /\) (.)/.exec(contentOf(`/proc/${pid}/stat`))?.[1];

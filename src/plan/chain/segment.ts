@@ -29,7 +29,7 @@ export interface SegmentPlan {
   /** Directories of the loads of the segment, including the root's. */
   readonly dirs: readonly string[];
   readonly prepare: readonly Step[];
-  /** The one write that packets notice, if there is one; two if the link also changes its pin. */
+  /** What packets notice: one write, or none. A second step follows if the pin of the link changes too. */
   readonly flip: readonly Step[];
   /** The program by which packets enter, and the pin of the link that holds it. */
   readonly entry: Entrance;
@@ -164,10 +164,13 @@ function keptOf(
 }
 
 /**
- * Identities of standing programs. A program that cannot stay as it is gets an identity that matches nothing, so that
- * it is loaded again. This concerns a tail whose slot still names a program, a program that has lost the pin of its
- * slot, its probes or of a map that must be written, one with other load-time constants, and one that its companion
- * loads again, or whose companion is told other things.
+ * Identities of standing programs: their digests. A program that cannot stay as it is gets one that no digest equals, so
+ * that it is loaded again:
+ *
+ * - a tail whose slot still names a program,
+ * - a program that has lost the pin of its slot, of a probe, or of a map that must be written,
+ * - one with other load-time constants,
+ * - one that its companion loads again, or whose companion has other arguments.
  */
 function identitiesOf(old: readonly LoadedProgram[], { running, stale, fresh, input }: SegmentContext): string[] {
   const slotless = new Set(running.filter(({ mapName }) => mapName === '').map(contentDigest));

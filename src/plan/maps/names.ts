@@ -92,7 +92,7 @@ function lostMapsOf(observed: Observed): number[] {
 function ourMaps(observed: Observed): ReadonlySet<number> {
   return new Set([
     ...observed.hooks.flatMap(({ loadedPrograms }) =>
-      loadedPrograms.flatMap((g) => mapsOf(g, 'slot').map(({ id }) => id)),
+      loadedPrograms.flatMap((loaded) => mapsOf(loaded, 'slot').map(({ id }) => id)),
     ),
     ...observedProbes(observed).flatMap(({ maps }) => maps.map(({ id }) => id)),
   ]);
@@ -114,11 +114,9 @@ export function takenNames(
   return [...wanted].flatMap(([path, { id }]) => {
     const holder = observed.publicMaps.get(path);
     const isTaken = isOtherPin(observed, path) || (holder !== undefined && holder !== id && !ours.has(holder));
-    const what = holder === undefined ? 'something that is no map' : `map ${holder}`;
+    const what = holder === undefined ? 'an object that is no map' : `map ${holder}`;
     return isTaken
-      ? [
-          `${path} is the name of ${what}, which is not ours: companions find that and not the map of the program; remove it`,
-        ]
+      ? [`${path} is ${what}, which is not ours: companions open that instead of the map of the program; remove it`]
       : [];
   });
 }

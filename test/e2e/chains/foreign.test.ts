@@ -120,9 +120,9 @@ test('public names that others hold are told, and their pins stay as they are', 
   const { status, message = '' } = await stage.deploy({ xdp_ingress: [payloadProgram('port-count', { seq_id: 1 })] });
 
   assert.equal(status, 'applied');
-  const advice = 'which is not ours: companions find that and not the map of the program; remove it';
-  assert.ok(message.includes(`${asMap} is the name of map ${before[0]}, ${advice}`), message);
-  assert.ok(message.includes(`${asProgram} is the name of something that is no map, ${advice}`), message);
+  const advice = 'which is not ours: companions open that instead of the map of the program; remove it';
+  assert.ok(message.includes(`${asMap} is map ${before[0]}, ${advice}`), message);
+  assert.ok(message.includes(`${asProgram} is an object that is no map, ${advice}`), message);
   await stage.deploy({});
   assert.deepEqual([await idOf('map', asMap), await idOf('prog', asProgram)], before);
 });

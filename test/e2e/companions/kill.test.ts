@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
-import { processesWith, stateOf } from '../../support/companions.js';
+import { processesWith, stateOf, withoutForks } from '../../support/companions.js';
 import { type PackageSpec, type PayloadProgram, payloadProgram } from '../../support/packages.js';
 import { builtObject } from '../../support/project.js';
 import { until, untilGiven } from '../../support/until.js';
@@ -81,7 +81,8 @@ const counted = (cmdStart: string, overrides: Partial<PayloadProgram> = {}): Pay
 
 /** Process ids of everything that was started from the package. */
 function companions(): number[] {
-  return processesWith(stage.stateDir).filter((pid) => pid !== stage.agent.pid && wordsOf(pid).includes('--iface='));
+  const all = processesWith(stage.stateDir);
+  return withoutForks(all.filter((pid) => pid !== stage.agent.pid && wordsOf(pid).includes('--iface=')));
 }
 
 /** Process id of the only companion, ignoring its workers. */

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { processesWith } from '../../support/companions.js';
+import { processesWith, withoutForks } from '../../support/companions.js';
 import { type PackageSpec, payloadProgram } from '../../support/packages.js';
 import { builtObject } from '../../support/project.js';
 import { until } from '../../support/until.js';
@@ -50,9 +50,10 @@ const go = () => writeFile(join(switches, 'go'), '');
 
 /** Process ids of the running companions. */
 function companions(): number[] {
-  return processesWith(stage.stateDir).filter((pid) => {
+  const all = processesWith(stage.stateDir).filter((pid) => {
     return pid !== stage.agent.pid && contentOf(`/proc/${pid}/cmdline`).includes('/stay\0');
   });
+  return withoutForks(all);
 }
 
 /** The phase of each companion that has a record. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CommandStream } from '../../../src/bus/commands.js';
+import { CommandStream } from '../../../src/bus/command-stream.js';
 import type { Backlog, Delivery } from '../../../src/bus/delivery.js';
 import { STREAMS } from '../../../src/messages/subjects.js';
 import { type Given, givenBus, HOST, text } from './fixture.js';

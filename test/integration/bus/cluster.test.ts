@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { ConsumerInfo, StreamInfo } from 'nats';
-import { CommandStream } from '../../../src/bus/commands.js';
+import { CommandStream } from '../../../src/bus/command-stream.js';
 import { type Bus, connectBus } from '../../../src/bus/connect.js';
 import { consumerInfo, ensureConsumer } from '../../../src/bus/consumer.js';
 import type { Delivery } from '../../../src/bus/delivery.js';

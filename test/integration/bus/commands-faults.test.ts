@@ -3,7 +3,7 @@ import { cp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CommandStream, type CommandStreamOptions } from '../../../src/bus/commands.js';
+import { CommandStream, type CommandStreamOptions } from '../../../src/bus/command-stream.js';
 import type { Delivery, StreamPosition } from '../../../src/bus/delivery.js';
 import { ensureStreams } from '../../../src/bus/streams.js';
 import { STREAMS } from '../../../src/messages/subjects.js';

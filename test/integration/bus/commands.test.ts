@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openBucket } from '../../../src/bus/bucket.js';
-import { CommandStream, type CommandStreamOptions } from '../../../src/bus/commands.js';
+import { CommandStream, type CommandStreamOptions } from '../../../src/bus/command-stream.js';
 import { connectBus } from '../../../src/bus/connect.js';
 import type { Delivery } from '../../../src/bus/delivery.js';
 import { originOf } from '../../../src/bus/message.js';

@@ -177,13 +177,13 @@ describe('agents and programs', () => {
   });
 
   it('that cannot take commands, or not have them stored, are marked, with the reason', () => {
-    const deaf = { ...status, ready: false, troubles: [{ task: 'consuming' as const, message: 'It is paused' }] };
+    const paused = { ...status, ready: false, troubles: [{ task: 'consuming' as const, message: 'It is paused' }] };
     const full = { ...status, host: 'web3', troubles: [{ task: 'storing' as const, message: 'No space' }] };
-    const lines = renderStatus([deaf, full], plain);
+    const lines = renderStatus([paused, full], plain);
 
     assert.deepEqual(
       lines.slice(1, 3).map((line) => line.split(/ {2,}/)[2]),
-      ['deaf', 'ready'],
+      ['cannot consume', 'ready'],
     );
     assert.deepEqual(lines.slice(3), ['web2: It is paused', 'web3: No space']);
   });

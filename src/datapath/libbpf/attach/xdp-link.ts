@@ -8,7 +8,7 @@ import { libbpf } from '../abi/ffi.js';
 import { linkInfo, programInfo } from '../abi/info.js';
 import { interfaceNotFound, interfaces } from '../abi/interfaces.js';
 import { LINK_CREATE_OPTS } from '../abi/structs.js';
-import { Messages } from '../objects/messages.js';
+import { Messages } from '../objects/libbpf-print.js';
 import { linkPins, ownProgramIds } from '../pins/loads.js';
 import { makeParents, pinInPlace } from '../pins/pins.js';
 import { removeLink, removeStrayLinks } from './link.js';
@@ -49,7 +49,12 @@ export function createXdpLink(program: Fd, place: XdpPlace): Fd {
 /** errno of what is refused for another reason than the driver's. */
 const IN_THE_WAY: ReadonlySet<number> = new Set([-ENODEV, -EBUSY, -EEXIST]);
 
-/** @returns the link's descriptor, or the negative errno of the first attempt */
+/**
+ * The network stack is tried for whatever reason the driver refuses, also for `xdp.frags` programs. A link that exists
+ * keeps its mode.
+ *
+ * @returns the link's descriptor, or the negative errno of the first attempt
+ */
 function tryAttach(program: Fd, ifindex: number, mode: XdpMode): number {
   const result = tryCreate(program, ifindex, XDP_FLAGS[mode]);
   if (result >= 0 || mode !== 'auto' || IN_THE_WAY.has(result)) return result;

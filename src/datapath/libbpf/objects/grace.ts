@@ -13,7 +13,7 @@ const BPF_MAP_TYPE_ARRAY_OF_MAPS = 12;
 /**
  * Resolves when no CPU can still be inside a program that was unlinked before the call. Programs run inside RCU
  * read-side critical sections, and MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c). Usually
- * takes 15 ms, and 100 ms or more under load.
+ * takes 15 ms, and 100 ms or more under load: there is no time to configure.
  */
 export async function grace(): Promise<void> {
   const number = MEMBARRIER[process.arch];

@@ -15,14 +15,17 @@ import { ATTACH_DRIVERS } from '../attach/drivers.js';
 import { applyChange, inverse } from '../maps/maps.js';
 import { makeNewDir, pin, removeTree } from '../pins/pins.js';
 import { attachProbes, includeProbes, type ProbeProgram, probesIn } from '../tracing/probes.js';
-import { firstComplaint, verdict, verifierLog } from './complaints.js';
 import { atField, checkReadable, encodeFill, isInitial, makeKeys, setInitialValue, writableFd } from './filling.js';
-import { Messages } from './messages.js';
+import { Messages } from './libbpf-print.js';
 import { declaredMap, type OpenObject, openObject, type ReportProgress } from './object.js';
 import { refusedMapName, whyRefused } from './refused-map.js';
+import { firstComplaint, verdict, verifierLog } from './verifier-log.js';
 
 const BPF_MAP_TYPE_RINGBUF = 27;
-/** How many lines of the verifier's log an error carries: the last ones, which give the reason. */
+/**
+ * How many lines of the verifier's log, or of what libbpf says, an error carries: the last ones, which give the reason. An
+ * answer that is too large for the server is cut again (messages/shorten.ts).
+ */
 const DETAIL_LINES = 25;
 
 /** Loads a program and pins it; see `Datapath.load`. One load at a time. */
@@ -249,7 +252,10 @@ function refusedMap(object: OpenObject, errno: number, text: string): AgentError
   if (map === undefined || Math.abs(errno) === EPERM) return undefined;
   const declared = { ...declaredMap(map), flags: libbpf().bpf_map__map_flags(map) };
   const message = `The kernel does not create the map ${declared.name} (${errnoWords(errno)}): ${whyRefused(declared, errno)}`;
-  return new AgentError('LOAD_FAILED', message, { path: 'object_file', detail: text.trim() });
+  return new AgentError('LOAD_FAILED', message, {
+    path: 'object_file',
+    detail: text.trim().split('\n').slice(-DETAIL_LINES).join('\n'),
+  });
 }
 
 function loadError(name: string, errno: number, text: string): AgentError {

@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs';
 import { libc } from '../abi/ffi.js';
 import { loadProbes, loadProgram } from './load.js';
-import { type LoadOrder, type LoadResult, plain } from './loader-messages.js';
+import { type LoadOrder, type LoadResult, plain } from './loader-protocol.js';
 
 /*
  * The process in which libbpf opens and loads objects; see `ObjectLoader`. It gets orders from the agent, one at a time,

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { Deadline } from '../../../deadline.js';
 import { AgentError, machineError, messageOf } from '../../../errors.js';
 import { removeTree } from '../pins/pins.js';
-import { type LoadOrder, type LoadResult, revive } from './loader-messages.js';
+import { type LoadOrder, type LoadResult, revive } from './loader-protocol.js';
 
 /** How long the process waits for the next object before it ends. It takes about 40 MiB of memory. */
 const IDLE_MS = 10_000;

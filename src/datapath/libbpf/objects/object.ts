@@ -8,8 +8,8 @@ import { type ObjectFile, readObjectFile } from '../../elf/bpf-elf.js';
 import { errnoWords } from '../abi/errno.js';
 import { type BpfMap, type BpfObject, type BpfProgram, lastErrno, libbpf } from '../abi/ffi.js';
 import { accessOf } from '../abi/info.js';
-import { firstComplaint } from './complaints.js';
-import { Messages } from './messages.js';
+import { Messages } from './libbpf-print.js';
+import { firstComplaint } from './verifier-log.js';
 
 /** An object file as libbpf has parsed it. Nothing of it is in the kernel until it is loaded. */
 export class OpenObject implements Disposable {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { plain, revive } from '../../../src/datapath/libbpf/objects/loader-messages.js';
+import { plain, revive } from '../../../src/datapath/libbpf/objects/loader-protocol.js';
 import { AgentError, faultsOf } from '../../../src/errors.js';
 
 /** As a message arrives in the other process. */
