@@ -1,3 +1,5 @@
+import { Struct } from '../struct.js';
+
 /*
  * BTF, the type information of eBPF objects, as it is in the section `.BTF` of an object file and as the kernel returns
  * it (Documentation/bpf/btf.rst, include/uapi/linux/btf.h).
@@ -43,30 +45,72 @@ export const KIND = {
   ENUM64: 19,
 } as const;
 
+/* The structures of the format, for which include/uapi/linux/btf.h has the names. */
+
+const HEADER = new Struct('btf_header', {
+  magic: 'u16',
+  version: 'u8',
+  flags: 'u8',
+  hdr_len: 'u32',
+  type_off: 'u32',
+  type_len: 'u32',
+  str_off: 'u32',
+  str_len: 'u32',
+});
+
+/** `size` shares its place with `type`. */
+const TYPE = new Struct('btf_type', { name_off: 'u32', info: 'u32', size: 'u32' });
+
+const ARRAY = new Struct('btf_array', { type: 'u32', index_type: 'u32', nelems: 'u32' });
+const MEMBER = new Struct('btf_member', { name_off: 'u32', type: 'u32', offset: 'u32' });
+const PARAM = new Struct('btf_param', { name_off: 'u32', type: 'u32' });
+const ENUM = new Struct('btf_enum', { name_off: 'u32', val: 's32' });
+const ENUM64 = new Struct('btf_enum64', { name_off: 'u32', val_lo32: 'u32', val_hi32: 'u32' });
+const VARIABLE = new Struct('btf_var', { linkage: 'u32' });
+const SECTION_VARIABLE = new Struct('btf_var_secinfo', { type: 'u32', offset: 'u32', size: 'u32' });
+const DECLARATION_TAG = new Struct('btf_decl_tag', { component_idx: 's32' });
+
+/** For the test that compares them with the header. */
+export const BTF_STRUCTS = [
+  HEADER,
+  TYPE,
+  ARRAY,
+  MEMBER,
+  PARAM,
+  ENUM,
+  ENUM64,
+  VARIABLE,
+  SECTION_VARIABLE,
+  DECLARATION_TAG,
+];
+
+/** Encoding, offset and number of bits of an integer. */
+const INT_BYTES = 4;
+
 /**
  * Bytes after a type's header, by kind: fixed, and for each element. The types after one of an unknown kind cannot be
  * found.
  */
 const TRAILER: Readonly<Record<number, { fixed?: number; each?: number }>> = {
-  1: { fixed: 4 },
+  1: { fixed: INT_BYTES },
   2: {},
-  3: { fixed: 12 },
-  4: { each: 12 },
-  5: { each: 12 },
-  6: { each: 8 },
+  3: { fixed: ARRAY.size },
+  4: { each: MEMBER.size },
+  5: { each: MEMBER.size },
+  6: { each: ENUM.size },
   7: {},
   8: {},
   9: {},
   10: {},
   11: {},
   12: {},
-  13: { each: 8 },
-  14: { fixed: 4 },
-  15: { each: 12 },
+  13: { each: PARAM.size },
+  14: { fixed: VARIABLE.size },
+  15: { each: SECTION_VARIABLE.size },
   16: {},
-  17: { fixed: 4 },
+  17: { fixed: DECLARATION_TAG.size },
   18: {},
-  19: { each: 12 },
+  19: { each: ENUM64.size },
 };
 
 /** The depth to which the kernel follows types (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c). */
@@ -94,23 +138,22 @@ const VOID: BtfType = {
 
 /** All types by their ids. @throws RangeError if the data is truncated or damaged */
 export function readBtf(data: Buffer): BtfType[] {
-  if (data.readUInt16LE(0) !== BTF_MAGIC)
+  if (HEADER.read(data, 'magic') !== BTF_MAGIC)
     throw new RangeError('The type information does not begin with its magic number');
-  const headerLength = data.readUInt32LE(4);
-  const [typeOffset, typeLength, stringOffset] = [data.readUInt32LE(8), data.readUInt32LE(12), data.readUInt32LE(16)];
-  const stringsBegin = headerLength + stringOffset;
-  const strings = data.subarray(stringsBegin, stringsBegin + data.readUInt32LE(20));
-  const nameAt = (at: number) => {
-    const offset = data.readUInt32LE(at);
+  const headerLength = HEADER.read(data, 'hdr_len');
+  const begin = headerLength + HEADER.read(data, 'type_off');
+  const stringsBegin = headerLength + HEADER.read(data, 'str_off');
+  const strings = data.subarray(stringsBegin, stringsBegin + HEADER.read(data, 'str_len'));
+  const nameOf = (offset: number) => {
     if (offset >= strings.length && offset !== 0)
       throw new RangeError(`A name lies outside the string section, at ${offset}`);
     return cString(strings, offset);
   };
-  const end = headerLength + typeOffset + typeLength;
+  const end = begin + HEADER.read(data, 'type_len');
   const types: BtfType[] = [VOID];
-  for (let at = headerLength + typeOffset; at < end; ) {
-    const info = data.readUInt32LE(at + 4);
-    const [kind, count, body] = [(info >>> 24) & 0x1f, info & 0xffff, at + 12];
+  for (let at = begin; at < end; ) {
+    const info = TYPE.read(data, 'info', at);
+    const [kind, count, body] = [(info >>> 24) & 0x1f, info & 0xffff, at + TYPE.size];
     const trailer = TRAILER[kind];
     if (trailer === undefined) throw new RangeError(`Type ${types.length} is of unknown kind ${kind}`);
     const { fixed = 0, each = 0 } = trailer;
@@ -122,13 +165,16 @@ export function readBtf(data: Buffer): BtfType[] {
     const flag = info >>> 31 === 1;
     types.push({
       ...VOID,
-      name: nameAt(at),
+      name: nameOf(TYPE.read(data, 'name_off', at)),
       kind,
-      size: data.readUInt32LE(at + 8),
+      size: TYPE.read(data, 'size', at),
       flag,
-      members: membersAt(kind, places, data, nameAt),
-      values: valuesAt(kind, flag, places, data, nameAt),
-      array: kind === KIND.ARRAY ? { type: data.readUInt32LE(body), length: data.readUInt32LE(body + 8) } : undefined,
+      members: membersAt(kind, places, data, nameOf),
+      values: valuesAt(kind, flag, places, data, nameOf),
+      array:
+        kind === KIND.ARRAY
+          ? { type: ARRAY.read(data, 'type', body), length: ARRAY.read(data, 'nelems', body) }
+          : undefined,
       int: kind === KIND.INT ? data.readUInt32LE(body) : 0,
       refers: idsAt(kind, at, places, data),
     });
@@ -144,19 +190,31 @@ export function readBtf(data: Buffer): BtfType[] {
 const REFERRING: ReadonlySet<number> = new Set([2, 8, 9, 10, 11, 12, 13, 14, 17, 18]);
 
 function idsAt(kind: number, at: number, places: readonly number[], data: Buffer): number[] {
-  const own = REFERRING.has(kind) ? [data.readUInt32LE(at + 8)] : [];
-  if (kind === KIND.ARRAY) return [data.readUInt32LE(at + 12), data.readUInt32LE(at + 16)];
-  if (kind === KIND.DATASEC) return places.map((place) => data.readUInt32LE(place));
-  const hasTypes = kind === KIND.STRUCT || kind === KIND.UNION || kind === KIND.FUNC_PROTO;
-  return hasTypes ? [...own, ...places.map((place) => data.readUInt32LE(place + 4))] : own;
+  const own = REFERRING.has(kind) ? [TYPE.read(data, 'size', at)] : [];
+  const body = at + TYPE.size;
+  if (kind === KIND.ARRAY) return [ARRAY.read(data, 'type', body), ARRAY.read(data, 'index_type', body)];
+  if (kind === KIND.DATASEC) return places.map((place) => SECTION_VARIABLE.read(data, 'type', place));
+  if (kind === KIND.FUNC_PROTO) return [...own, ...places.map((place) => PARAM.read(data, 'type', place))];
+  const hasMembers = kind === KIND.STRUCT || kind === KIND.UNION;
+  return hasMembers ? places.map((place) => MEMBER.read(data, 'type', place)) : own;
 }
 
-function membersAt(kind: number, places: readonly number[], data: Buffer, nameAt: (at: number) => string): BtfMember[] {
+type NameOf = (offset: number) => string;
+
+function membersAt(kind: number, places: readonly number[], data: Buffer, nameOf: NameOf): BtfMember[] {
   if (kind === KIND.DATASEC) {
-    return places.map((at) => ({ name: '', type: data.readUInt32LE(at), offset: data.readUInt32LE(at + 4) }));
+    return places.map((at) => ({
+      name: '',
+      type: SECTION_VARIABLE.read(data, 'type', at),
+      offset: SECTION_VARIABLE.read(data, 'offset', at),
+    }));
   }
   if (kind !== KIND.STRUCT && kind !== KIND.UNION) return [];
-  return places.map((at) => ({ name: nameAt(at), type: data.readUInt32LE(at + 4), offset: data.readUInt32LE(at + 8) }));
+  return places.map((at) => ({
+    name: nameOf(MEMBER.read(data, 'name_off', at)),
+    type: MEMBER.read(data, 'type', at),
+    offset: MEMBER.read(data, 'offset', at),
+  }));
 }
 
 function valuesAt(
@@ -164,14 +222,19 @@ function valuesAt(
   signed: boolean,
   places: readonly number[],
   data: Buffer,
-  nameAt: (at: number) => string,
+  nameOf: NameOf,
 ): ReadonlyMap<string, bigint> {
-  if (kind !== KIND.ENUM && kind !== KIND.ENUM64) return VOID.values;
+  if (kind === KIND.ENUM) {
+    const valueAt = (at: number) => BigInt(ENUM.read(data, 'val', at));
+    const bits = (value: bigint) => (signed ? value : BigInt.asUintN(32, value));
+    return new Map(places.map((at) => [nameOf(ENUM.read(data, 'name_off', at)), bits(valueAt(at))]));
+  }
+  if (kind !== KIND.ENUM64) return VOID.values;
   const valueAt = (at: number) => {
-    if (kind === KIND.ENUM) return BigInt(signed ? data.readInt32LE(at) : data.readUInt32LE(at));
-    return signed ? data.readBigInt64LE(at) : data.readBigUInt64LE(at);
+    const [low, high] = [BigInt(ENUM64.read(data, 'val_lo32', at)), BigInt(ENUM64.read(data, 'val_hi32', at))];
+    return signed ? BigInt.asIntN(64, (high << 32n) | low) : (high << 32n) | low;
   };
-  return new Map(places.map((at) => [nameAt(at), valueAt(at + 4)]));
+  return new Map(places.map((at) => [nameOf(ENUM64.read(data, 'name_off', at)), valueAt(at)]));
 }
 
 /** Kinds that only rename or qualify another type: typedef, volatile, const, restrict, type tag. */

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, describe, it, test } from 'node:test';
-import { type BtfType, KIND, readBtf, unwrap } from '../../../../src/datapath/btf/btf.js';
+import { BTF_STRUCTS, type BtfType, KIND, readBtf, unwrap } from '../../../../src/datapath/btf/btf.js';
 import * as elf from '../../../../src/datapath/elf/elf.js';
 import * as abi from '../../../../src/datapath/libbpf/abi/structs.js';
 import { Struct } from '../../../../src/datapath/struct.js';
@@ -77,6 +77,7 @@ test('the compiler puts the fields at our offsets, by the headers of the kernel 
     ...[
       'stddef.h',
       'linux/bpf.h',
+      'linux/btf.h',
       'linux/perf_event.h',
       'linux/rtnetlink.h',
       'linux/ethtool.h',
@@ -86,7 +87,7 @@ test('the compiler puts the fields at our offsets, by the headers of the kernel 
     ],
     ...['bpf/bpf.h', 'bpf/libbpf.h'],
   ].map((header) => `#include <${header}>`);
-  const structs = STRUCTS.filter((struct) => !isNewer(struct));
+  const structs: Struct<string>[] = [...STRUCTS.filter((struct) => !isNewer(struct)), ...BTF_STRUCTS];
   for (const struct of ELF_STRUCTS) {
     source.push(`_Static_assert(sizeof(${struct.name}) == ${struct.size}, "${struct.name}");`);
   }
