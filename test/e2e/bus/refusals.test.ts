@@ -128,7 +128,7 @@ test('a host without a leader for its consumer tells so, in health, status and m
 
   assert.equal(ill.status, 503);
   assert.deepEqual([status.ready, status.troubles?.some(({ task }) => task === 'consuming'), metric], [false, true, 1]);
-  assert.match(shown.out, /deaf.*\n(.*\n)*web1: Commands cannot be taken: /);
+  assert.match(shown.out, /cannot consume.*\n(.*\n)*web1: Commands cannot be taken: /);
   assert.equal(await watched.metric('cannot_consume'), 0);
   assert.equal((await client.status(HOST)).ready, true);
 });
