@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { DesiredState } from '../domain/desired.js';
 import { AgentError, machineFaultOf, messageOf } from '../errors.js';
 import { type FileOps, nodeFileOps } from './file-ops.js';
@@ -167,7 +168,8 @@ export class Journal {
 
   /** The same for many commands: all of them or none. If a command occurs twice, the later entry counts. */
   async finishMany(entries: readonly Finish[]): Promise<void> {
-    if (entries.length > 0) await this.#inTurn(() => this.#write({ op: 'finish', entries }));
+    if (entries.length === 0) return;
+    await this.#inTurn(() => this.#write({ op: 'finish', entries: withoutKnown(entries, this.#opened.desired) }));
   }
 
   setDesired(desired: DesiredState): Promise<void> {
@@ -298,6 +300,17 @@ export class Journal {
     if (this.#state === undefined) throw new AgentError('INTERNAL', 'The journal is not open');
     return this.#state;
   }
+}
+
+/**
+ * Without a desired state that is the known one. It may be hundreds of kilobytes long, and most commands of a controller
+ * that repeats itself change nothing.
+ */
+function withoutKnown(entries: readonly Finish[], known: DesiredState | null): readonly Finish[] {
+  const [changing, ...others] = entries.filter(({ desired }) => desired !== undefined);
+  if (changing === undefined || others.length > 0 || !isDeepStrictEqual(changing.desired, known)) return entries;
+  const { desired: _known, ...rest } = changing;
+  return entries.map((entry) => (entry === changing ? rest : entry));
 }
 
 /** Checks records before they are written: a record that cannot be read back would damage the journal. */
