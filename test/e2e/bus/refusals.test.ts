@@ -113,17 +113,19 @@ test('a host without a leader for its consumer tells so, in health, status and m
   const watched = await givenAgent(bed, { env: { L3AF_NATS_URL: urls } });
   await watched.agent.start();
   await controller.send('deploy', onXdp(portCount));
-  const { cluster } = await controller.bus.jsm.consumers.info(STREAMS.commands, HOST);
-  const leader = server.members.find(({ name }) => name === cluster?.leader);
+  const leader = await untilGiven('the leader of the consumer', async () => {
+    const { cluster } = await controller.bus.jsm.consumers.info(STREAMS.commands, HOST);
+    return server.members.find(({ name }) => name === cluster?.leader);
+  });
 
-  await leader!.kill('SIGKILL');
+  await leader.kill('SIGKILL');
   const ill = await untilCheck(watched, 'consuming', /^Commands cannot be taken: /);
   const client = await FleetClient.connect({ servers: urls.split(',') });
   bed.atEnd(() => client.close());
   const status = await client.status(HOST);
   const shown = await shell('l3afctl status', { natsUrl: urls });
   const metric = await watched.metric('cannot_consume');
-  await leader!.restart();
+  await leader.restart();
   await untilWell(watched);
 
   assert.equal(ill.status, 503);
