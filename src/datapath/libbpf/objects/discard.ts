@@ -14,8 +14,9 @@ import { removeEmptyParents, removeTree } from '../pins/pins.js';
  */
 const EXPLAINED_MS = 1000;
 const PATIENCE_MS = 5000;
-/** Between two checks. */
-const PAUSES = { firstMs: 1, capMs: 50 };
+/** Between two checks. A command waits for the last one, so they are close together while the kernel is usually done. */
+const SOON = { checks: 60, pauseMs: 1 };
+const LATER = { firstMs: 4, capMs: 50 };
 
 /** See `Datapath.discard`. */
 export function discard(dir: string, bpffs: string): void {
@@ -78,7 +79,7 @@ export async function proveGone({ programs, maps, links }: KernelIds): Promise<v
       if (seesAllProcesses()) left = left.filter((object) => object.kind !== 'map' || isHeld(object, holders));
       if (left.some((object) => isHeld(object, holders))) break;
     }
-    await pause(pauseAfter(looks, PAUSES));
+    await pause(looks <= SOON.checks ? SOON.pauseMs : pauseAfter(looks - SOON.checks, LATER));
   }
   const holders = holdersOf(left);
   left = left.filter(({ kind, id }) => exists(kind, id));
