@@ -15,6 +15,7 @@ import { plan } from '../plan/plan.js';
 import { pause, pauseAfter } from '../retry.js';
 import { describeStep } from '../steps/describe.js';
 import type { Plan } from '../steps/plan.js';
+import { traitsOf } from '../steps/traits.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { repairChains } from './chain-repair.js';
@@ -286,7 +287,8 @@ export class Host {
     return (request) =>
       reconcile(turn, request, tools, context, async (step, phase) => {
         await onStep(step, phase);
-        log.debug({ phase, step: describeStep(step) }, 'step');
+        const { hook } = traitsOf(step);
+        log.debug({ phase, ...(hook !== undefined && { hook: hookKey(hook) }), step: describeStep(step) }, 'step');
         await observer?.(step, phase);
       });
   }
