@@ -120,8 +120,9 @@ function rehearsalOf(steps: readonly Step[]): Step[] {
 }
 
 /**
- * Runs steps one after the other, even after failures, and returns the failed ones. Only a failed grace period ends the
- * sequence: packets may still be inside the programs that would be unpinned next.
+ * Runs steps in their order, even after failures, and returns the failed ones. Neighbours that may overlap run at the same
+ * time. Only a failed grace period ends the sequence: packets may still be inside the programs that would be unpinned
+ * next.
  */
 export async function runAll(
   steps: readonly Step[],
@@ -129,17 +130,34 @@ export async function runAll(
   observer: Observer = () => {},
   phase: 'prepare' | 'cleanup' | 'undo' = 'cleanup',
 ): Promise<Failure[]> {
-  const failures: Failure[] = [];
-  for (const step of steps) {
+  const attempt = async (step: Step): Promise<Failure | undefined> => {
     try {
       await observer(step, phase);
       await run(step, tools);
+      return undefined;
     } catch (error) {
-      failures.push({ step, error });
-      if (step.op === 'grace') break;
+      return { step, error };
     }
+  };
+  const failures: Failure[] = [];
+  for (const group of overlapping(steps)) {
+    const failed = (await Promise.all(group.map(attempt))).filter((failure) => failure !== undefined);
+    failures.push(...failed);
+    if (failed.some(({ step }) => step.op === 'grace')) break;
   }
   return failures;
+}
+
+/** The steps in groups, in their order: neighbours that may overlap are one group, any other step is one by itself. */
+function overlapping(steps: readonly Step[]): readonly (readonly Step[])[] {
+  const groups: Step[][] = [];
+  for (const step of steps) {
+    const last = groups.at(-1);
+    const joins = last?.every((other) => traitsOf(other).overlaps) === true && traitsOf(step).overlaps;
+    if (joins) last.push(step);
+    else groups.push([step]);
+  }
+  return groups;
 }
 
 /**

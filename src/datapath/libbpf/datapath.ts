@@ -174,7 +174,7 @@ export class LibbpfDatapath implements Datapath {
   }
 
   async discard(dir: string): Promise<void> {
-    discard(dir, this.#options.bpffs);
+    await discard(dir, this.#options.bpffs);
   }
 
   async proveGone(ids: KernelIds): Promise<void> {

@@ -81,7 +81,7 @@ export interface Libbpf {
     count: Buffer,
     opts: null,
   ): number;
-  bpf_map_delete_elem(fd: number, key: Uint8Array): number;
+  bpf_map_delete_elem: AsyncFunction<[fd: number, key: Uint8Array]>;
   bpf_map_get_next_key(fd: number, key: Uint8Array | null, next: Buffer): number;
 
   bpf_prog_load(type: number, name: string, license: string, code: Buffer, count: number, opts: Buffer): number;

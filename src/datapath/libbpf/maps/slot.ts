@@ -1,7 +1,7 @@
 import { PROG_ARRAY } from '../../../domain/map-types.js';
 import { check, EINVAL, ENOENT, kernelError } from '../abi/errno.js';
 import { type Fd, openPin, tryOpenPin } from '../abi/fd.js';
-import { libbpf } from '../abi/ffi.js';
+import { inBackground, libbpf } from '../abi/ffi.js';
 import { mapInfo } from '../abi/info.js';
 
 /** The only key of a slot. */
@@ -48,6 +48,15 @@ export function putIntoSlot(slotFd: number, programFd: number, failed: string): 
 /** @param failed as for {@link putIntoSlot}. @throws AgentError KERNEL */
 export function emptySlot(slotFd: number, failed: string): void {
   const result = libbpf().bpf_map_delete_elem(slotFd, KEY);
+  if (result !== -ENOENT) check(result, failed);
+}
+
+/**
+ * The same without holding up the event loop: the kernel waits until no program runs that has read the slot
+ * (maybe_wait_bpf_programs in kernel/bpf/syscall.c), usually for 10 ms.
+ */
+export async function emptySlotAside(slotFd: number, failed: string): Promise<void> {
+  const result = await inBackground(libbpf().bpf_map_delete_elem, slotFd, KEY);
   if (result !== -ENOENT) check(result, failed);
 }
 

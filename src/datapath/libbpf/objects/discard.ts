@@ -5,7 +5,7 @@ import type { KernelIds } from '../../datapath.js';
 import type { Kind } from '../abi/fd.js';
 import { exists } from '../abi/ids.js';
 import { type Holders, holdersOf, seesAllProcesses } from '../diagnostics/holders.js';
-import { emptySlot, tryOpenSlot } from '../maps/slot.js';
+import { emptySlotAside, tryOpenSlot } from '../maps/slot.js';
 import { removeEmptyParents, removeTree } from '../pins/pins.js';
 
 /**
@@ -19,12 +19,12 @@ const SOON = { checks: 60, pauseMs: 1 };
 const LATER = { firstMs: 4, capMs: 50 };
 
 /** See `Datapath.discard`. */
-export function discard(dir: string, bpffs: string): void {
+export async function discard(dir: string, bpffs: string): Promise<void> {
   const name = dir.slice(dir.lastIndexOf('/') + 1);
   const isOurs = dir.startsWith(`${bpffs}/progs/`) && (parseLoadName(name) ?? parseProbesName(name)) !== undefined;
   if (!isOurs)
     throw new AgentError('INTERNAL', `${dir} is not the directory of a loaded program, so it is not removed`);
-  for (const path of [slotPin(dir), handoverPin(dir)]) letGo(path);
+  for (const path of [slotPin(dir), handoverPin(dir)]) await letGo(path);
   removeTree(dir, bpffs);
   // Directories of a link whose pin was removed by others.
   removeEmptyParents(furtherLinkPin(bpffs, dir), bpffs);
@@ -35,11 +35,11 @@ export function discard(dir: string, bpffs: string): void {
  * process has open would hold its program, that program's slot, and so on to the end of the chain. Companions of L3AF's
  * first packages do that: all of one kind open the same pin.
  */
-function letGo(path: string): void {
+async function letGo(path: string): Promise<void> {
   using slot = tryOpenSlot(path);
   if (slot === undefined) return;
   try {
-    emptySlot(slot.number, `Cannot empty ${path}`);
+    await emptySlotAside(slot.number, `Cannot empty ${path}`);
   } catch {
     // The map was frozen. The program that it holds is then reported as left over.
   }
