@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -252,23 +253,36 @@ async function isHealthy(monitor: number): Promise<boolean> {
   }
 }
 
-/** A port that is free now; another process may take it at any moment. */
+/** A port that is free now, and that no outgoing connection of the machine is given. */
 export async function freePort(): Promise<number> {
   const [port] = await freePorts(1);
   return port!;
 }
 
-/** So many different ones. */
+/**
+ * So many different ones. Below the range that the kernel takes ports of outgoing connections from (ip(7),
+ * ip_local_port_range): otherwise any connection could take one before it is used, or between a kill and a restart.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const probes = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  const ports = probes.map(async (probe) => {
-    await once(probe, 'listening');
-    const address = probe.address();
-    if (address === null || typeof address === 'string') throw new Error('No port for the test server');
-    return address.port;
-  });
-  const found = await Promise.all(ports);
-  const closed = probes.map((probe) => once(probe.close(), 'close'));
-  await Promise.all(closed);
-  return found;
+  const held: Server[] = [];
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = LOWEST_PORT + randomInt(firstOutgoing() - LOWEST_PORT);
+    const server = createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    held.push(server);
+    ports.push(port);
+  }
+  await Promise.all(held.map((server) => once(server.close(), 'close')));
+  return ports;
+}
+
+const LOWEST_PORT = 10_000;
+
+function firstOutgoing(): number {
+  return Number(readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split(/\s+/)[0]);
 }
