@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
 import type { LibbpfDatapathOptions } from '../../src/datapath/libbpf/datapath.js';
 import { makeGroup } from '../support/cgroup.js';
 import { ComparedDatapath } from '../support/compared-datapath.js';
 import { loader } from '../support/loader.js';
+import { entriesBelow } from '../support/pins.js';
 import { createTestbed, mountBpffs, type Testbed } from '../support/testbed.js';
 import { run } from '../support/tool.js';
 import { sendPackets } from '../support/traffic.js';
@@ -49,7 +49,7 @@ export async function kernelFixture(
     },
     async close() {
       await datapath.close();
-      const pinned = (await readdir(bpffs.path)).filter((name) => !name.endsWith('.debug'));
+      const pinned = entriesBelow(bpffs.path);
       group.close();
       await testbed.close();
       await bpffs.unmount();

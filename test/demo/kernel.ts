@@ -1,5 +1,5 @@
-import { readdir } from 'node:fs/promises';
 import { endianness } from 'node:os';
+import { entriesBelow } from '../support/pins.js';
 import { run } from '../support/tool.js';
 
 /*
@@ -41,13 +41,9 @@ export async function linkedPrograms(): Promise<number[]> {
   return links.flatMap(({ prog_id: id }) => id ?? []);
 }
 
-/** Files in every new bpffs: iterators over all maps and programs (kernel/bpf/preload). */
-const ITERATORS = new Set(['maps.debug', 'progs.debug']);
-
 /** Paths of all pins and their folders. */
-export async function pinsBelow(bpffs: string): Promise<string[]> {
-  const entries = await readdir(bpffs, { recursive: true });
-  return entries.filter((entry) => !ITERATORS.has(entry));
+export function pinsBelow(bpffs: string): string[] {
+  return entriesBelow(bpffs).map(({ path }) => path);
 }
 
 function hostOrder(value: number, bytes: number): Uint8Array {

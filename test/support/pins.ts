@@ -50,12 +50,34 @@ function library(): Library {
   return bound;
 }
 
-/** Every pin below a bpffs, except for the iterators that each bpffs has from the start (kernel/bpf/preload). */
+/** An entry of a bpffs, by its path below it. */
+interface Entry {
+  readonly path: string;
+  readonly isPin: boolean;
+}
+
+/**
+ * Everything below a bpffs that neither the kernel nor iproute2 has put there. Each bpffs has iterators over all maps and
+ * programs from the start (kernel/bpf/preload). Whoever loads a program by ip(8) or tc(8) gets the folder `tc/globals` and
+ * links to it in the first bpffs that is mounted, whose it may be (bpf_gen_hierarchy in lib/bpf_legacy.c of iproute2).
+ */
+export function entriesBelow(bpffs: string): readonly Entry[] {
+  const all = readdirSync(bpffs, { recursive: true, withFileTypes: true }).filter(({ name }) => !ITERATORS.has(name));
+  const isTools = all.some((entry) => entry.isSymbolicLink() && entry.name === 'xdp');
+  const entries = all
+    .filter((entry) => !isTools || !entry.isSymbolicLink())
+    .map((entry) => ({ path: join(entry.parentPath, entry.name).slice(bpffs.length + 1), isPin: entry.isFile() }));
+  const isUsed = entries.some(({ path, isPin }) => isPin && path.startsWith('tc/'));
+  return entries.filter(({ path }) => !isTools || isUsed || (path !== 'tc' && path !== 'tc/globals'));
+}
+
+const ITERATORS: ReadonlySet<string> = new Set(['maps.debug', 'progs.debug']);
+
+/** Every pin below a bpffs. */
 export function pinsBelow(bpffs: string): Pinned[] {
-  return readdirSync(bpffs, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !entry.name.endsWith('.debug'))
-    .map((entry) => join(entry.parentPath, entry.name).slice(bpffs.length + 1))
-    .map((path) => describePin(path, join(bpffs, path)));
+  return entriesBelow(bpffs)
+    .filter(({ isPin }) => isPin)
+    .map(({ path }) => describePin(path, join(bpffs, path)));
 }
 
 /** Layouts of `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info`: include/uapi/linux/bpf.h. */

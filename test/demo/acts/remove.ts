@@ -25,7 +25,7 @@ export async function removeAll(stage: Stage, tell: Narrator): Promise<void> {
     programs: existing('prog', ids),
     slots: existing('map', slots),
     links: linked,
-    pins: await pinsBelow(stage.kernel.bpffs),
+    pins: pinsBelow(stage.kernel.bpffs),
   };
   tell.claim(
     Object.values(remains).every((list) => list.length === 0),

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readdir } from 'node:fs/promises';
 import { endianness } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type ChainHook, targetName } from '../../../src/domain/hook.js';
 import { targetSegment } from '../../../src/domain/pins.js';
 import { existing } from '../../support/kernel-ids.js';
+import { entriesBelow } from '../../support/pins.js';
 import { run, withSystemTools } from '../../support/tool.js';
 
 /*
@@ -67,13 +67,8 @@ export interface Ids {
   readonly link: ReadonlySet<number>;
 }
 
-/** Iterators over all maps and programs, which every bpffs contains from the start (kernel/bpf/preload). */
-const ITERATORS = new Set(['maps.debug', 'progs.debug']);
-
 export async function readKernel(bpffs: string): Promise<KernelState> {
-  const all = (await readdir(bpffs, { recursive: true, withFileTypes: true }))
-    .filter(({ name }) => !ITERATORS.has(name))
-    .map((entry) => ({ path: join(entry.parentPath, entry.name).slice(bpffs.length + 1), isPin: entry.isFile() }));
+  const all = entriesBelow(bpffs);
   const pins = all.filter(({ isPin }) => isPin).map(({ path }) => ({ path, kind: kindOf(path) }));
   const found = (await Promise.all([showLinks(bpffs, pins), showOthers(bpffs, pins)])).flat();
   const maps = found

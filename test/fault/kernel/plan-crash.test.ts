@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { tryOpenId } from '../../../src/datapath/libbpf/abi/fd.js';
@@ -7,6 +7,7 @@ import { NOTHING_DESIRED } from '../../../src/domain/desired.js';
 import { programPin } from '../../../src/domain/pins.js';
 import { ComparedDatapath } from '../../support/compared-datapath.js';
 import { loader } from '../../support/loader.js';
+import { entriesBelow } from '../../support/pins.js';
 import { repeats } from '../../support/repeats.js';
 import { createTestbed, mountBpffs } from '../../support/testbed.js';
 import { until } from '../../support/until.js';
@@ -40,7 +41,7 @@ test('on the kernel too, after random changes with random failures the chains ar
       for (const round of rounds) before = (await survive(bed, before, round)).desired;
       await survive(bed, before, { chaining: true, chains: [[], []], mishap: { kind: 'none' } });
 
-      const pinned = (await readdir(bpffs.path)).filter((name) => !name.endsWith('.debug'));
+      const pinned = entriesBelow(bpffs.path);
       assert.deepEqual(pinned, [], 'pins');
       // The failed operation may have been the wait for the kernel to free them.
       await until('no program is left', () => ![...ids].some(isLoaded));

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { type DesiredState, NOTHING_DESIRED } from '../../../src/domain/desired.js';
 import { ComparedDatapath } from '../../support/compared-datapath.js';
 import type { Direction } from '../../support/directions.js';
 import { existing } from '../../support/kernel-ids.js';
 import { loader } from '../../support/loader.js';
+import { entriesBelow } from '../../support/pins.js';
 import { repeats } from '../../support/repeats.js';
 import { createTestbed, mountBpffs, type Testbed } from '../../support/testbed.js';
 import { until } from '../../support/until.js';
@@ -75,7 +75,7 @@ describe('on the kernel, with any one operation failing, and another one during 
       }
 
       await bring(stands, NOTHING_DESIRED);
-      const pinned = (await readdir(bpffs.path)).filter((name) => !name.endsWith('.debug'));
+      const pinned = entriesBelow(bpffs.path);
       assert.deepEqual(pinned, [], 'pins');
       // The operation that failed may have been the wait for the kernel to free them.
       await until('no program is left', () => existing('prog', programs).length === 0);

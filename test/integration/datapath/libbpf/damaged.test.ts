@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { entriesBelow } from '../../../support/pins.js';
 import { mountBpffs } from '../../../support/testbed.js';
 import { run } from '../../../support/tool.js';
 
@@ -24,10 +24,7 @@ test('damaged objects are loaded or refused, and none crashes the process or lea
       Object.keys(tally).filter((code) => code === 'KERNEL' || code === 'INTERNAL'),
       [],
     );
-    assert.deepEqual(
-      (await readdir(bpffs.path)).filter((name) => !name.endsWith('.debug')),
-      [],
-    );
+    assert.deepEqual(entriesBelow(bpffs.path), []);
   } finally {
     await bpffs.unmount();
   }
