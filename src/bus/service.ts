@@ -1,5 +1,6 @@
 import type { ServiceMsg } from 'nats';
-import { AgentError, type ErrorCode, faultsOf, machineError, messageOf } from '../errors.js';
+import { AgentError, type ErrorCode, faultsOf, machineError, messageOf, RefusedError } from '../errors.js';
+import { ambiguitiesIn } from '../messages/ambiguity.js';
 import { everShorter, type RequestRefusal } from '../messages/refusal.js';
 import type { Subjects } from '../messages/subjects.js';
 import type { Bus } from './connect.js';
@@ -93,13 +94,17 @@ async function answer(message: ServiceMsg, handler: RequestHandler): Promise<voi
 
 function parse(message: ServiceMsg): unknown {
   if (message.data.length === 0) return undefined;
+  let parameters: unknown;
   try {
-    return message.json();
+    parameters = message.json();
   } catch (error) {
     throw new AgentError('INVALID_JSON', `The body of the request is not valid JSON: ${messageOf(error)}`, {
       cause: error,
     });
   }
+  const [first, ...rest] = ambiguitiesIn(message.string());
+  if (first !== undefined) throw new RefusedError([first, ...rest]);
+  return parameters;
 }
 
 /**

@@ -12,6 +12,8 @@ export interface ExchangeOptions {
   readonly about?: About | undefined;
   /** How long to wait for the connection if it breaks during the exchange, in milliseconds. */
   readonly patienceMs: number;
+  /** When the whole exchange has to be over, by `performance.now()`; absent for no such limit. */
+  readonly end?: number;
 }
 
 /** A server that was just started needs a moment until its streams answer. */
@@ -27,13 +29,13 @@ const START_PAUSE = { firstMs: 100, capMs: 100 };
 export async function exchanged<T>(
   watch: ConnectionWatch,
   exchange: () => Promise<T>,
-  { nobody, about, patienceMs }: ExchangeOptions,
+  { nobody, about, patienceMs, end = Number.POSITIVE_INFINITY }: ExchangeOptions,
 ): Promise<T> {
   /** Until when a broken connection may come back. Negative infinity while it has not broken. */
   let deadline = Number.NEGATIVE_INFINITY;
   const isPassing = (error: unknown) => {
     const lost = isLost(error);
-    if (lost && deadline < 0) deadline = performance.now() + patienceMs;
+    if (lost && deadline < 0) deadline = Math.min(performance.now() + patienceMs, end);
     const mayComeBack = performance.now() < deadline && !watch.closed.aborted;
     // After a restart of all its servers, JetStream of a cluster has no leader for some seconds, and says so.
     return mayComeBack && (lost || isNobodyThere(error) || refusalOf(error)?.transient === true);

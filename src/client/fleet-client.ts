@@ -141,7 +141,7 @@ export class FleetClient {
       using deadline = new Deadline(end - performance.now(), this.#watch.session);
       return await awaitAcknowledgement(this.#js, ack, id, options.after ?? 0, deadline.signal);
     };
-    const found = await this.#exchangeWith(STREAMS.acks, wait, undefined, timeoutMs);
+    const found = await this.#exchangeWith(STREAMS.acks, wait, undefined, timeoutMs, end);
     if (found !== undefined) return found;
     throw new AgentError(
       'TIMEOUT',
@@ -182,6 +182,17 @@ export class FleetClient {
   }
 
   /**
+   * What a command would do. The payload goes out as it is, so that the agent sees what it would get with the command.
+   *
+   * @param payload JSON
+   * @throws RequestRefusedError with everything that is wrong
+   */
+  plan(host: string, verb: Verb, payload: Uint8Array): Promise<ReplyOf<'plan'>> {
+    const body = `{"verb":${JSON.stringify(verb)},"payload":${new TextDecoder().decode(payload)}}`;
+    return this.#request(host, 'plan', body);
+  }
+
+  /**
    * Sends a request to one agent. If the agent refuses it, throws {@link RequestRefusedError} with everything that is
    * wrong.
    *
@@ -193,9 +204,13 @@ export class FleetClient {
     parameters: RequestOf<V>,
     extraMs = 0,
   ): Promise<ReplyOf<V>> {
+    return this.#request(host, verb, JSON.stringify(parameters), extraMs);
+  }
+
+  async #request<V extends RequestVerb>(host: string, verb: V, body: string, extraMs = 0): Promise<ReplyOf<V>> {
     const subject = this.#subjects(host).request(verb);
     const reply = await this.#exchange(
-      () => this.#nc.request(subject, JSON.stringify(parameters), { timeout: this.#timeoutMs + extraMs }),
+      () => this.#nc.request(subject, body, { timeout: this.#timeoutMs + extraMs }),
       new AgentError('TIMEOUT', `No agent answers for ${host}; check that it is running and that the name is right`),
     );
     return readReply(verb, reply);
@@ -258,10 +273,11 @@ export class FleetClient {
     exchange: () => Promise<T>,
     subject?: string,
     patienceMs = this.#timeoutMs,
+    end = Number.POSITIVE_INFINITY,
   ): Promise<T> {
     const nobody = () => whyNobody(this.#jsm, stream, subject);
     const about = { stream, maxPayload: this.#nc.info?.max_payload };
-    return exchanged(this.#watch, exchange, { nobody, about, patienceMs });
+    return exchanged(this.#watch, exchange, { nobody, about, patienceMs, end });
   }
 
   #exchange<T>(exchange: () => Promise<T>, nobody: string | AgentError): Promise<T> {

@@ -63,10 +63,9 @@ export function addCommands(program: Command, terminal: Terminal, exit: Exit): v
     .addHelpText('after', '\nExample:\n  $ l3afctl plan -f payload.json')
     .action(async (_options, command: Command) => {
       const options: PlanOptions = command.optsWithGlobals();
-      const { json: payload, host: named } = await readPayload(options.file);
+      const { body, json: payload, host: named } = await readPayload(options.file);
       const host = hostOf(options, named);
-      const parameters = { verb: options.verb, payload };
-      const reply = await withClient(options, (client) => client.request(host, 'plan', parameters)).catch(refusalOf);
+      const reply = await withClient(options, (client) => client.plan(host, options.verb, body)).catch(refusalOf);
       if (!(reply instanceof RequestRefusedError)) {
         print(reply, options, terminal, renderPlan);
         return exit(EXIT.done);

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { ConnectOptions } from '../client/connection.js';
-import { parseServers, parseSwitch } from './values.js';
+import { isSwitchedOn, parseServers } from './values.js';
 
 /** Options that every command accepts. */
 export interface CommonOptions {
@@ -19,6 +19,9 @@ export interface CommonOptions {
   readonly inboxPrefix?: string;
   readonly output: 'table' | 'json';
 }
+
+/** Read here, since commander takes any value of it for true: with a value, the option would swallow the subcommand. */
+const HANDSHAKE_FIRST = 'L3AF_NATS_TLS_HANDSHAKE_FIRST';
 
 const DEFAULT_SERVER = 'nats://127.0.0.1:4222';
 
@@ -45,10 +48,10 @@ export function addCommonOptions(program: Command): Command {
     .addOption(new Option('--tls-cert <file>', 'client certificate').env('L3AF_NATS_TLS_CERT'))
     .addOption(new Option('--tls-key <file>', 'key of the client certificate').env('L3AF_NATS_TLS_KEY'))
     .addOption(
-      new Option('--tls-handshake-first [bool]', 'begin with the TLS handshake (handshake_first of the server)')
-        .env('L3AF_NATS_TLS_HANDSHAKE_FIRST')
-        .preset('true')
-        .argParser(parseSwitch),
+      new Option(
+        '--tls-handshake-first',
+        `begin with the TLS handshake (handshake_first of the server; env: ${HANDSHAKE_FIRST})`,
+      ),
     )
     .addOption(new Option('--prefix <tokens>', 'first token of every subject').env('L3AF_PREFIX').default('l3af'))
     .addOption(
@@ -80,7 +83,7 @@ export function connectOptions(options: CommonOptions): ConnectOptions {
       caFile: options.tlsCa,
       certFile: options.tlsCert,
       keyFile: options.tlsKey,
-      handshakeFirst: options.tlsHandshakeFirst,
+      handshakeFirst: options.tlsHandshakeFirst ?? isSwitchedOn(HANDSHAKE_FIRST),
     },
     inboxPrefix: options.inboxPrefix,
     jsApiPrefix: options.jsApiPrefix,

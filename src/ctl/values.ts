@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { AgentError } from '../errors.js';
 import { MAX_STATS_MS } from '../messages/requests.js';
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
@@ -48,10 +49,12 @@ export function parseMoment(text: string): Date {
 }
 
 /** Server URLs, separated by commas. */
-export function parseSwitch(text: string): boolean {
+/** A variable of the environment: true, false or absent. @throws AgentError CONFIG_INVALID for another value */
+export function isSwitchedOn(variable: string): boolean {
+  const text = process.env[variable] ?? '';
   if (text === 'true') return true;
   if (text === 'false' || text === '') return false;
-  throw new InvalidArgumentError('Expected true or false.');
+  throw new AgentError('CONFIG_INVALID', `Expected ${variable} to be true or false, got ${JSON.stringify(text)}`);
 }
 
 export function parseServers(text: string): string[] {

@@ -40,10 +40,7 @@ export const MAP_FOLDERS: readonly string[] = [
 
 /** Names that an interface must not have, because they would collide with the layout's own directories. */
 export const RESERVED_NAMES: readonly string[] = [
-  ...MAP_FOLDERS.map((folder) => folder.split('/', 1)[0]!),
-  'links',
-  'progs',
-  'probes',
+  ...new Set([...MAP_FOLDERS.map((folder) => folder.split('/', 1)[0]!), 'links', 'progs', 'probes']),
 ];
 
 /** The names of roots in pins, whichever package they come from. No other program may have these names. */

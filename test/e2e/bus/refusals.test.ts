@@ -166,7 +166,7 @@ test('an agent and l3afctl use user and password, TLS to an address and the hand
 
   const flags = `--user-file ${user} --password-file ${password} --tls-ca ${cert} --tls-handshake-first`;
   const listed = await shell(`l3afctl status ${flags}`, { natsUrl: server.url });
-  const refused = await shell(`l3afctl status --tls-ca ${cert} --tls-handshake-first`, { natsUrl: server.url });
+  const refused = await shell(`l3afctl --tls-ca ${cert} --tls-handshake-first status`, { natsUrl: server.url });
   const silent = await shell(`l3afctl status --tls-ca ${cert}`, { natsUrl: server.url });
 
   assert.match(listed.out, /web1 .* ready/);

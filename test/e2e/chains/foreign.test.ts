@@ -78,6 +78,20 @@ test('filters of clsact behind a chain at TCX are told, each, and only those of 
   assert.equal(message, [words, words].map((text) => `${iface}/${text}`).join('; '));
 });
 
+test('filters of other kinds are told by their kind, each once', async (t) => {
+  const { iface } = stage.bed;
+  await run('tc', ['qdisc', 'add', 'dev', iface, 'clsact']);
+  t.after(() => run('tc', ['qdisc', 'delete', 'dev', iface, 'clsact']));
+  const match = ['protocol', 'all', 'u32', 'match', 'u32', '0', '0', 'flowid', ':1'];
+  await run('tc', ['filter', 'add', 'dev', iface, 'ingress', 'pref', '7', ...match]);
+
+  const { status, message } = await stage.deploy({ tc_ingress: marks([1], 'tc') });
+
+  assert.equal(status, 'applied');
+  assert.match(message ?? '', /^\S+\/ingress: A filter \(u32\), which is not ours, runs behind [^;]*(; [^;]*)?$/);
+  assert.equal(message?.match(/u32/g)?.length, 1, message);
+});
+
 test('a plan foresees what would be before or behind a chain, and a hook that somebody else holds', async (t) => {
   const { iface } = stage.bed;
   const stranger = await foreign.load(builtObject('tc_count'), 'classifier');

@@ -83,6 +83,40 @@ test('the chains of a renamed interface are moved by a deploy for its new name, 
   assert.ok((await numberIn(stage.xdpMap('port-count', '1.0', 'packet_count')))! >= 30);
 });
 
+test('an add for the new name of an interface takes over its hooks, though the former name stays desired', async (t) => {
+  const { iface, netns, address } = stage.bed;
+  const renamed = `${iface}n`;
+  noteMade(renamed);
+  await stage.deploy(LISTS);
+  /** What the programs at XDP and at TC of an interface have counted. */
+  const countsAt = (at: string) =>
+    Promise.all([
+      numberIn(join(stage.bpffs, at, 'port-count', '1_0', 'packet_count')),
+      numberIn(join(stage.bpffs, 'tc/globals', at, 'tc-count', '1_0', 'tc_packets')),
+    ]);
+  const standing = await countsAt(iface);
+  await rename(iface, renamed);
+  t.after(async () => {
+    if (existsSync(`/sys/class/net/${renamed}`)) await rename(renamed, iface);
+    await stage.deploy({});
+  });
+
+  const { status, message } = await stage.send('add', stage.payload(LISTS, renamed));
+  await sendPackets({ netns, address, port: 8080, rate: 1000, count: 20 });
+
+  assert.deepEqual([status, message?.includes('not ours') ?? false], ['applied', false]);
+  for (const direction of ['xdpingress', 'ingress'] as const) {
+    assert.equal((await stage.chain(direction, renamed))?.members.length, 2, direction);
+  }
+  // Each packet passes the new chain, and that alone.
+  assert.deepEqual(await countsAt(iface), standing);
+  const counts = await countsAt(renamed);
+  assert.ok(
+    counts.every((count) => (count ?? 0) >= 20),
+    String(counts),
+  );
+});
+
 test('an interface that has gone to another namespace gets its chains back, though a new one has its name and index', async () => {
   const { iface, netns } = stage.bed;
   await stage.deploy(LISTS);

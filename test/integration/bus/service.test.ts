@@ -59,6 +59,17 @@ test('a failure is answered with its code and sentence, and the service continue
   assert.deepEqual((await ask('health')).json(), { healthy: true });
 });
 
+test('a request that two readers may understand differently is refused with the path', async (t) => {
+  const { ask } = await givenService(t, { plan: async (request) => request });
+
+  const twice = await ask('plan', '{"verb":"deploy","payload":[{"a":1,"a":2}]}');
+
+  assert.equal(twice.headers?.get('Nats-Service-Error-Code'), '400');
+  const message = 'Expected every key of an object once, got "a" twice';
+  assert.deepEqual(twice.json<{ errors: Fault[] }>().errors, [{ code: 'INVALID_FIELD', path: 'payload.0.a', message }]);
+  assert.deepEqual((await ask('plan', '{"payload":[1]}')).json(), { payload: [1] });
+});
+
 test('an answer that is too large for the server becomes a failure', async (t) => {
   const { ask } = await givenService(t, { state: async () => 'x'.repeat(2_000_000) });
 

@@ -106,6 +106,24 @@ export function removeStrayLinks(hook: ChainHook, linkType: number, targetId: nu
   return strays.length > 0;
 }
 
+/**
+ * For hooks that take several programs: makes a link, and then ends those that a former name of the interface has left
+ * there. Otherwise the old chain would go on beside the new one.
+ */
+export function createInsteadOfStrays(
+  create: () => Fd,
+  { hook, linkType, targetId, bpffs }: { hook: ChainHook; linkType: number; targetId: number; bpffs: string },
+): Fd {
+  const link = create();
+  try {
+    removeStrayLinks(hook, linkType, targetId, bpffs);
+    return link;
+  } catch (error) {
+    link[Symbol.dispose]();
+    throw error;
+  }
+}
+
 /** How a driver changes and ends its attachments if all of them are links. */
 export const BY_LINK: Pick<AttachDriver, 'retarget' | 'detach'> = {
   retarget(program, _hook, from, to, { bpffs }) {

@@ -3,11 +3,14 @@ import type { AgentError } from '../../../errors.js';
 import { EACCES, EEXIST, EINVAL, ENODEV, ENXIO, ERANGE, kernelError } from '../abi/errno.js';
 import { interfaceIndex, interfaceNotFound } from '../abi/interfaces.js';
 import type { AttachDriver } from './driver.js';
-import { attachLink, BY_LINK } from './link.js';
+import { attachLink, BY_LINK, createInsteadOfStrays } from './link.js';
 import { createOrderedLink, foreignIn, orderedPrograms, tryCount } from './mprog.js';
 
 /** BPF_NETKIT_PRIMARY and BPF_NETKIT_PEER of `enum bpf_attach_type`. */
 export const NETKIT_ATTACH_TYPE = { primary: 54, peer: 55 } as const;
+
+/** Of `enum bpf_link_type`. */
+const BPF_LINK_TYPE_NETKIT = 13;
 
 /** One side of a netkit pair. Both sides are addressed by the primary device (drivers/net/netkit.c). */
 export function netkitDriver(side: keyof typeof NETKIT_ATTACH_TYPE): AttachDriver {
@@ -15,8 +18,7 @@ export function netkitDriver(side: keyof typeof NETKIT_ATTACH_TYPE): AttachDrive
   return {
     // BPF_PROG_TYPE_SCHED_CLS.
     program: { type: 3, expectedAttachType: 0 },
-    // BPF_LINK_TYPE_NETKIT.
-    linkType: 13,
+    linkType: BPF_LINK_TYPE_NETKIT,
 
     attach(program, hook, linkPin, place, { bpffs }) {
       const ifindex = interfaceIndex(targetName(hook));
@@ -25,7 +27,11 @@ export function netkitDriver(side: keyof typeof NETKIT_ATTACH_TYPE): AttachDrive
         bpffs,
         targetId: ifindex,
         programsAt: () => orderedPrograms(ifindex, attachType),
-        create: () => createOrderedLink(program, ifindex, attachType, place, (errno) => refused(hook, errno)),
+        create: () =>
+          createInsteadOfStrays(
+            () => createOrderedLink(program, ifindex, attachType, place, (errno) => refused(hook, errno)),
+            { hook, linkType: BPF_LINK_TYPE_NETKIT, targetId: ifindex, bpffs },
+          ),
       });
     },
 

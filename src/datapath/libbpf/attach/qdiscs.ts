@@ -10,6 +10,7 @@ const [RTM_GETQDISC, RTM_GETTFILTER] = [38, 46];
 const [TCA_KIND, TCA_OPTIONS] = [1, 2];
 /** include/uapi/linux/pkt_cls.h */
 const TCA_BPF_ID = 11;
+const TC_U32_NODE = 0xfff;
 
 /** include/uapi/linux/pkt_sched.h: where a qdisc is attached, and the two filter blocks of clsact. */
 export const TC_H_ROOT = 0xffffffff;
@@ -56,16 +57,16 @@ export interface Filter {
 /** The filters of one direction of the clsact qdisc, in the order in which packets pass them. */
 export function clsactFilters(ifindex: number, direction: keyof typeof CLSACT_BLOCK): Filter[] {
   return list(RTM_GETTFILTER, tcmsg(ifindex, CLSACT_BLOCK[direction])).flatMap((message) => {
-    // One message for each priority comes before its filters, without a handle.
-    if (TCMSG.read(message, 'tcm_handle') === 0) return [];
+    const handle = TCMSG.read(message, 'tcm_handle');
     const attributes = message.subarray(TCMSG.size);
+    const kind = textOf(attribute(attributes, TCA_KIND));
+    // One message for each priority comes before its filters, without a handle. So do the hash tables of u32, whose
+    // handles have no node (TC_U32_NODE of include/uapi/linux/pkt_cls.h).
+    if (handle === 0 || (kind === 'u32' && (handle & TC_U32_NODE) === 0)) return [];
     const options = attribute(attributes, TCA_OPTIONS) ?? Buffer.alloc(0);
-    return [
-      {
-        kind: textOf(attribute(attributes, TCA_KIND)),
-        programId: attribute(options, TCA_BPF_ID)?.readUInt32LE() ?? 0,
-      },
-    ];
+    // Other kinds use the number of the attribute for something else.
+    const programId = kind === 'bpf' ? (attribute(options, TCA_BPF_ID)?.readUInt32LE() ?? 0) : 0;
+    return [{ kind, programId }];
   });
 }
 

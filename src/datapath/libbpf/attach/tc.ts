@@ -15,11 +15,14 @@ import {
   type TcDirection,
 } from './clsact.js';
 import type { AttachDriver, AttachOptions, TcMode } from './driver.js';
-import { attachLink, removeLink, retargetLink } from './link.js';
+import { attachLink, createInsteadOfStrays, removeLink, retargetLink } from './link.js';
 import { createOrderedLink, foreignIn, orderedPrograms, tryCount } from './mprog.js';
 
 /** BPF_TCX_INGRESS and BPF_TCX_EGRESS of `enum bpf_attach_type`. */
 export const TCX_ATTACH_TYPE = { ingress: 46, egress: 47 } as const satisfies Record<TcDirection, number>;
+
+/** Of `enum bpf_link_type`. */
+const BPF_LINK_TYPE_TCX = 11;
 
 /**
  * One direction of TC: by TCX links if the kernel supports them and the mode allows it, or by a filter of a clsact
@@ -29,8 +32,7 @@ export function tcDriver(direction: TcDirection): AttachDriver {
   return {
     // BPF_PROG_TYPE_SCHED_CLS.
     program: { type: 3, expectedAttachType: 0 },
-    // BPF_LINK_TYPE_TCX.
-    linkType: 11,
+    linkType: BPF_LINK_TYPE_TCX,
 
     attach(program, hook, linkPin, place, options) {
       const ifindex = interfaceIndex(targetName(hook));
@@ -46,7 +48,11 @@ export function tcDriver(direction: TcDirection): AttachDriver {
         targetId: ifindex,
         programsAt: () => orderedPrograms(ifindex, TCX_ATTACH_TYPE[direction]),
         create: () =>
-          createOrderedLink(program, ifindex, TCX_ATTACH_TYPE[direction], place, (errno) => refused(hook, errno)),
+          createInsteadOfStrays(
+            () =>
+              createOrderedLink(program, ifindex, TCX_ATTACH_TYPE[direction], place, (errno) => refused(hook, errno)),
+            { hook, linkType: BPF_LINK_TYPE_TCX, targetId: ifindex, bpffs: options.bpffs },
+          ),
       });
     },
 
@@ -125,10 +131,11 @@ function ownership({ bpffs, createdQdiscs }: AttachOptions): Ownership {
   return { isOurs: (programId) => ownProgramIds(bpffs).has(programId), createdQdiscs };
 }
 
-function tryLink(iface: string): undefined {
+function tryLink(iface: string): string {
   using program = loadMinimalProgram('tc');
   const link = libbpf().bpf_link_create(program.number, interfaceIndex(iface), TCX_ATTACH_TYPE.ingress, null);
   using _link = new Fd(check(link, 'the kernel refuses the link'));
+  return 'chains come before the clsact filters of others, which get only what a chain passes on with TC_ACT_UNSPEC; tc_mode: clsact keeps their order';
 }
 
 function tryFilter(iface: string): undefined {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { interfaceIndex } from '../../../../src/datapath/libbpf/abi/interfaces.js';
 import { xdpPrograms } from '../../../../src/datapath/libbpf/attach/xdp-query.js';
@@ -100,6 +101,9 @@ for (const { at, options } of AT) {
       const chain = await root(at, renamed);
       await attach(chain);
       assert.equal(await isAttached(chain), true);
+      // Packets do not pass the old chain as well.
+      assert.deepEqual(hookAt(await kernel.datapath.observe(), chain.hook).foreign ?? [], []);
+      assert.equal(existsSync(old.link), false);
       await kernel.datapath.detach(old.hook, old.link);
       assert.equal(await isAttached(chain), true);
     });
