@@ -62,11 +62,16 @@ interface Entry {
  * links to it in the first bpffs that is mounted, whose it may be (bpf_gen_hierarchy in lib/bpf_legacy.c of iproute2).
  */
 export function entriesBelow(bpffs: string): readonly Entry[] {
-  const all = readdirSync(bpffs, { recursive: true, withFileTypes: true }).filter(({ name }) => !ITERATORS.has(name));
-  const isTools = all.some((entry) => entry.isSymbolicLink() && entry.name === 'xdp');
+  const all = readdirSync(bpffs, { recursive: true, withFileTypes: true })
+    .filter(({ name }) => !ITERATORS.has(name))
+    .map((entry) => ({ path: join(entry.parentPath, entry.name).slice(bpffs.length + 1), entry }));
+  const links = all.filter(({ entry }) => entry.isSymbolicLink()).map(({ path }) => path);
+  const isTools = links.includes('xdp');
+  // Since Node.js 22, folders behind links are listed as well.
+  const isLinked = (path: string) => links.some((link) => path === link || path.startsWith(`${link}/`));
   const entries = all
-    .filter((entry) => !isTools || !entry.isSymbolicLink())
-    .map((entry) => ({ path: join(entry.parentPath, entry.name).slice(bpffs.length + 1), isPin: entry.isFile() }));
+    .filter(({ path }) => !isTools || !isLinked(path))
+    .map(({ path, entry }) => ({ path, isPin: entry.isFile() }));
   const isUsed = entries.some(({ path, isPin }) => isPin && path.startsWith('tc/'));
   return entries.filter(({ path }) => !isTools || isUsed || (path !== 'tc' && path !== 'tc/globals'));
 }
