@@ -170,12 +170,25 @@ const VERIFIED = { checkServerIdentity: identityOf } as object;
  */
 export async function dial(options: ConnectionOptions): Promise<NatsConnection> {
   try {
-    return await connect(options);
+    return await connectOnce(options);
   } catch (error) {
     const misnamed = codesOf(error).includes('ERR_TLS_CERT_ALTNAME_INVALID');
     if (!misnamed || options.tls) throw error;
-    return await connect({ ...options, tls: VERIFIED });
+    return await connectOnce({ ...options, tls: VERIFIED });
   }
+}
+
+/**
+ * First with the given servers alone. Each server of a cluster names the others, also when it refuses a client, and
+ * nats.js tries a server that was named again: a client that all of them refuse would go round for ever, without an
+ * error and without an end.
+ */
+async function connectOnce(options: ConnectionOptions): Promise<NatsConnection> {
+  const connection = await connect({ ...options, ignoreClusterUpdates: true });
+  if ((connection.info?.connect_urls ?? []).length === 0) return connection;
+  // It is to know the others, in case its server goes.
+  await connection.close();
+  return connect(options);
 }
 
 function readOrRefuse(file: string): Uint8Array {

@@ -120,6 +120,39 @@ test('commands and answers go on, each once and in order, whichever leader of a 
   assert.deepEqual(bus.troubles.list(), []);
 });
 
+test('a client that every server refuses is told why, and can end its wait', async (t) => {
+  const cluster = await startNats({ kind: 'cluster', config: 'authorization { user: agent, password: "s3cret" }' });
+  atEnd(t, () => cluster.stop());
+  const [{ url }] = cluster.members as readonly [Member];
+  const options = { servers: [url.replace('//', '//agent:wr0ng@')], name: 'agent' };
+  const waiting = new AbortController();
+  const refusals: string[] = [];
+
+  const connecting = connectBus(
+    { ...options, signal: waiting.signal, onRefused: (reason) => refusals.push(reason) },
+    collectLog(),
+  );
+  await until('a refusal', () => refusals.length > 0);
+  waiting.abort();
+
+  await assert.rejects(connecting, { code: 'BROKER_UNREACHABLE' });
+  await assert.rejects(FleetClient.connect(options), { code: 'BROKER_UNREACHABLE' });
+  assert.match(refusals[0]!, /refused the credentials/i);
+});
+
+test('an agent that is given one server of a cluster goes on with another one', async (t) => {
+  const cluster = await startNats({ kind: 'cluster' });
+  atEnd(t, () => cluster.stop());
+  const [first] = cluster.members as readonly [Member];
+  const bus = await connectBus({ servers: [first.url], name: 'agent' }, collectLog());
+  atEnd(t, () => bus.close());
+
+  await first.kill('SIGKILL');
+
+  await until('the loss', () => bus.nc.getServer() !== first.url.slice('nats://'.length));
+  await until('the connection to another server', () => bus.connection.connected);
+});
+
 test('the consumer inherits the replicas of its stream, and one that was made with fewer gets them', async (t) => {
   const given = await givenCluster(t);
   const { bus } = given;
