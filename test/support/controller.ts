@@ -5,6 +5,7 @@ import { coversSubject } from '../../src/bus/stream-specs.js';
 import { ensureStreams } from '../../src/bus/streams.js';
 import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/ack.js';
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../../src/messages/subjects.js';
+import { pipesRead } from './pipes-read.js';
 import { until, untilGiven } from './until.js';
 
 export interface CommandOptions {
@@ -92,14 +93,16 @@ export class Controller {
     return this.ackOf(id);
   }
 
-  /** The acknowledgement of a command, as soon as it exists. */
-  ackOf(id: string): Promise<Acknowledgement> {
-    return untilGiven(`the acknowledgement of ${id}`, async () => {
+  /** The acknowledgement of a command, as soon as it exists and what the agent has logged before is read. */
+  async ackOf(id: string): Promise<Acknowledgement> {
+    const answer = await untilGiven(`the acknowledgement of ${id}`, async () => {
       // The newest one first: checking it costs almost nothing.
       const newest = await this.#newestAck();
       if (newest?.id === id) return newest;
       return (await this.acks()).find((ack) => ack.id === id);
     });
+    await pipesRead();
+    return answer;
   }
 
   /** Every acknowledgement in the stream, in order. */

@@ -12,6 +12,7 @@ import { AgentProcess, type AgentProcessOptions } from '../../support/agent-proc
 import type { Direction } from '../../support/directions.js';
 import { startNats, type TestServer } from '../../support/nats.js';
 import { buildRepository, type PackageSpec, type PayloadProgram, standardPackages } from '../../support/packages.js';
+import { pipesRead } from '../../support/pipes-read.js';
 import { createTestbed, type MountedBpffs, mountBpffs, type Testbed } from '../../support/testbed.js';
 import { sendPackets, Traffic } from '../../support/traffic.js';
 import { type Chain, chainAt, idsOf, type KernelState, readKernel, surviving, without } from './kernel.js';
@@ -137,7 +138,9 @@ export class Stage {
   }
 
   async send(verb: Verb, payload: unknown): Promise<Acknowledgement> {
-    return (await this.fleet.send(verb, this.host, payload)).acknowledgement;
+    const { acknowledgement } = await this.fleet.send(verb, this.host, payload);
+    await pipesRead();
+    return acknowledgement;
   }
 
   deploy(lists: Lists<PayloadProgram>): Promise<Acknowledgement> {
