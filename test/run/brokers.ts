@@ -22,11 +22,10 @@ const OWN_BROKERS = [
   'e2e/bus/embedded',
 ];
 /**
- * They take the broker from an agent at every step, and start it with another store. A cluster takes half a minute each
- * time until every stream has a leader; what becomes of a host then is shown by integration/bus/cluster, which kills the
- * leader of each stream.
+ * They kill and start their broker again and again. A cluster takes half a minute each time until every stream has a
+ * leader; what becomes of a host then is shown by integration/bus/cluster, which kills the leader of each stream.
  */
-const RESTARTING = ['e2e/bus/outage', 'e2e/bus/replaced'];
+const RESTARTING = ['e2e/bus/outage', 'e2e/bus/replaced', 'integration/bus/connect', 'integration/client/outage'];
 /** What a cluster is asked every time, since servers differ there the most; the rest only with `--full`. */
 const ALWAYS = ['integration/bus/commands'];
 
