@@ -4,8 +4,16 @@ import { once } from 'node:events';
 import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { CompanionBed, DAEMON, launchOf, pidOf, processesWith, stateOf } from '../../support/companions.js';
-import { until } from '../../support/until.js';
+import {
+  CompanionBed,
+  DAEMON,
+  launchOf,
+  pidOf,
+  processesWith,
+  stateOf,
+  withoutForks,
+} from '../../support/companions.js';
+import { until, untilGiven } from '../../support/until.js';
 
 test('a companion keeps running without its agent, and the next agent adopts it', async (t) => {
   const bed = await CompanionBed.create(t);
@@ -220,15 +228,17 @@ for (const [where, options] of [
     const companions = await bed.open();
     await bed.script('run', WORKERS);
     const workers = async () => {
-      const all = processesWith(bed.dir).map(async (pid) => {
+      const all = withoutForks(processesWith(bed.dir)).map(async (pid) => {
         const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
         return words[2] === 'worker' ? [pid] : [];
       });
       return (await Promise.all(all)).flat();
     };
     await companions.start(launchOf({}, 'one'), [], 0);
-    await until('it has two workers', async () => (await workers()).length === 2);
-    const first = await workers();
+    const first = await untilGiven('two workers', async () => {
+      const found = await workers();
+      return found.length === 2 ? found : undefined;
+    });
 
     await companions.start(launchOf({}, 'two'), [], 0);
     await until('there are four workers', async () => (await workers()).length === 4);
@@ -236,7 +246,6 @@ for (const [where, options] of [
 
     await companions.stop(launchOf({}, 'one'));
     assert.deepEqual(first.map(runs), [false, false]);
-    // A shell that is about to run `sleep` exists twice for a moment, with the same command line.
     await until('two workers go on', async () => (await workers()).length === 2);
     await companions.stop(launchOf({}, 'two'));
     assert.deepEqual(processesWith(bed.dir), []);
