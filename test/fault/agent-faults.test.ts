@@ -15,6 +15,7 @@ import { Host } from '../../src/reconcile/host.js';
 import type { Journal } from '../../src/store/journal.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
+import { answeringBus } from '../support/answering-bus.js';
 import {
   builtPackages,
   desiredAt,
@@ -50,8 +51,8 @@ function givenAgent(journal: Journal, datapath: MemoryDatapath, backlog: readonl
   const answers: Acknowledgement[] = [];
   let handler: ((delivery: Delivery) => Promise<unknown>) | undefined;
   const bus: CommandBus = {
+    ...answeringBus(journal, 'A', (answer) => answers.push(answer)),
     position: async () => ({ created: 'A', lastSeq: backlog.at(-1)?.seq ?? 0, consumerFloor: 0 }),
-    at: async () => undefined,
     backlog: async () => ({ deliveries: backlog, upTo: backlog.at(-1)?.seq ?? 0 }),
     bodies: async ([from, upTo], begin) => {
       const take = begin();
@@ -60,15 +61,6 @@ function givenAgent(journal: Journal, datapath: MemoryDatapath, backlog: readonl
     consume: async (_after, handle) => {
       handler = handle;
     },
-    flushOutbox: async () => {
-      for (const { id, body } of journal.pending()) {
-        answers.push(JSON.parse(body));
-        await journal.confirm(id);
-      }
-    },
-    publishEvent: () => {},
-    publishSnapshotSoon: () => {},
-    deadLetter: async () => {},
   };
   const metrics = new Metrics('web1');
   const host = new Host({

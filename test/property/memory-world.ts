@@ -13,6 +13,7 @@ import { Host } from '../../src/reconcile/host.js';
 import { Journal } from '../../src/store/journal.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
+import { answeringBus } from '../support/answering-bus.js';
 import { noCompanions, planContext, restartPolicy } from '../support/chains.js';
 import { buildRepository } from '../support/packages.js';
 import { DyingDisk } from '../unit/store/dying-disk.js';
@@ -70,20 +71,8 @@ export async function openMemoryWorld(scratch: Scratch): Promise<World & { close
   await journal.open();
   const answers: Acknowledgement[] = [];
   const bus: CommandBus = {
+    ...answeringBus(journal, STREAM_CREATED, (answer) => answers.push(answer)),
     position: async () => ({ created: STREAM_CREATED, lastSeq: answers.length, consumerFloor: 0 }),
-    at: async () => undefined,
-    backlog: async () => ({ deliveries: [], upTo: 0 }),
-    bodies: async () => {},
-    consume: async () => {},
-    flushOutbox: async () => {
-      for (const { id, body } of journal.pending()) {
-        answers.push(JSON.parse(body));
-        await journal.confirm(id);
-      }
-    },
-    publishEvent: () => {},
-    publishSnapshotSoon: () => {},
-    deadLetter: async () => {},
   };
   const metrics = new Metrics(HOST);
   const log = createLogger({ level: 'silent', host: HOST });

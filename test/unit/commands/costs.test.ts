@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Lane } from '../../../src/apply/lane.js';
 import { Agent } from '../../../src/commands/agent.js';
-import type { CommandBus } from '../../../src/commands/command-bus.js';
 import { MemoryDatapath } from '../../../src/datapath/memory/datapath.js';
 import type { AttachPointName } from '../../../src/domain/hook.js';
 import type { Observed } from '../../../src/domain/observed.js';
@@ -10,6 +9,7 @@ import { Host } from '../../../src/reconcile/host.js';
 import { Journal } from '../../../src/store/journal.js';
 import { createLogger } from '../../../src/telemetry/log.js';
 import { Metrics } from '../../../src/telemetry/metrics.js';
+import { answeringBus } from '../../support/answering-bus.js';
 import { builtPackages, noCompanions, planContext, restartPolicy } from '../../support/chains.js';
 import { payloadProgram } from '../../support/packages.js';
 import { DyingDisk } from '../store/dying-disk.js';
@@ -47,22 +47,9 @@ async function givenAgent() {
   const journal = new Journal({ dir: '/state', files: disk });
   await journal.open();
   let status = '';
-  const bus: CommandBus = {
-    position: async () => ({ created: STREAM_CREATED, lastSeq: 0, consumerFloor: 0 }),
-    at: async () => undefined,
-    backlog: async () => ({ deliveries: [], upTo: 0 }),
-    bodies: async () => {},
-    consume: async () => {},
-    flushOutbox: async () => {
-      for (const { id, body } of journal.pending()) {
-        status = (JSON.parse(body) as { status: string }).status;
-        await journal.confirm(id);
-      }
-    },
-    publishEvent: () => {},
-    publishSnapshotSoon: () => {},
-    deadLetter: async () => {},
-  };
+  const bus = answeringBus(journal, STREAM_CREATED, (answer) => {
+    status = answer.status;
+  });
   const metrics = new Metrics(HOST);
   const log = createLogger({ level: 'silent', host: HOST });
   const host = new Host({

@@ -13,8 +13,7 @@ import {
   slotPin,
   targetOfSegment,
 } from '../../../domain/pins.js';
-import { Fd, tryOpenPin } from '../abi/fd.js';
-import { libbpf } from '../abi/ffi.js';
+import { tryOpenAny, tryOpenPin } from '../abi/fd.js';
 import { mapInfo, programInfo } from '../abi/info.js';
 import type { MapLayouts } from '../maps/layouts.js';
 import { programInSlot, tryOpenSlot } from '../maps/slot.js';
@@ -103,11 +102,14 @@ export class LoadReader {
   }
 }
 
-/** What a slot contains now; undefined if its pin was removed or replaced in the meantime. */
+/**
+ * What a slot contains now; undefined if its pin was removed or replaced in the meantime.
+ *
+ * @throws AgentError KERNEL if it cannot be opened: a slot that seems to be lost would be loaded again
+ */
 function nextIn(pin: string, mapId: number): LoadedProgram['slot'] {
-  const fd = libbpf().bpf_obj_get(pin);
-  if (fd < 0) return undefined;
-  using slot = new Fd(fd);
+  using slot = tryOpenAny(pin);
+  if (slot === undefined) return undefined;
   const info = mapInfo(slot.number);
   // The id and the type together tell that it is the same map, so its values have the expected size.
   return info.id === mapId && info.type === PROG_ARRAY ? { mapId, next: programInSlot(slot.number) } : undefined;
