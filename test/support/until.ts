@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A cluster takes its time: it stores everything three times, and chooses leaders. */
-export const SLOWNESS = process.env.L3AF_TEST_BROKER === 'cluster' ? 3 : 1;
+export const SLOWNESS = process.env.L3AF_TEST_BROKER === 'cluster' ? 6 : 1;
 const PATIENCE_MS = 30_000 * SLOWNESS;
 const POLL_MS = 20;
 

@@ -4,6 +4,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import type { Msg } from 'nats';
 import { FleetClient } from '../../../src/client/fleet-client.js';
 import { parseReply, REQUEST_VERBS, REQUESTS, type RequestVerb } from '../../../src/messages/requests.js';
@@ -181,13 +182,17 @@ test('the stored state equals the state in answers', async (t) => {
   for (const payload of [onXdp(portCount, portDrop), onXdp(portDrop), []]) {
     await controller.send('deploy', payload);
     await controller.untilSettled();
-    const stored = hostDataSchema.parse((await bucket.get(HOST))?.json());
-    assert.deepEqual(still(stored), still(await fleet.request(HOST, 'state', {})));
-    const names = (stored.IngressXDPBpfs[IFACE] ?? []).map(({ Program }) => Program.name);
     const asked = (payload as { bpf_programs: { xdp_ingress: { name: string }[] } }[]).flatMap(
       ({ bpf_programs: lists }) => lists.xdp_ingress.map(({ name }) => name),
     );
-    assert.deepEqual(names, asked.length === 0 ? [] : ['xdp-root', ...asked]);
+    const expected = asked.length === 0 ? [] : ['xdp-root', ...asked];
+    // It follows the answer, which does not wait for it.
+    const stored = await untilGiven('the snapshot after the command', async () => {
+      const latest = hostDataSchema.parse((await bucket.get(HOST))?.json());
+      const names = (latest.IngressXDPBpfs[IFACE] ?? []).map(({ Program }) => Program.name);
+      return isDeepStrictEqual(names, expected) ? latest : undefined;
+    });
+    assert.deepEqual(still(stored), still(await fleet.request(HOST, 'state', {})));
   }
 });
 

@@ -9,7 +9,7 @@ import { ensureStreams } from '../../../src/bus/streams.js';
 import { STREAMS } from '../../../src/messages/subjects.js';
 import { BROKER_KIND } from '../../support/nats.js';
 import { until } from '../../support/until.js';
-import { atEnd, type Given, givenBus, HOST, text } from './fixture.js';
+import { atEnd, type Given, givenBus, HOST, text, untilAnswered } from './fixture.js';
 
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
   const { bus, subjects, log } = given;
@@ -46,10 +46,7 @@ test('an acknowledgement is repeated until the server has it, if the server is k
   });
   await until('the kill', () => !given.bus.connection.connected);
   await server.restart();
-  await until(
-    'the acknowledgement',
-    async () => (await commands.position().catch(() => undefined))?.consumerFloor === 1,
-  );
+  await untilAnswered(commands, 1);
   await controller.send('add', '2');
   await until('the next command', () => effects.length === 2);
 
@@ -108,7 +105,7 @@ test('a consumer that somebody deletes is created again, and continues after the
     },
     onResume,
   );
-  await until('the first command', async () => (await commands.position()).consumerFloor === 1);
+  await untilAnswered(commands, 1);
 
   await given.bus.jsm.consumers.delete(STREAMS.commands, HOST);
   await given.controller.send('add', '2');
@@ -156,7 +153,7 @@ test('a stream that is deleted and created again is consumed from its beginning'
     created.add(streamCreated);
     return 'done';
   });
-  await until('the commands before', async () => (await commands.position()).consumerFloor === 2);
+  await untilAnswered(commands, 2);
 
   await bus.jsm.streams.delete(STREAMS.commands);
   const exists = () =>
@@ -184,12 +181,12 @@ test('a store that is restored to an earlier state shows in the position, and ne
   const commands = commandsOf(t, given);
   await commands.consume(0, handler, onResume);
   await controller.send('deploy', 'kept', { 'Nats-Msg-Id': 'kept' });
-  await until('the first command', async () => (await commands.position()).consumerFloor === 1);
+  await untilAnswered(commands, 1);
   await server.kill('SIGTERM');
   await server.saveStore();
   await server.restart();
   for (const body of ['lost', 'lost too']) await controller.send('deploy', body, { 'Nats-Msg-Id': body });
-  await until('the lost commands', async () => (await commands.position().catch(() => undefined))?.consumerFloor === 3);
+  await untilAnswered(commands, 3);
   const before = await commands.position();
 
   await server.kill('SIGKILL');
@@ -214,7 +211,7 @@ test('consuming continues if a power failure removed the newest commands but not
   const messages = join(server.storeDir, 'jetstream', '$G', 'streams', STREAMS.commands, 'msgs');
   await commands.consume(0, handler);
   await controller.send('deploy', 'kept', { 'Nats-Msg-Id': 'kept' });
-  await until('the first command', async () => (await commands.position()).consumerFloor === 1);
+  await untilAnswered(commands, 1);
   await server.kill('SIGTERM');
   await cp(messages, `${messages}.saved`, { recursive: true });
   await server.restart();

@@ -10,7 +10,7 @@ import { ensureStreams } from '../../../src/bus/streams.js';
 import { STREAMS, subjectsFor } from '../../../src/messages/subjects.js';
 import { startNats } from '../../support/nats.js';
 import { until } from '../../support/until.js';
-import { atEnd, collectLog, type Given, givenBus, HOST, openBus, text } from './fixture.js';
+import { atEnd, collectLog, type Given, givenBus, HOST, openBus, text, untilAnswered } from './fixture.js';
 
 /** The agent's side, stopped after the test. */
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
@@ -58,7 +58,7 @@ test('commands are delivered in the order of the stream, one at a time, with the
   const { created } = await commands.position();
   assert.equal(deploy?.streamCreated, created);
   assert.ok(Math.abs(Date.parse(deploy?.storedAt ?? '') - Date.now()) < 60_000);
-  await until('the floor at the last command', async () => (await commands.position()).consumerFloor === first + 2);
+  await untilAnswered(commands, first + 2);
 });
 
 test('a handler that throws gets the same command again, before any later one', async (t) => {
@@ -91,7 +91,7 @@ test('a command that takes longer than the ack wait is marked as in progress and
     again = await consumer.next({ expires: 1_200 });
     return 'done';
   });
-  await until('the slow command acknowledged', async () => (await commands.position()).consumerFloor === 1);
+  await untilAnswered(commands, 1);
 
   assert.equal(again, null);
 });
@@ -107,7 +107,7 @@ test('a terminated command does not block the next one, and the server reports i
     seen.push(text(body));
     return text(body) === 'bad' ? 'terminate' : 'done';
   });
-  await until('the good command', async () => (await commands.position()).consumerFloor === 2);
+  await untilAnswered(commands, 2);
 
   assert.deepEqual(seen, ['bad', 'good']);
   const subject = `$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.${STREAMS.commands}.${HOST}`;
@@ -232,7 +232,7 @@ test('an agent in an account of its own needs only imports to reach a controller
     seen.push(`${verb} ${text(body)}`);
     return 'done';
   });
-  await until('the command', async () => (await commands.position()).consumerFloor === 1);
+  await untilAnswered(commands, 1);
   await (await openBucket(bus, STREAMS.state)).put(HOST, 'a snapshot');
 
   assert.deepEqual(seen, ['deploy', 'deploy 1']);

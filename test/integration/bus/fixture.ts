@@ -1,9 +1,12 @@
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { headers } from 'nats';
+import type { CommandStream } from '../../../src/bus/command-stream.js';
 import { type Bus, connectBus } from '../../../src/bus/connect.js';
 import type { BusLogger } from '../../../src/bus/logger.js';
 import { ensureStreams } from '../../../src/bus/streams.js';
+import { messageOf } from '../../../src/errors.js';
 import { type Subjects, subjectsFor } from '../../../src/messages/subjects.js';
 import { startNats, type TestServer, type TestServerOptions } from '../../support/nats.js';
 import { createStreams } from '../../support/streams.js';
@@ -90,6 +93,21 @@ export async function backAgain({ server, bus }: Pick<Given, 'server' | 'bus'>):
   await until('the loss of the connection', () => !bus.connection.connected);
   await server.restart();
   await until('the connection', () => bus.connection.connected);
+}
+
+/** Waits until the server knows that the host has answered everything up to a sequence. */
+export async function untilAnswered(commands: CommandStream, seq: number): Promise<void> {
+  let last: unknown;
+  const ask = async () => {
+    const position = await commands.position().catch((error: unknown) => {
+      last = error;
+    });
+    last = position ?? last;
+    return (position?.consumerFloor ?? 0) >= seq;
+  };
+  await until(`the answers up to ${seq}`, ask).catch((error: unknown) => {
+    throw new Error(`${messageOf(error)}; last: ${inspect(last)}`, { cause: error });
+  });
 }
 
 /** Sends commands, like the controller of a fleet. */
