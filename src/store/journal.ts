@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { DesiredState } from '../domain/desired.js';
 import { AgentError, machineFaultOf, messageOf } from '../errors.js';
@@ -35,6 +36,8 @@ export class Journal {
   readonly #files: FileOps;
   #state: JournalState | undefined;
   #compactAt = 0;
+  /** Ends when no compaction is under way. */
+  #compaction: Promise<void> | undefined;
   /** Calls run one after another. This resolves when the last one has ended. */
   #last: Promise<unknown> = Promise.resolve();
   /** Ids of confirmed answers that are not on disk yet; the next write includes them. */
@@ -75,8 +78,9 @@ export class Journal {
   }
 
   /** Writes what is still waiting and closes the file. Does nothing if the journal is not open. */
-  close(): Promise<void> {
-    return this.#inTurn(async () => {
+  async close(): Promise<void> {
+    await this.#compaction;
+    await this.#inTurn(async () => {
       if (this.#state === undefined) return;
       await this.#saveConfirmed();
       clearTimeout(this.#confirmTimer);
@@ -251,7 +255,7 @@ export class Journal {
     }
     this.#confirmed = [];
     for (const record of records) state.apply(record);
-    if (this.#log.length > this.#compactAt) await this.#compact(state);
+    if (this.#log.length > this.#compactAt) this.#compactSoon();
   }
 
   async #saveConfirmed(): Promise<void> {
@@ -263,10 +267,25 @@ export class Journal {
     }
   }
 
+  /** After the answer that is being written now: no command waits for what earlier ones have left. */
+  #compactSoon(): void {
+    this.#compaction ??= nextTurn()
+      .then(() => this.#compact())
+      .finally(() => {
+        this.#compaction = undefined;
+      });
+  }
+
   /** The records are already on disk, so a failure here is only logged. */
-  async #compact(state: JournalState): Promise<void> {
+  async #compact(): Promise<void> {
+    let replaced = Promise.resolve();
     try {
-      await this.#log.replace(state.snapshot());
+      await this.#inTurn(async () => {
+        // It is awaited outside this turn, since it goes on beside the writes.
+        if (this.#state !== undefined)
+          replaced = this.#log.replace(this.#state.snapshot(), (takeOver) => this.#inTurn(takeOver));
+      });
+      await replaced;
       this.#compactAt = this.#limitOfGrowth();
     } catch (error) {
       this.#compactAt = this.#log.length * 2;

@@ -4,7 +4,7 @@ import { decodeLines, encodeLine, type Lines } from './line.js';
 
 /**
  * A file of lines. It grows by one line and one fsync at a time, and is sometimes replaced as a whole. Calls must not
- * overlap.
+ * overlap, except where a replacement says so.
  */
 export class LogFile {
   readonly #path: string;
@@ -16,6 +16,8 @@ export class LogFile {
   /** Set after a failure: must be repaired before the next write. */
   #tailUnknown = false;
   #nameUnsynced = false;
+  /** The lines that were appended since a replacement began; undefined while there is none. */
+  #sinceReplacement: Buffer[] | undefined;
 
   constructor(path: string, files: FileOps) {
     this.#path = path;
@@ -68,31 +70,56 @@ export class LogFile {
       throw error;
     }
     this.#length += line.length;
+    this.#sinceReplacement?.push(line);
   }
 
   /**
-   * Replaces the file by one with a single line. After a crash at any time, the name refers to the old or the new file.
+   * Replaces the file by one that begins with a line and continues with what is appended until it takes its place. After
+   * a crash at any time, the name refers to the old or the new file.
+   *
+   * Appends may overlap with it, except with `takeOver`: its duration does not depend on the length of the line.
+   *
+   * @param inTurn calls `takeOver` when no append is under way
    */
-  async replace(value: unknown): Promise<void> {
-    const line = encodeLine(value);
-    const file = await this.#files.open(this.#temporary, 'create');
+  async replace(value: unknown, inTurn = (takeOver: () => Promise<void>) => takeOver()): Promise<void> {
+    const since: Buffer[] = [];
+    this.#sinceReplacement = since;
     try {
-      await file.write(line, 0);
-      await file.sync();
-      await this.#files.rename(this.#temporary, this.#path);
-    } catch (error) {
-      await file.close().catch(() => {});
-      await this.#files.remove(this.#temporary).catch(() => {});
-      throw error;
+      const head = encodeLine(value);
+      const file = await this.#files.open(this.#temporary, 'create');
+      try {
+        await file.write(head, 0);
+        await file.sync();
+        await inTurn(() => this.#takeOver(file, head, since));
+      } catch (error) {
+        if (this.#file !== file) await this.#abandon(file);
+        throw error;
+      }
+    } finally {
+      this.#sinceReplacement = undefined;
     }
+  }
+
+  async #takeOver(file: OpenFile, head: Buffer, since: readonly Buffer[]): Promise<void> {
+    const rest = Buffer.concat(since);
+    if (rest.length > 0) {
+      await file.write(rest, head.length);
+      await file.sync();
+    }
+    await this.#files.rename(this.#temporary, this.#path);
     const old = this.#file;
     this.#file = file;
-    this.#headLength = line.length;
-    this.#length = line.length;
+    this.#headLength = head.length;
+    this.#length = head.length + rest.length;
     this.#tailUnknown = false;
     this.#nameUnsynced = true;
     await old?.close().catch(() => {});
     await this.#settle();
+  }
+
+  async #abandon(file: OpenFile): Promise<void> {
+    await file.close().catch(() => {});
+    await this.#files.remove(this.#temporary).catch(() => {});
   }
 
   /** Gives the file a second name, under which it is kept after it is replaced. */

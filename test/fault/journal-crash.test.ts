@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Journal } from '../../src/store/journal.js';
 import { encodeLine } from '../../src/store/line.js';
 import { type Death, DyingDisk, LOSSES, type Loss, type Operation } from '../unit/store/dying-disk.js';
@@ -97,6 +98,8 @@ async function runUntilDeath(disk: DyingDisk): Promise<{ steps: number; instance
     instanceId = journal.instanceId;
     for (const { call } of script) {
       await call(journal);
+      // A compaction begins now, if there is one, and goes on beside the next steps.
+      await nextTurn();
       steps += 1;
     }
   } catch (error) {
@@ -117,6 +120,7 @@ describe('a journal on a machine that stops', () => {
     views.push(viewOf(journal));
     for (const { call } of script) {
       await call(journal);
+      await nextTurn();
       views.push(viewOf(journal));
     }
     operations = [...disk.operations];

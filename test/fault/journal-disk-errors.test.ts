@@ -6,6 +6,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { type FileOps, nodeFileOps, type OpenFile } from '../../src/store/file-ops.js';
 import { Journal } from '../../src/store/journal.js';
 import { run } from '../support/tool.js';
+import { until } from '../support/until.js';
 import { answerTo, commandKey, desiring, finished, openJournal, reopen, temporaryDir } from '../unit/store/samples.js';
 
 type Call = keyof FileOps | keyof OpenFile;
@@ -113,8 +114,11 @@ describe('a journal on a failing disk', () => {
     const dir = await temporaryDir(t);
     const { files, failing } = failingFiles();
     const journal = await openJournal(t, dir, { files, compactAbove: 500 });
+    const inode = async () => (await stat(join(dir, 'journal'))).ino;
+    const before = await inode();
     failing.add('syncDir');
     await journal.setDesired(desiring('ratelimiting', 'connlimit'));
+    await until('the compaction', async () => (await inode()) !== before);
 
     await assert.rejects(journal.setDesired(desiring()), REFUSED);
 

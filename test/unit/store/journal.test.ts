@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { AgentError } from '../../../src/errors.js';
+import { type FileOps, nodeFileOps } from '../../../src/store/file-ops.js';
 import { Journal } from '../../../src/store/journal.js';
 import { answerTo, commandKey, desiring, finished, openJournal, reopen, STREAM, temporaryDir } from './samples.js';
 
@@ -204,6 +206,39 @@ describe('compaction', () => {
     assert.deepEqual(next.desired, desiring('program-300'));
     assert.equal(next.generation, 300);
     assert.equal(next.find(commandKey(298))?.status, 'applied');
+    await reopen(t, next, dir);
     assert.deepEqual((await readdir(dir)).toSorted(), ['instance-id', 'journal']);
+  });
+
+  it('keeps no command waiting, and loses nothing that is written meanwhile', async (t) => {
+    const dir = await temporaryDir(t);
+    const events = new EventEmitter();
+    const begun = once(events, 'begun');
+    const permitted = once(events, 'permitted');
+    const files: FileOps = {
+      ...nodeFileOps,
+      open: async (path, mode) => {
+        if (path.endsWith('.tmp')) {
+          events.emit('begun');
+          await permitted;
+        }
+        return nodeFileOps.open(path, mode);
+      },
+    };
+    // The first file of a journal is made in the same way.
+    await (await openJournal(t, dir)).close();
+    const journal = await openJournal(t, dir, { files, compactAbove: 500 });
+    await journal.setDesired(desiring('ratelimiting', 'connlimit'));
+    await begun;
+    const { ino } = await stat(join(dir, 'journal'));
+
+    await journal.finish(finished(commandKey(1), { desired: desiring('ipfix'), generation: 1 }));
+    assert.equal((await stat(join(dir, 'journal'))).ino, ino, 'the file is not replaced yet');
+    events.emit('permitted');
+
+    const next = await reopen(t, journal, dir);
+    assert.notEqual((await stat(join(dir, 'journal'))).ino, ino);
+    assert.deepEqual(next.desired, desiring('ipfix'));
+    assert.equal(next.find(commandKey(1))?.status, 'applied');
   });
 });
