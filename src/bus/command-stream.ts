@@ -11,7 +11,7 @@ import { EXCHANGE_BACKOFF, insist, isCurable } from './insist.js';
 import type { BusLogger } from './logger.js';
 import { type Origin, originOf, toDelivery } from './message.js';
 import { inWords, isNoResponders, isNotFound } from './nats-errors.js';
-import { pullOne } from './pull.js';
+import { pull } from './pull.js';
 import { continued } from './refusals.js';
 import { settle } from './settle.js';
 
@@ -156,7 +156,7 @@ export class CommandStream {
     let isTrial = true;
     while (!this.#ended) {
       const expiresMs = isTrial ? Math.min(TRIAL_EXPIRES_MS, pullExpiresMs) : pullExpiresMs;
-      const pulled = await pullOne(bus, { stream: STREAMS.commands, consumer: host, expiresMs, signal });
+      const pulled = await pull(bus, { stream: STREAMS.commands, consumer: host, batch: 1, expiresMs, signal });
       isTrial = pulled.kind === 'lost' || pulled.kind === 'unanswered';
       if (pulled.kind === 'lost' || pulled.kind === 'unanswered') {
         logger.debug({ reason: pulled.reason }, 'checking the consumer');
@@ -166,7 +166,7 @@ export class CommandStream {
         await this.#look();
       } else {
         bus.troubles.end('consuming', STREAMS.commands);
-        const settled = await this.#handle(pulled.message, handler);
+        const settled = await this.#handle(pulled.messages[0]!, handler);
         if (!settled) await this.#resume(onResume);
       }
     }

@@ -41,8 +41,10 @@ export interface Bus {
   close(): Promise<void>;
 }
 
-const JS_API_PREFIX = '$JS.API';
-const INBOX_PREFIX = '_INBOX';
+/** Unless JetStream is in another account. */
+export const JS_API_PREFIX = '$JS.API';
+/** Unless the account uses its own. */
+export const INBOX_PREFIX = '_INBOX';
 const CONNECT_TIMEOUT_MS = 5_000;
 const PING_INTERVAL_MS = 20_000;
 const RECONNECT = { firstMs: 250, capMs: 10_000, isSpread: true };

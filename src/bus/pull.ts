@@ -3,7 +3,8 @@ import type { Bus } from './connect.js';
 import type { Denial } from './connection.js';
 
 export type Pulled =
-  | { readonly kind: 'message'; readonly message: Msg }
+  /** In the order of the stream; at least one. */
+  | { readonly kind: 'messages'; readonly messages: readonly Msg[] }
   /** No message came within the time that the server waits, or the caller has stopped. */
   | { readonly kind: 'nothing' }
   /**
@@ -14,10 +15,15 @@ export type Pulled =
   /** The server takes no requests for the consumer: it says nothing at all, or does not permit them. */
   | { readonly kind: 'unanswered'; readonly reason: string };
 
+/** What a request needs to know about the connection. */
+export type PullSource = Pick<Bus, 'nc' | 'connection' | 'jsApiPrefix' | 'inboxPrefix'>;
+
 export interface PullRequest {
   readonly stream: string;
   readonly consumer: string;
-  /** How long the server waits for a message to come. */
+  /** How many messages at most. */
+  readonly batch: number;
+  /** How long the server waits until there are so many, in milliseconds; 0 for what is there now. */
   readonly expiresMs: number;
   /** Withdraws the request. */
   readonly signal: AbortSignal;
@@ -30,11 +36,13 @@ export interface PullRequest {
 const GRACE_MS = 2_000;
 
 /**
- * Asks a pull consumer for one message. nats.js's own iterators cannot be cancelled. A request that outlives its
- * connection or its caller would take a message that nobody handles, and delay all others for the ack wait.
+ * Asks a pull consumer for messages. nats.js's own iterators cannot be cancelled, and go on trying on a connection that
+ * is closed. A request that outlives its connection or its caller would take messages that nobody handles, and delay all
+ * others for the ack wait.
  */
-export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullRequest): Promise<Pulled> {
-  const { nc, connection, jsApiPrefix, inboxPrefix } = bus;
+export function pull(source: PullSource, request: PullRequest): Promise<Pulled> {
+  const { nc, connection, jsApiPrefix, inboxPrefix } = source;
+  const { stream, consumer, batch, expiresMs, signal } = request;
   const { session } = connection;
   if (signal.aborted) return Promise.resolve({ kind: 'nothing' });
   if (session.aborted || nc.isClosed()) return Promise.resolve({ kind: 'lost', reason: 'there is no connection' });
@@ -42,6 +50,7 @@ export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullR
   const subject = `${jsApiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
   const silence = `the consumer ${consumer} of ${stream} does not answer: it may have no leader, because too many servers that have it are down`;
   return new Promise((resolve) => {
+    const messages: Msg[] = [];
     let settled = false;
     const settle = (pulled: Pulled, release: () => void) => {
       if (settled) return;
@@ -55,16 +64,19 @@ export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullR
     };
     const subscription = nc.subscribe(createInbox(inboxPrefix), {
       callback: (error, message) => {
-        const pulled = error ? ({ kind: 'lost', reason: error.message } as const) : answered(message);
-        if (settled && pulled.kind === 'message') message.respond('-NAK');
-        settle(pulled, forget);
+        const answer = error ? ({ kind: 'lost', reason: error.message } as const) : answered(message);
+        if (answer !== undefined) return settle(answer.kind === 'nothing' ? gathered(messages) : answer, forget);
+        if (settled) return message.respond('-NAK');
+        messages.push(message);
+        timer.refresh();
+        if (messages.length === batch) settle(gathered(messages), forget);
       },
     });
     const forget = () => subscription.unsubscribe();
     /** A message may be in transit: it is still received, and given back at once. */
     const recall = () => void subscription.drain().catch(() => {});
     const onBreak = () => settle({ kind: 'lost', reason: 'the connection broke' }, forget);
-    const onStop = () => settle({ kind: 'nothing' }, recall);
+    const onStop = () => settle(gathered(messages), recall);
     const onSilence = () => settle({ kind: 'unanswered', reason: silence }, recall);
     const onDenial = (denial: Denial) => {
       if (denial.subject !== subject && denial.subject !== subscription.getSubject()) return;
@@ -75,16 +87,21 @@ export function pullOne(bus: Bus, { stream, consumer, expiresMs, signal }: PullR
     session.addEventListener('abort', onBreak);
     signal.addEventListener('abort', onStop);
     const forgetDenials = connection.onDenied(onDenial);
-    nc.publish(subject, JSON.stringify({ batch: 1, expires: nanos(expiresMs) }), { reply: subscription.getSubject() });
+    const until = expiresMs === 0 ? { no_wait: true } : { expires: nanos(expiresMs) };
+    nc.publish(subject, JSON.stringify({ batch, ...until }), { reply: subscription.getSubject() });
   });
 }
 
+function gathered(messages: readonly Msg[]): Pulled {
+  return messages.length === 0 ? { kind: 'nothing' } : { kind: 'messages', messages };
+}
+
 /**
- * Messages have their stream's reply subject. The server's own answers have a status: 404 and 408 mean that there was
- * no message.
+ * What the server itself says, by its status: 404 and 408 mean that there are no messages, or no more. Undefined for a
+ * message: those have their stream's reply subject.
  */
-function answered(message: Msg): Pulled {
-  if (message.reply) return { kind: 'message', message };
+function answered(message: Msg): Extract<Pulled, { kind: 'nothing' | 'lost' }> | undefined {
+  if (message.reply) return undefined;
   const { code = 0, description = 'no status' } = message.headers ?? {};
   if (code === 404 || code === 408) return { kind: 'nothing' };
   return { kind: 'lost', reason: `${code} ${description}` };

@@ -1,13 +1,22 @@
-import type { Consumer, ConsumerMessages, JetStreamClient, JsMsg } from 'nats';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AckPolicy, DeliverPolicy, type JetStreamManager, type Msg, nanos, nuid, ReplayPolicy } from 'nats';
+import { originOf } from '../bus/message.js';
+import { type PullSource, pull } from '../bus/pull.js';
 import { Deadline } from '../deadline.js';
+import { AgentError } from '../errors.js';
 import { type Acknowledgement, parseAcknowledgement } from '../messages/ack.js';
 import { HEADERS, STREAMS } from '../messages/subjects.js';
 
 /*
- * Reading the stream of acknowledgements. Each reader is an ordered consumer of its own. The server removes it by
- * itself if this process dies, it needs no acknowledgements, and after a broken connection it continues at the same
- * message.
+ * Reading the stream of acknowledgements, each reader through a temporary consumer of its own. The server removes it by
+ * itself if this process dies, it needs no acknowledgements, and after a failure another one continues at the same
+ * message. nats.js's ordered consumer does that too, but it pauses up to 45 seconds between two tries.
  */
+
+/** Where the answers are. */
+export interface AnswerSource extends PullSource {
+  readonly jsm: JetStreamManager;
+}
 
 /**
  * The acknowledgement of one command.
@@ -17,63 +26,16 @@ import { HEADERS, STREAMS } from '../messages/subjects.js';
  * @returns undefined when it did not come before that
  */
 export async function awaitAcknowledgement(
-  js: JetStreamClient,
+  source: AnswerSource,
   subject: string,
   id: string,
   after: number,
   signal: AbortSignal,
 ): Promise<Acknowledgement | undefined> {
-  let reader: AnswerReader | undefined;
-  while (reader === undefined) {
-    if (signal.aborted) return undefined;
-    reader = await openInTime(js, subject, after, signal);
+  for await (const message of answersAfter(source, subject, after, { waits: true, signal })) {
+    if (message.headers?.get(HEADERS.commandId) === id) return parseAcknowledgement(message.data);
   }
-  const { consumer, messages } = reader;
-  const stop = () => messages.stop();
-  signal.addEventListener('abort', stop);
-  if (signal.aborted) stop();
-  try {
-    for await (const message of messages) {
-      if (message.headers?.get(HEADERS.commandId) === id) return parseAcknowledgement(message.data);
-    }
-    return undefined;
-  } finally {
-    signal.removeEventListener('abort', stop);
-    stop();
-    await consumer.delete().catch(() => undefined);
-  }
-}
-
-interface AnswerReader {
-  readonly consumer: Consumer;
-  readonly messages: ConsumerMessages;
-}
-
-/** A cluster that was just started loses requests. */
-const OPEN_MS = 5_000;
-
-/** @returns undefined when the server did not answer in time, or the signal was aborted */
-async function openInTime(
-  js: JetStreamClient,
-  subject: string,
-  after: number,
-  signal: AbortSignal,
-): Promise<AnswerReader | undefined> {
-  using deadline = new Deadline(OPEN_MS, signal);
-  const opening = open(js, subject, after);
-  const reader = await Promise.race([opening, untilAborted(deadline.signal)]);
-  if (reader === undefined) void opening.then(({ messages }) => messages.stop()).catch(() => {});
-  return reader;
-}
-
-async function open(js: JetStreamClient, subject: string, after: number): Promise<AnswerReader> {
-  const consumer = await js.consumers.get(STREAMS.acks, { filterSubjects: subject, opt_start_seq: after + 1 });
-  return { consumer, messages: await consumer.consume() };
-}
-
-function untilAborted(signal: AbortSignal): Promise<undefined> {
-  if (signal.aborted) return Promise.resolve(undefined);
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
+  return undefined;
 }
 
 const FIRST_WINDOW = 256;
@@ -84,34 +46,114 @@ const WINDOW_GROWTH = 8;
  * since it is unknown how many of its messages are this host's.
  *
  * @param lastSeq last sequence of the stream
+ * @throws AgentError TIMEOUT, transient, when the stream does not answer
  */
 export async function lastAcknowledgements(
-  js: JetStreamClient,
+  source: AnswerSource,
   subject: string,
   limit: number,
   lastSeq: number,
+  signal: AbortSignal,
 ): Promise<Acknowledgement[]> {
   for (let window = Math.max(FIRST_WINDOW, limit); ; window *= WINDOW_GROWTH) {
     const after = Math.max(0, lastSeq - window);
-    const found = await readAll(js, subject, after);
-    if (found.length >= limit || after === 0) return found.slice(-limit).map(({ data }) => parseAcknowledgement(data));
+    const found: Msg[] = [];
+    for await (const message of answersAfter(source, subject, after, { waits: false, signal })) found.push(message);
+    if (found.length >= limit || after === 0 || signal.aborted)
+      return found.slice(-limit).map(({ data }) => parseAcknowledgement(data));
   }
 }
 
-/** The messages that are in the stream now, after a sequence. */
-async function readAll(js: JetStreamClient, subject: string, after: number): Promise<JsMsg[]> {
-  const consumer = await js.consumers.get(STREAMS.acks, { filterSubjects: subject, opt_start_seq: after + 1 });
-  try {
-    if ((await consumer.info()).num_pending === 0) return [];
-    const found: JsMsg[] = [];
-    const messages = await consumer.consume();
-    for await (const message of messages) {
-      found.push(message);
-      if (message.info.pending === 0) break;
+interface Reading {
+  /** Whether to wait for further answers, and for a server that does not answer; or to end with what is there. */
+  readonly waits: boolean;
+  /** Ends the reading. */
+  readonly signal: AbortSignal;
+}
+
+/** Answers are small, as a rule, and at most 1 MiB. */
+const BATCH = 100;
+/** A reader that waits asks the server again after this time. */
+const EXPIRES_MS = 6_000;
+const PAUSE_MS = 100;
+
+async function* answersAfter(
+  source: AnswerSource,
+  subject: string,
+  after: number,
+  { waits, signal }: Reading,
+): AsyncGenerator<Msg> {
+  const { jsm, connection } = source;
+  let last = after;
+  while (!signal.aborted) {
+    const consumer = await madeInTime(jsm, subject, last, signal);
+    if (consumer === undefined) {
+      if (!waits) throw silent(`no answer within ${MAKE_MS / 1000} s; it may have no leader`);
+      continue;
     }
-    messages.stop();
-    return found;
-  } finally {
-    await consumer.delete().catch(() => undefined);
+    try {
+      const from = { stream: STREAMS.acks, consumer, signal };
+      for (;;) {
+        const present = await pull(source, { ...from, batch: BATCH, expiresMs: 0 });
+        if (present.kind === 'nothing' && !waits) return;
+        const pulled =
+          present.kind === 'nothing' ? await pull(source, { ...from, batch: 1, expiresMs: EXPIRES_MS }) : present;
+        if (pulled.kind === 'lost' || pulled.kind === 'unanswered') {
+          if (!waits) throw silent(pulled.reason);
+          break;
+        }
+        if (signal.aborted) return;
+        for (const message of pulled.kind === 'messages' ? pulled.messages : []) {
+          last = originOf(message.reply)?.seq ?? last;
+          yield message;
+        }
+      }
+    } finally {
+      // Where it is not known how it fares, the server removes it by itself.
+      const removed = connection.guard(jsm.consumers.delete(STREAMS.acks, consumer));
+      await inTime(removed, REMOVE_MS).catch(() => undefined);
+    }
+    await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
   }
+}
+
+function silent(reason: string): AgentError {
+  return new AgentError('TIMEOUT', `The answers in ${STREAMS.acks} cannot be read: ${reason}`, { transient: true });
+}
+
+/** A cluster that was just started loses requests. */
+const MAKE_MS = 5_000;
+const REMOVE_MS = 1_000;
+const INACTIVE_MS = 30_000;
+
+/** @returns the consumer's name; undefined when the server did not answer in time, or the signal was aborted */
+async function madeInTime(
+  jsm: JetStreamManager,
+  subject: string,
+  after: number,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const making = jsm.consumers.add(STREAMS.acks, {
+    name: `answers-${nuid.next()}`,
+    filter_subject: subject,
+    ack_policy: AckPolicy.None,
+    deliver_policy: DeliverPolicy.StartSequence,
+    opt_start_seq: after + 1,
+    replay_policy: ReplayPolicy.Instant,
+    mem_storage: true,
+    num_replicas: 1,
+    inactive_threshold: nanos(INACTIVE_MS),
+  });
+  return (await inTime(making, MAKE_MS, signal))?.name;
+}
+
+/** @returns undefined when the time was over first, or a signal was aborted */
+async function inTime<T>(task: Promise<T>, ms: number, ...signals: readonly AbortSignal[]): Promise<T | undefined> {
+  using deadline = new Deadline(ms, ...signals);
+  return await Promise.race([task, untilAborted(deadline.signal)]);
+}
+
+function untilAborted(signal: AbortSignal): Promise<undefined> {
+  if (signal.aborted) return Promise.resolve(undefined);
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
 }

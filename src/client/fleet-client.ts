@@ -8,6 +8,7 @@ import {
   RequestStrategy,
 } from 'nats';
 import { whyNobody } from '../bus/absence.js';
+import { INBOX_PREFIX, JS_API_PREFIX } from '../bus/connect.js';
 import { ConnectionWatch } from '../bus/connection.js';
 import { Deadline } from '../deadline.js';
 import type { Verb } from '../domain/command.js';
@@ -16,7 +17,7 @@ import type { Acknowledgement } from '../messages/ack.js';
 import { readRefusal } from '../messages/refusal.js';
 import { parseReply, type ReplyOf, type RequestOf, type RequestVerb } from '../messages/requests.js';
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../messages/subjects.js';
-import { awaitAcknowledgement, lastAcknowledgements } from './answers.js';
+import { type AnswerSource, awaitAcknowledgement, lastAcknowledgements } from './answers.js';
 import { type ConnectOptions, DEFAULT_TIMEOUT_MS, isNobodyThere, openConnection } from './connection.js';
 import { exchanged } from './exchange.js';
 import { RequestRefusedError } from './request-refused.js';
@@ -73,6 +74,7 @@ export class FleetClient {
   readonly #js: JetStreamClient;
   readonly #jsm: JetStreamManager;
   readonly #watch: ConnectionWatch;
+  readonly #options: ConnectOptions;
   readonly #prefix: string;
   readonly #timeoutMs: number;
 
@@ -81,6 +83,7 @@ export class FleetClient {
     this.#js = js;
     this.#jsm = jsm;
     this.#watch = new ConnectionWatch(nc, SILENT);
+    this.#options = options;
     this.#prefix = options.prefix ?? 'l3af';
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   }
@@ -139,7 +142,7 @@ export class FleetClient {
     const end = performance.now() + timeoutMs;
     const wait = async () => {
       using deadline = new Deadline(end - performance.now(), this.#watch.session);
-      return await awaitAcknowledgement(this.#js, ack, id, options.after ?? 0, deadline.signal);
+      return await awaitAcknowledgement(this.#answers, ack, id, options.after ?? 0, deadline.signal);
     };
     const found = await this.#exchangeWith(STREAMS.acks, wait, undefined, timeoutMs, end);
     if (found !== undefined) return found;
@@ -169,7 +172,7 @@ export class FleetClient {
     const { ack } = this.#subjects(host);
     const last = await this.position();
     return this.#exchangeWith(STREAMS.acks, () =>
-      lastAcknowledgements(this.#js, ack, options.limit ?? DEFAULT_LIMIT, last),
+      lastAcknowledgements(this.#answers, ack, options.limit ?? DEFAULT_LIMIT, last, this.#watch.session),
     );
   }
 
@@ -252,6 +255,11 @@ export class FleetClient {
       if (!isNobodyThere(error)) throw error;
     }
     return gathered;
+  }
+
+  get #answers(): AnswerSource {
+    const { jsApiPrefix = JS_API_PREFIX, inboxPrefix = INBOX_PREFIX } = this.#options;
+    return { nc: this.#nc, jsm: this.#jsm, connection: this.#watch, jsApiPrefix, inboxPrefix };
   }
 
   #subjects(host: string): Subjects {

@@ -21,11 +21,6 @@ const OWN_BROKERS = [
   'e2e/bus/refusals',
   'e2e/bus/embedded',
 ];
-/**
- * They kill and start their broker again and again. A cluster takes half a minute each time until every stream has a
- * leader; what becomes of a host then is shown by integration/bus/cluster, which kills the leader of each stream.
- */
-const RESTARTING = ['e2e/bus/outage', 'e2e/bus/replaced', 'integration/bus/connect', 'integration/client/outage'];
 /** What a cluster is asked every time, since servers differ there the most; the rest only with `--full`. */
 const ALWAYS = ['integration/bus/commands'];
 
@@ -40,7 +35,7 @@ export function furtherPasses(tests: readonly string[], isFull: boolean): readon
     ? [
         // An agent's own broker is a current one there, too.
         { broker: 'current', tests: bus.filter((test) => !/\/(cluster|refusals)$/.test(test)) },
-        { broker: 'cluster', tests: dependent.filter((test) => !RESTARTING.includes(test)) },
+        { broker: 'cluster', tests: dependent },
       ]
     : [{ broker: 'cluster', tests: dependent.filter((test) => ALWAYS.includes(test)) }];
   return passes.filter((pass) => pass.tests.length > 0);

@@ -16,8 +16,8 @@ export interface TestServer {
   readonly url: string;
   readonly port: number;
   readonly storeDir: string;
-  /** The servers: one, or three. */
-  readonly members: readonly Member[];
+  /** The servers: one, or three. The first is that of `url`. */
+  readonly members: readonly [Member, ...Member[]];
   /** Ends all processes and waits until they have ended. */
   kill(signal: NodeJS.Signals): Promise<void>;
   /** Starts it again after a kill, on the same ports and stores. */
@@ -70,7 +70,7 @@ export async function startNats(options: TestServerOptions = {}): Promise<TestSe
   const dir = await mkdtemp(join(tmpdir(), 'l3af-nats-'));
   const storeDir = options.storeDir ?? join(dir, 'store');
   const members = await (kind === 'cluster' ? startCluster : startSingle)(dir, storeDir, options, kind);
-  const [{ port }] = members as readonly [RunningMember];
+  const [{ port }] = members;
   const kill = async (signal: NodeJS.Signals) => {
     await Promise.all(members.map((member) => member.kill(signal)));
   };
@@ -100,6 +100,8 @@ interface RunningMember extends Member {
   readonly port: number;
 }
 
+type Members = readonly [RunningMember, ...RunningMember[]];
+
 interface MemberSpec {
   readonly name: string;
   readonly dir: string;
@@ -116,7 +118,7 @@ async function startSingle(
   storeDir: string,
   options: TestServerOptions,
   kind: BrokerKind,
-): Promise<readonly RunningMember[]> {
+): Promise<Members> {
   const port = options.port ?? (await freePort());
   const spec = { name: 'single', dir, port, storeDir, lines: [], ready: () => accepts(port) };
   // One that waits for a TLS handshake says nothing by itself.
@@ -134,7 +136,7 @@ async function startCluster(
   storeDir: string,
   options: TestServerOptions,
   kind: BrokerKind,
-): Promise<readonly RunningMember[]> {
+): Promise<Members> {
   const ports = await freePorts(3 * CLUSTER_SIZE);
   const routes = ports.splice(0, CLUSTER_SIZE);
   const urls = routes.map((port) => `nats-route://127.0.0.1:${port}`).join(', ');
@@ -156,7 +158,8 @@ async function startCluster(
     };
   });
   const all = await Promise.all(specs);
-  return Promise.all(all.map((spec) => startMember(spec, options, kind)));
+  const [first, ...others] = await Promise.all(all.map((spec) => startMember(spec, options, kind)));
+  return [first!, ...others];
 }
 
 async function startMember(

@@ -123,7 +123,7 @@ test('commands and answers go on, each once and in order, whichever leader of a 
 test('a client that every server refuses is told why, and can end its wait', async (t) => {
   const cluster = await startNats({ kind: 'cluster', config: 'authorization { user: agent, password: "s3cret" }' });
   atEnd(t, () => cluster.stop());
-  const [{ url }] = cluster.members as readonly [Member];
+  const [{ url }] = cluster.members;
   const options = { servers: [url.replace('//', '//agent:wr0ng@')], name: 'agent' };
   const waiting = new AbortController();
   const refusals: string[] = [];
@@ -143,7 +143,7 @@ test('a client that every server refuses is told why, and can end its wait', asy
 test('an agent that is given one server of a cluster goes on with another one', async (t) => {
   const cluster = await startNats({ kind: 'cluster' });
   atEnd(t, () => cluster.stop());
-  const [first] = cluster.members as readonly [Member];
+  const [first] = cluster.members;
   const bus = await connectBus({ servers: [first.url], name: 'agent' }, collectLog());
   atEnd(t, () => bus.close());
 
