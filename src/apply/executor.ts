@@ -10,7 +10,12 @@ import type { Tools } from './tools.js';
 export type { CompanionControl, Packages, Tools } from './tools.js';
 
 export type ApplyResult =
-  | { readonly ok: true; readonly leftovers: readonly Failure[] }
+  | {
+      readonly ok: true;
+      /** What came up that people should know. */
+      readonly notes: readonly string[];
+      readonly leftovers: readonly Failure[];
+    }
   | {
       readonly ok: false;
       readonly failure: Failure;
@@ -50,6 +55,7 @@ export async function apply(
   rename: (undoing: boolean) => Promise<readonly Failure[]> = async () => [],
 ): Promise<ApplyResult> {
   const done: Done = { prepare: [], commit: [], stop: [], start: [] };
+  const notes: string[] = [];
   let unfinished: readonly Failure[] | undefined;
   const fail = async (failure: Failure): Promise<ApplyResult> => {
     const renameBack = unfinished === undefined ? undefined : () => rename(true);
@@ -60,7 +66,7 @@ export async function apply(
     try {
       await observer(step, phase === 'prepare' ? 'prepare' : 'commit');
       done[phase].push(...(await undoOf(step, tools.datapath)));
-      await run(step, tools);
+      await run(step, tools, (note) => notes.push(note));
       return undefined;
     } catch (error) {
       return { step, error };
@@ -81,30 +87,34 @@ export async function apply(
   if (failure !== undefined) return fail(failure);
   // No cleanup now, or the names could never be finished: a public name is recognised as ours by the load that is
   // still pinned.
-  if (unfinished.length > 0) return { ok: true, leftovers: unfinished };
-  return { ok: true, leftovers: await runAll(plan.cleanup, tools, observer, 'cleanup') };
+  if (unfinished.length > 0) return { ok: true, notes, leftovers: unfinished };
+  return { ok: true, notes, leftovers: await runAll(plan.cleanup, tools, observer, 'cleanup') };
 }
 
 /**
  * Tries everything in a plan that packets do not notice, including the verifier, and rolls it back. No companion is
  * started, so programs that companions load are left out.
  *
- * @returns the failed step, if any
+ * @returns the failed step, if any, and what came up that people should know
  */
-export async function rehearse({ prepare }: Plan, tools: Tools): Promise<Failure | undefined> {
+export async function rehearse(
+  { prepare }: Plan,
+  tools: Tools,
+): Promise<{ readonly failure: Failure | undefined; readonly notes: readonly string[] }> {
   const prepared: Step[] = [];
+  const notes: string[] = [];
   let failure: Failure | undefined;
   for (const step of rehearsalOf(prepare)) {
     try {
       prepared.push(...(await undoOf(step, tools.datapath)));
-      await run(step, tools);
+      await run(step, tools, (note) => notes.push(note));
     } catch (error) {
       failure = { step, error };
       break;
     }
   }
   const leftovers = await takeBack({ prepare: prepared, commit: [], stop: [], start: [] }, tools, () => {});
-  return failure ?? leftovers[0];
+  return { failure: failure ?? leftovers[0], notes };
 }
 
 /** The steps that can be tried. A step is left out if it uses what a left-out step would make. */

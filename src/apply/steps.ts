@@ -1,23 +1,31 @@
 import type { Datapath } from '../datapath/datapath.js';
 import { observedProbes } from '../domain/observed.js';
 import { handoverPin } from '../domain/pins.js';
+import { programsInWords } from '../domain/probe.js';
 import type { LoadStep, Step } from '../steps/step.js';
 import type { Packages, Tools } from './tools.js';
+
+/** Takes what comes up that people should know, as a sentence. */
+export type Tell = (note: string) => void;
 
 /**
  * How each kind of step is carried out. A missing kind does not compile. How a step is rolled back is one of its
  * traits.
  */
-const RUN: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>, tools: Tools) => Promise<unknown> } = {
+const RUN: {
+  readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>, tools: Tools, tell: Tell) => Promise<unknown>;
+} = {
   fetch: (step, { packages }) => packages.ensure(step.package),
 
-  async load(step, { datapath, packages }) {
+  async load(step, { datapath, packages }, tell) {
     const { hook } = step.ref;
     const { entryFunction, slotMap } = step.source;
     const objectPath = await objectPathOf(step, packages);
     const { dir, share, fill, monitors = [], probes = 'attach', otherSides } = step;
     const asked = { hook, dir, objectPath, entryFunction, slotMap, share, fill, monitors, probes };
-    await datapath.load({ ...asked, ...(otherSides !== undefined && { otherSides }) });
+    const others = await datapath.load({ ...asked, ...(otherSides !== undefined && { otherSides }) });
+    if (others.length > 0)
+      tell(`${step.ref.name}: the agent does not attach ${programsInWords(others)} of its object; a companion can`);
   },
 
   async 'load-probes'({ dir, source, share, fill, monitors = [], treatment = 'attach' }, { datapath, packages }) {
@@ -76,9 +84,9 @@ const RUN: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>, tool
 };
 
 /** Carries out one step. @throws the error with which the step fails */
-export async function run(step: Step, tools: Tools): Promise<void> {
-  const runOne = RUN[step.op] as (step: Step, tools: Tools) => Promise<unknown>;
-  await runOne(step, tools);
+export async function run(step: Step, tools: Tools, tell: Tell = () => {}): Promise<void> {
+  const runOne = RUN[step.op] as (step: Step, tools: Tools, tell: Tell) => Promise<unknown>;
+  await runOne(step, tools, tell);
 }
 
 async function objectPathOf(step: LoadStep, packages: Packages): Promise<string> {

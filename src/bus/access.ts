@@ -13,6 +13,11 @@ import {
 import { AgentError, messageOf } from '../errors.js';
 import { codesOf } from './refusals.js';
 
+/** Before JetStream's subjects, unless JetStream is in another account. */
+export const JS_API_PREFIX = '$JS.API';
+/** Before reply subjects, unless the account uses its own. */
+export const INBOX_PREFIX = '_INBOX';
+
 /** Which servers to connect to, and with which credentials. */
 export interface ServerAccess {
   /** URLs, `nats://` or `tls://`. The first one may contain `user:password@`. */

@@ -7,7 +7,7 @@ import type {
 } from 'nats';
 import { AgentError } from '../errors.js';
 import { pause, retry, spread } from '../retry.js';
-import { accessOptions, dial, type ServerAccess } from './access.js';
+import { accessOptions, dial, INBOX_PREFIX, JS_API_PREFIX, type ServerAccess } from './access.js';
 import { ConnectionWatch } from './connection.js';
 import type { BusLogger } from './logger.js';
 import { connectionRefusal, continued } from './refusals.js';
@@ -41,10 +41,6 @@ export interface Bus {
   close(): Promise<void>;
 }
 
-/** Unless JetStream is in another account. */
-export const JS_API_PREFIX = '$JS.API';
-/** Unless the account uses its own. */
-export const INBOX_PREFIX = '_INBOX';
 const CONNECT_TIMEOUT_MS = 5_000;
 const PING_INTERVAL_MS = 20_000;
 const RECONNECT = { firstMs: 250, capMs: 10_000, isSpread: true };

@@ -1,6 +1,5 @@
-import { createInbox, type Msg, nanos } from 'nats';
-import type { Bus } from './connect.js';
-import type { Denial } from './connection.js';
+import { createInbox, type Msg, type NatsConnection, nanos } from 'nats';
+import type { ConnectionWatch, Denial } from './connection.js';
 
 export type Pulled =
   /** In the order of the stream; at least one. */
@@ -15,8 +14,14 @@ export type Pulled =
   /** The server takes no requests for the consumer: it says nothing at all, or does not permit them. */
   | { readonly kind: 'unanswered'; readonly reason: string };
 
-/** What a request needs to know about the connection. */
-export type PullSource = Pick<Bus, 'nc' | 'connection' | 'jsApiPrefix' | 'inboxPrefix'>;
+/** The connection on which to ask. */
+export interface PullSource {
+  readonly nc: NatsConnection;
+  readonly connection: ConnectionWatch;
+  /** Prefix of JetStream's API, without a dot at the end. */
+  readonly jsApiPrefix: string;
+  readonly inboxPrefix: string;
+}
 
 export interface PullRequest {
   readonly stream: string;

@@ -64,7 +64,7 @@ export async function lastAcknowledgements(
   }
 }
 
-interface Reading {
+interface AnswersOptions {
   /** Whether to wait for further answers, and for a server that does not answer; or to end with what is there. */
   readonly waits: boolean;
   /** Ends the reading. */
@@ -81,7 +81,7 @@ async function* answersAfter(
   source: AnswerSource,
   subject: string,
   after: number,
-  { waits, signal }: Reading,
+  { waits, signal }: AnswersOptions,
 ): AsyncGenerator<Msg> {
   const { jsm, connection } = source;
   let last = after;

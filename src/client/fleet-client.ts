@@ -8,7 +8,7 @@ import {
   RequestStrategy,
 } from 'nats';
 import { whyNobody } from '../bus/absence.js';
-import { INBOX_PREFIX, JS_API_PREFIX } from '../bus/connect.js';
+import { INBOX_PREFIX, JS_API_PREFIX } from '../bus/access.js';
 import { ConnectionWatch } from '../bus/connection.js';
 import { Deadline } from '../deadline.js';
 import type { Verb } from '../domain/command.js';

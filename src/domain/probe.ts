@@ -64,15 +64,35 @@ const OTHER_KINDS =
 /** Variants of kinds of probes, which libbpf writes with a dot: for many functions at once, or for programs that sleep. */
 const OTHER_VARIANTS = /^(?:kprobe|kretprobe|uprobe|uretprobe|fentry|fexit|tp_btf|raw_tp|raw_tracepoint)\.[a-z]/;
 
+/** A program of an object: its function, and the name of its section. */
+export interface ObjectProgram {
+  readonly name: string;
+  readonly section: string;
+}
+
+/**
+ * The programs that are attached to something, but not by the agent.
+ *
+ * @param programs without those that the object itself leaves out, with `SEC("?…")`
+ */
+export function ofOtherKinds(programs: readonly ObjectProgram[]): readonly ObjectProgram[] {
+  return programs.filter(({ section }) => OTHER_KINDS.test(section) || OTHER_VARIANTS.test(section));
+}
+
+/** `name (section), …`. */
+export function programsInWords(programs: readonly ObjectProgram[]): string {
+  return programs.map(({ name, section }) => `${name} (${section})`).join(', ');
+}
+
 /**
  * Refuses programs of an object of probes that would be left out without a word.
  *
  * @throws AgentError OBJECT_INVALID for programs that the agent cannot attach
  */
-export function refuseOtherKinds(programs: readonly { readonly name: string; readonly section: string }[]): void {
-  const others = programs.filter(({ section }) => OTHER_KINDS.test(section) || OTHER_VARIANTS.test(section));
+export function refuseOtherKinds(programs: readonly ObjectProgram[]): void {
+  const others = ofOtherKinds(programs);
   if (others.length === 0) return;
-  const names = others.map(({ name, section }) => `${name} (${section})`).join(', ');
+  const names = programsInWords(others);
   const advice = 'name the probe to use in entry_function_name, or leave the others out with SEC("?…")';
   const message = `The agent cannot attach ${names}. The kinds of probes are ${PROBE_KINDS}; ${advice}`;
   throw new AgentError('OBJECT_INVALID', message);

@@ -258,7 +258,9 @@ const planReply = z
     reasons: z.array(z.string()).describe('How each hook would change, and why'),
     notes: z
       .exactOptional(z.array(z.string()))
-      .describe('What is not ours and stands before or behind the chains. Absent for nothing'),
+      .describe(
+        'What is not ours and stands before or behind the chains, and programs of objects that the agent does not attach. Absent for nothing',
+      ),
     prepare: z
       .array(stepSchema)
       .describe('Steps that packets do not notice. They were executed for this answer and rolled back'),

@@ -241,9 +241,9 @@ export class Host {
     if (first !== undefined) throw new RefusedError([first, ...rest]);
     const companions = await tools.companions.observe();
     const planned = plan({ observed, before, desired, companions }, context);
-    const failure = await rehearse(planned, tools);
+    const { failure, notes } = await rehearse(planned, tools);
     if (failure !== undefined) throw new RefusedError(faultsOfFailure(failure, desired));
-    return { planned, notes: await this.#notesOn(planned, desired) };
+    return { planned, notes: [...(await this.#notesOn(planned, desired)), ...notes] };
   }
 
   /** What is not ours at the hooks where a plan attaches. @throws RefusedError if it would make the plan fail */

@@ -132,7 +132,7 @@ export async function reconcile(
     undone: undefined,
     leftovers,
     transient: false,
-    notes: [...foreignNotes(planned.outcomes, after), ...takenNames(after, context.bpffs, naming)],
+    notes: [...foreignNotes(planned.outcomes, after), ...takenNames(after, context.bpffs, naming), ...result.notes],
     observed: after,
   };
 }

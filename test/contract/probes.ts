@@ -134,6 +134,27 @@ export function probesContract(fixtureOf: () => Fixture): void {
       );
     });
 
+    test('of kinds that are not attached are told when the XDP program beside them is loaded', async () => {
+      const fixture = fixtureOf();
+      const objectPath = await probed.object('mixed');
+      const request = requestFor(
+        fixture,
+        { object: 'mixed', entryFunction: 'xdp_mixed', slotMap: 'mixed_next' },
+        'xdpingress',
+        {
+          objectPath,
+        },
+      );
+
+      const others = await fixture.datapath.load(request);
+
+      assert.deepEqual(
+        others.map(({ name, section }) => `${name} ${section}`),
+        ['on_sample perf_event', 'on_socket sockops'],
+      );
+      await fixture.datapath.discard(request.dir);
+    });
+
     test('beside an XDP program are attached and removed with it', async () => {
       const fixture = fixtureOf();
       const loaded = await load(fixture, BESIDE, 'xdpingress', { objectPath: await probed.object('beside') });

@@ -10,7 +10,7 @@ import { PROJECT_ROOT } from './project.js';
 import { run } from './tool.js';
 
 /** The sources of ../native, which are compiled for each test, since some contain a path that is known only then. */
-export type ProbeSource = 'events' | 'calls' | 'beside' | 'single';
+export type ProbeSource = 'events' | 'calls' | 'beside' | 'mixed' | 'single';
 
 /** Number of getpgid(2) on this machine (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
 const NR_GETPGID = arch() === 'x64' ? 121 : 155;

@@ -1,6 +1,7 @@
 import type { ForeignProgram } from '../../domain/foreign.js';
 import { ATTACH_POINT_NAMES, type AttachPointName, type ChainHook } from '../../domain/hook.js';
 import type { Observed, StoredEntries } from '../../domain/observed.js';
+import type { ObjectProgram } from '../../domain/probe.js';
 import type { LinkPosition } from '../../steps/step.js';
 import type {
   CaptureRequest,
@@ -74,8 +75,8 @@ export class LibbpfDatapath implements Datapath {
     return this.#state.observe(cgroups);
   }
 
-  async load(request: LoadRequest): Promise<void> {
-    await this.#loader.load({ kind: 'program', request, bpffs: this.#options.bpffs });
+  load(request: LoadRequest): Promise<readonly ObjectProgram[]> {
+    return this.#loader.load({ kind: 'program', request, bpffs: this.#options.bpffs });
   }
 
   async loadProbes(request: LoadProbesRequest): Promise<void> {

@@ -1,6 +1,6 @@
 import type { LoadedProbes, MapInfo, ObservedProbe } from '../../domain/observed.js';
 import { parseProbesName } from '../../domain/pins.js';
-import { parseProbeSection, refuseOtherKinds } from '../../domain/probe.js';
+import { type ObjectProgram, parseProbeSection, programsInWords, refuseOtherKinds } from '../../domain/probe.js';
 import { AgentError, messageOf } from '../../errors.js';
 import type { KernelIds } from '../datapath.js';
 import type { MemoryObject } from './object.js';
@@ -21,12 +21,20 @@ export function probeFunctions({ sections }: MemoryObject): string[] {
  * @throws AgentError ENTRY_FUNCTION_NOT_FOUND, OBJECT_INVALID
  */
 export function chooseProbes(object: MemoryObject, only: string): string[] {
-  const wanted = [...object.sections].map(([name, section]) => ({ name, section }));
-  if (only === '') refuseOtherKinds(wanted.filter(({ section }) => !section.startsWith('?')));
+  if (only === '') refuseOtherKinds(wantedIn(object));
   const chosen = probeFunctions(object).filter((name) => only === '' || name === only);
   if (chosen.length > 0) return chosen;
-  const there = [...object.sections].map(([name, section]) => `${name} (${section})`).join(', ') || 'nothing';
+  const there = programsInWords(programsIn(object)) || 'nothing';
   throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has no probe${only && ` ${only}`}; it has ${there}`);
+}
+
+/** The object's programs, without those that it leaves out itself. */
+export function wantedIn(object: MemoryObject): readonly ObjectProgram[] {
+  return programsIn(object).filter(({ section }) => !section.startsWith('?'));
+}
+
+function programsIn({ sections }: MemoryObject): readonly ObjectProgram[] {
+  return [...sections].map(([name, section]) => ({ name, section }));
 }
 
 /** The probes of the datapath without a kernel, by the directory in which they are pinned. They never run. */

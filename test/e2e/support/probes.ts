@@ -59,6 +59,7 @@ async function packagesOf(probed: Probed): Promise<PackageSpec[]> {
     spec('events', '2.0', await probed.object('events')),
     spec('calls', '1.0', await probed.object('calls')),
     spec('beside', '1.0', await probed.object('beside')),
+    spec('mixed', '1.0', await probed.object('mixed')),
     spec('kernel-function', '1.0', await probed.object('single', 'kprobe/do_nanosleep')),
     spec('function-entry', '1.0', await probed.object('single', 'fentry/bpf_fentry_test1')),
     spec('no-such-tracepoint', '1.0', await probed.object('single', 'tracepoint/syscalls/sys_enter_nothing')),

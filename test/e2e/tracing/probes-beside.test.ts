@@ -91,6 +91,21 @@ describe('a tracepoint in the object of an XDP program', () => {
     assert.equal(probeLinks(await on.stage.kernel()).length, 1);
   });
 
+  test('is told in plan and answer if it is of a kind that the agent does not attach', async () => {
+    const mixed = probe('mixed', { map_name: 'mixed_next', entry_function_name: 'xdp_mixed' });
+    const told =
+      'mixed: the agent does not attach on_sample (perf_event), on_socket (sockops) of its object; a companion can';
+
+    const { notes } = await on.stage.fleet.request(on.stage.host, 'plan', {
+      verb: 'deploy',
+      payload: on.stage.payload({ xdp_ingress: [mixed] }),
+    });
+    const answer = await on.stage.deploy({ xdp_ingress: [mixed] });
+
+    assert.deepEqual([notes, answer.status, answer.message], [[told], 'applied', told]);
+    assert.equal((await on.stage.deploy({ xdp_ingress: [mixed] })).message, undefined);
+  });
+
   test('is not attached by a plan', async () => {
     const { outcomes, changes } = await on.stage.fleet.request(on.stage.host, 'plan', {
       verb: 'deploy',

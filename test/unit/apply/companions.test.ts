@@ -45,7 +45,7 @@ describe('the companions of one plan', () => {
   }
 
   it('start side by side', async () => {
-    assert.deepEqual(await apply(starting(5), tools), { ok: true, leftovers: [] });
+    assert.deepEqual(await apply(starting(5), tools), { ok: true, notes: [], leftovers: [] });
     assert.equal(companions.most, 5);
     assert.equal((await companions.observe()).length, 5);
   });

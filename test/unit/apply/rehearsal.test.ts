@@ -27,7 +27,7 @@ async function seenOf(direction: Direction, ...[from, to]: readonly [string, str
   const look = async () => ({ observed: await datapath.observe(), companions: await companions.observe() });
   const before = await look();
   const planned = plan({ ...before, before: chain(from), desired: chain(to) }, context);
-  const failure = await rehearse(planned, tools);
+  const { failure } = await rehearse(planned, tools);
   return { planned, failure, before, after: await look() };
 }
 

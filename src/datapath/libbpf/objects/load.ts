@@ -3,7 +3,7 @@ import { attachPointOf, type ChainHook } from '../../../domain/hook.js';
 import { PROG_ARRAY } from '../../../domain/map-types.js';
 import type { MapInfo } from '../../../domain/observed.js';
 import { mapPin, mapSegment, mapsFolder, programPin, slotPin } from '../../../domain/pins.js';
-import { refuseOtherKinds } from '../../../domain/probe.js';
+import { type ObjectProgram, ofOtherKinds, programsInWords, refuseOtherKinds } from '../../../domain/probe.js';
 import { AgentError } from '../../../errors.js';
 import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
 import { checkEntrySection, entryOfAnotherKind } from '../../elf/bpf-elf.js';
@@ -29,8 +29,13 @@ const BPF_MAP_TYPE_RINGBUF = 27;
 const DETAIL_LINES = 25;
 
 /** Loads a program and pins it; see `Datapath.load`. One load at a time. */
-export async function loadProgram(request: LoadRequest, bpffs: string, report: ReportProgress): Promise<void> {
+export async function loadProgram(
+  request: LoadRequest,
+  bpffs: string,
+  report: ReportProgress,
+): Promise<readonly ObjectProgram[]> {
   using object = openObject(request.objectPath, report);
+  const wanted = wantedIn(object);
   const { entryFunction, dir, probes: treatment = 'attach' } = request;
   const probes = treatment === 'leave' ? [] : probesIn(object).filter((probe) => probe.function !== entryFunction);
   const program = chooseProgram(object, request);
@@ -41,6 +46,8 @@ export async function loadProgram(request: LoadRequest, bpffs: string, report: R
     // Last of all: nothing relies on an incomplete directory without a program.
     pin(libbpf().bpf_program__fd(program), programPin(dir));
   });
+  const own = new Set([program, ...tailCalled(object)].map((one) => libbpf().bpf_program__name(one)));
+  return ofOtherKinds(wanted.filter(({ name }) => !own.has(name)));
 }
 
 /** Loads the probes of a package and pins them; see `Datapath.loadProbes`. */
@@ -58,25 +65,24 @@ export async function loadProbes(request: LoadProbesRequest, bpffs: string, repo
 }
 
 function chooseProbes(object: OpenObject, entryFunction: string): ProbeProgram[] {
-  const bpf = libbpf();
   const probes = probesIn(object);
   const chosen = probes.filter((probe) => entryFunction === '' || probe.function === entryFunction);
-  const wanted = object
-    .programs()
-    .filter((program) => bpf.bpf_program__autoload(program))
-    .map(inSection);
-  if (entryFunction === '') refuseOtherKinds(wanted);
+  if (entryFunction === '') refuseOtherKinds(wantedIn(object));
   if (chosen.length > 0) return chosen;
-  const there = object
-    .programs()
-    .map(inSection)
-    .map(({ name, section }) => `${name} (${section})`)
-    .join(', ');
+  const there = programsInWords(object.programs().map(inSection));
   const what = entryFunction === '' ? 'no probe' : `no probe ${entryFunction}`;
   throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has ${what}; it has ${there || 'nothing'}`);
 }
 
-function inSection(program: BpfProgram): { name: string; section: string } {
+/** The object's programs, without those that it leaves out itself. */
+function wantedIn(object: OpenObject): readonly ObjectProgram[] {
+  return object
+    .programs()
+    .filter((program) => libbpf().bpf_program__autoload(program))
+    .map(inSection);
+}
+
+function inSection(program: BpfProgram): ObjectProgram {
   return { name: libbpf().bpf_program__name(program), section: libbpf().bpf_program__section_name(program) };
 }
 

@@ -22,8 +22,8 @@ function report(doing: string): void {
 async function handle(order: LoadOrder): Promise<LoadResult> {
   const { kind, request, bpffs } = order;
   try {
-    if (kind === 'program') await loadProgram(request, bpffs, report);
-    else await loadProbes(request, bpffs, report);
+    if (kind === 'program') return { others: await loadProgram(request, bpffs, report) };
+    await loadProbes(request, bpffs, report);
     return {};
   } catch (error) {
     return { error: plain(error) };

@@ -1,3 +1,4 @@
+import type { ObjectProgram } from '../../../domain/probe.js';
 import { AgentError, type ErrorCode, messageOf } from '../../../errors.js';
 import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
 
@@ -11,6 +12,8 @@ export type LoadOrder =
 /** Without an error: loaded and pinned. */
 export interface LoadResult {
   readonly error?: PlainError;
+  /** Programs of the object that are of kinds which the agent does not attach. */
+  readonly others?: readonly ObjectProgram[];
 }
 
 /** An error without its class, which no message between processes keeps. */

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { Deadline } from '../../../deadline.js';
+import type { ObjectProgram } from '../../../domain/probe.js';
 import { AgentError, machineError, messageOf } from '../../../errors.js';
 import { removeTree } from '../pins/pins.js';
 import { type LoadOrder, type LoadResult, revive } from './loader-protocol.js';
@@ -31,22 +32,23 @@ export class ObjectLoader {
   /**
    * Loads one object after the other.
    *
+   * @returns of a program for a chain, what `Datapath.load` does; of probes, nothing
    * @throws AgentError as `Datapath.load` and `Datapath.loadProbes` do; OBJECT_INVALID if the process crashes, or does
    *   not end within {@link LOAD_LIMIT_MS}; LOAD_FAILED (transient) if somebody has killed it
    */
-  load(order: LoadOrder): Promise<void> {
+  load(order: LoadOrder): Promise<readonly ObjectProgram[]> {
     const loading = this.#last.then(() => this.#load(order));
     this.#last = loading.catch(() => {});
     return loading;
   }
 
-  async #load(order: LoadOrder): Promise<void> {
+  async #load(order: LoadOrder): Promise<readonly ObjectProgram[]> {
     clearTimeout(this.#idle);
     // Somebody may have killed it while it was idle.
     const loader = this.#process?.isReady === true ? this.#process : new LoaderProcess();
     this.#process = loader;
     try {
-      await loader.run(order);
+      return await loader.run(order);
     } catch (error) {
       // What has ended in the middle has left what it had pinned.
       if (!loader.isAlive) removeTree(order.request.dir, order.bpffs);
@@ -99,7 +101,7 @@ class LoaderProcess {
     return exitCode === null && signalCode === null && connected;
   }
 
-  async run(order: LoadOrder): Promise<void> {
+  async run(order: LoadOrder): Promise<readonly ObjectProgram[]> {
     // Without a process, there is nothing to send to.
     if (this.#child.pid === undefined) throw this.#failure(await this.#ended, false);
     this.#stayUp();
@@ -112,6 +114,7 @@ class LoaderProcess {
       const result = await Promise.race([answered.then(([said]) => said), this.#ended]);
       if ('isEnd' in result) throw this.#failure(result, limit.isOver);
       if (result.error !== undefined) throw revive(result.error);
+      return result.others ?? [];
     } catch (error) {
       if (!limit.isOver) throw error;
       throw this.#failure(await this.#ended, true);

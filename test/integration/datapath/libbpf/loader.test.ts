@@ -63,7 +63,7 @@ describe('a process that loads an object and', () => {
 /** Ends the process as it is about to load an object. Nothing of that may be left. */
 async function endedWhileLoading(
   signal: NodeJS.Signals,
-  check: (loading: Promise<void>) => Promise<void>,
+  check: (loading: Promise<unknown>) => Promise<void>,
 ): Promise<void> {
   await discard(kernel, await load(kernel, PORT_COUNT, 'xdpingress'));
   const loading = stopped(() => kernel.datapath.load(requestFor(kernel, PORT_COUNT, 'xdpingress')));
