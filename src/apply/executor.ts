@@ -12,7 +12,7 @@ export type { CompanionControl, Packages, Tools } from './tools.js';
 export type ApplyResult =
   | {
       readonly ok: true;
-      /** What came up that people should know. */
+      /** What came up that people should know, each sentence once. */
       readonly notes: readonly string[];
       readonly leftovers: readonly Failure[];
     }
@@ -55,7 +55,7 @@ export async function apply(
   rename: (undoing: boolean) => Promise<readonly Failure[]> = async () => [],
 ): Promise<ApplyResult> {
   const done: Done = { prepare: [], commit: [], stop: [], start: [] };
-  const notes: string[] = [];
+  const notes = new Set<string>();
   let unfinished: readonly Failure[] | undefined;
   const fail = async (failure: Failure): Promise<ApplyResult> => {
     const renameBack = unfinished === undefined ? undefined : () => rename(true);
@@ -66,7 +66,7 @@ export async function apply(
     try {
       await observer(step, phase === 'prepare' ? 'prepare' : 'commit');
       done[phase].push(...(await undoOf(step, tools.datapath)));
-      await run(step, tools, (note) => notes.push(note));
+      await run(step, tools, (note) => notes.add(note));
       return undefined;
     } catch (error) {
       return { step, error };
@@ -87,8 +87,8 @@ export async function apply(
   if (failure !== undefined) return fail(failure);
   // No cleanup now, or the names could never be finished: a public name is recognised as ours by the load that is
   // still pinned.
-  if (unfinished.length > 0) return { ok: true, notes, leftovers: unfinished };
-  return { ok: true, notes, leftovers: await runAll(plan.cleanup, tools, observer, 'cleanup') };
+  if (unfinished.length > 0) return { ok: true, notes: [...notes], leftovers: unfinished };
+  return { ok: true, notes: [...notes], leftovers: await runAll(plan.cleanup, tools, observer, 'cleanup') };
 }
 
 /**
@@ -102,19 +102,19 @@ export async function rehearse(
   tools: Tools,
 ): Promise<{ readonly failure: Failure | undefined; readonly notes: readonly string[] }> {
   const prepared: Step[] = [];
-  const notes: string[] = [];
+  const notes = new Set<string>();
   let failure: Failure | undefined;
   for (const step of rehearsalOf(prepare)) {
     try {
       prepared.push(...(await undoOf(step, tools.datapath)));
-      await run(step, tools, (note) => notes.push(note));
+      await run(step, tools, (note) => notes.add(note));
     } catch (error) {
       failure = { step, error };
       break;
     }
   }
   const leftovers = await takeBack({ prepare: prepared, commit: [], stop: [], start: [] }, tools, () => {});
-  return { failure: failure ?? leftovers[0], notes };
+  return { failure: failure ?? leftovers[0], notes: [...notes] };
 }
 
 /** The steps that can be tried. A step is left out if it uses what a left-out step would make. */

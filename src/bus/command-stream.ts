@@ -157,10 +157,10 @@ export class CommandStream {
     while (!this.#ended) {
       const expiresMs = isTrial ? Math.min(TRIAL_EXPIRES_MS, pullExpiresMs) : pullExpiresMs;
       const pulled = await pull(bus, { stream: STREAMS.commands, consumer: host, batch: 1, expiresMs, signal });
-      isTrial = pulled.kind === 'lost' || pulled.kind === 'unanswered';
-      if (pulled.kind === 'lost' || pulled.kind === 'unanswered') {
+      isTrial = 'reason' in pulled;
+      if ('reason' in pulled) {
         logger.debug({ reason: pulled.reason }, 'checking the consumer');
-        if (pulled.kind === 'unanswered') this.#reported(pulled.reason);
+        if (pulled.kind !== 'lost') this.#reported(pulled.reason);
         await this.#resume(onResume);
       } else if (pulled.kind === 'nothing') {
         await this.#look();

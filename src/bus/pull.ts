@@ -11,8 +11,10 @@ export type Pulled =
    * next request.
    */
   | { readonly kind: 'lost'; readonly reason: string }
-  /** The server takes no requests for the consumer: it says nothing at all, or does not permit them. */
-  | { readonly kind: 'unanswered'; readonly reason: string };
+  /** The server says nothing at all. */
+  | { readonly kind: 'unanswered'; readonly reason: string }
+  /** The account may not ask. */
+  | { readonly kind: 'denied'; readonly reason: string };
 
 /** The connection on which to ask. */
 export interface PullSource {
@@ -30,15 +32,18 @@ export interface PullRequest {
   readonly batch: number;
   /** How long the server waits until there are so many, in milliseconds; 0 for what is there now. */
   readonly expiresMs: number;
+  /**
+   * How much longer than the server to wait before silence counts as an absent consumer, in milliseconds; 2000 by
+   * default. Server 2.9 sends nothing then.
+   */
+  readonly graceMs?: number;
   /** Withdraws the request. */
   readonly signal: AbortSignal;
 }
 
-/**
- * How much longer than the server the agent waits before it takes silence for an absent consumer. Server 2.9 sends
- * nothing then.
- */
 const GRACE_MS = 2_000;
+
+const NOTHING = { kind: 'nothing' } as const;
 
 /**
  * Asks a pull consumer for messages. nats.js's own iterators cannot be cancelled, and go on trying on a connection that
@@ -47,9 +52,9 @@ const GRACE_MS = 2_000;
  */
 export function pull(source: PullSource, request: PullRequest): Promise<Pulled> {
   const { nc, connection, jsApiPrefix, inboxPrefix } = source;
-  const { stream, consumer, batch, expiresMs, signal } = request;
+  const { stream, consumer, batch, expiresMs, graceMs = GRACE_MS, signal } = request;
   const { session } = connection;
-  if (signal.aborted) return Promise.resolve({ kind: 'nothing' });
+  if (signal.aborted) return Promise.resolve(NOTHING);
   if (session.aborted || nc.isClosed()) return Promise.resolve({ kind: 'lost', reason: 'there is no connection' });
 
   const subject = `${jsApiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
@@ -57,7 +62,8 @@ export function pull(source: PullSource, request: PullRequest): Promise<Pulled> 
   return new Promise((resolve) => {
     const messages: Msg[] = [];
     let settled = false;
-    const settle = (pulled: Pulled, release: () => void) => {
+    /** A failure is told by the next request if this one has got something. */
+    const settle = (failure: Pulled, release: () => void) => {
       if (settled) return;
       settled = true;
       clearTimeout(timer);
@@ -65,40 +71,36 @@ export function pull(source: PullSource, request: PullRequest): Promise<Pulled> 
       signal.removeEventListener('abort', onStop);
       forgetDenials();
       release();
-      resolve(pulled);
+      resolve(messages.length === 0 ? failure : { kind: 'messages', messages });
     };
     const subscription = nc.subscribe(createInbox(inboxPrefix), {
       callback: (error, message) => {
         const answer = error ? ({ kind: 'lost', reason: error.message } as const) : answered(message);
-        if (answer !== undefined) return settle(answer.kind === 'nothing' ? gathered(messages) : answer, forget);
+        if (answer !== undefined) return settle(answer, forget);
         if (settled) return message.respond('-NAK');
         messages.push(message);
         timer.refresh();
-        if (messages.length === batch) settle(gathered(messages), forget);
+        if (messages.length === batch) settle(NOTHING, forget);
       },
     });
     const forget = () => subscription.unsubscribe();
     /** A message may be in transit: it is still received, and given back at once. */
     const recall = () => void subscription.drain().catch(() => {});
     const onBreak = () => settle({ kind: 'lost', reason: 'the connection broke' }, forget);
-    const onStop = () => settle(gathered(messages), recall);
+    const onStop = () => settle(NOTHING, recall);
     const onSilence = () => settle({ kind: 'unanswered', reason: silence }, recall);
     const onDenial = (denial: Denial) => {
       if (denial.subject !== subject && denial.subject !== subscription.getSubject()) return;
       const reason = `the account is not permitted to use ${denial.subject}; grant the permission`;
-      settle({ kind: 'unanswered', reason }, forget);
+      settle({ kind: 'denied', reason }, forget);
     };
-    const timer = setTimeout(onSilence, expiresMs + GRACE_MS);
+    const timer = setTimeout(onSilence, expiresMs + graceMs);
     session.addEventListener('abort', onBreak);
     signal.addEventListener('abort', onStop);
     const forgetDenials = connection.onDenied(onDenial);
     const until = expiresMs === 0 ? { no_wait: true } : { expires: nanos(expiresMs) };
     nc.publish(subject, JSON.stringify({ batch, ...until }), { reply: subscription.getSubject() });
   });
-}
-
-function gathered(messages: readonly Msg[]): Pulled {
-  return messages.length === 0 ? { kind: 'nothing' } : { kind: 'messages', messages };
 }
 
 /**
@@ -108,6 +110,6 @@ function gathered(messages: readonly Msg[]): Pulled {
 function answered(message: Msg): Extract<Pulled, { kind: 'nothing' | 'lost' }> | undefined {
   if (message.reply) return undefined;
   const { code = 0, description = 'no status' } = message.headers ?? {};
-  if (code === 404 || code === 408) return { kind: 'nothing' };
+  if (code === 404 || code === 408) return NOTHING;
   return { kind: 'lost', reason: `${code} ${description}` };
 }

@@ -1,11 +1,13 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { AckPolicy, DeliverPolicy, type JetStreamManager, type Msg, nanos, nuid, ReplayPolicy } from 'nats';
 import { originOf } from '../bus/message.js';
+import { inWords, isTransient } from '../bus/nats-errors.js';
 import { type PullSource, pull } from '../bus/pull.js';
 import { Deadline } from '../deadline.js';
-import { AgentError } from '../errors.js';
+import { AgentError, messageOf } from '../errors.js';
 import { type Acknowledgement, parseAcknowledgement } from '../messages/ack.js';
 import { HEADERS, STREAMS } from '../messages/subjects.js';
+import { pause, pauseAfter } from '../retry.js';
+import { isNobodyThere, isTimeout } from './connection.js';
 
 /*
  * Reading the stream of acknowledgements, each reader through a temporary consumer of its own. The server removes it by
@@ -16,14 +18,18 @@ import { HEADERS, STREAMS } from '../messages/subjects.js';
 /** Where the answers are. */
 export interface AnswerSource extends PullSource {
   readonly jsm: JetStreamManager;
+  /** How long the stream may be unreadable, in milliseconds, for those who do not wait for answers. */
+  readonly patienceMs: number;
 }
 
 /**
- * The acknowledgement of one command.
+ * The acknowledgement of one command. Waits for the answer, and for a server that does not answer.
  *
  * @param after sequence in the stream after which to search; 0 for the whole stream
  * @param signal ends the wait
  * @returns undefined when it did not come before that
+ * @throws AgentError BROKER_REFUSED; TIMEOUT, transient, when the signal has ended the wait and the stream could not be
+ *   read then; errors of nats.js
  */
 export async function awaitAcknowledgement(
   source: AnswerSource,
@@ -46,7 +52,7 @@ const WINDOW_GROWTH = 8;
  * since it is unknown how many of its messages are this host's.
  *
  * @param lastSeq last sequence of the stream
- * @throws AgentError TIMEOUT, transient, when the stream does not answer
+ * @throws as {@link awaitAcknowledgement}; TIMEOUT when the stream cannot be read for `source.patienceMs`
  */
 export async function lastAcknowledgements(
   source: AnswerSource,
@@ -65,7 +71,7 @@ export async function lastAcknowledgements(
 }
 
 interface AnswersOptions {
-  /** Whether to wait for further answers, and for a server that does not answer; or to end with what is there. */
+  /** Whether to wait for further answers, or to end with what is there. */
   readonly waits: boolean;
   /** Ends the reading. */
   readonly signal: AbortSignal;
@@ -75,64 +81,86 @@ interface AnswersOptions {
 const BATCH = 100;
 /** A reader that waits asks the server again after this time. */
 const EXPIRES_MS = 6_000;
-const PAUSE_MS = 100;
+/** A cluster that was just started loses requests, so none is waited for longer. */
+const REQUEST_MS = 5_000;
+const PAUSE = { firstMs: 100, capMs: 2_000 };
 
+/** Makes a consumer, reads through it until it fails, and makes another one. */
 async function* answersAfter(
   source: AnswerSource,
   subject: string,
   after: number,
   { waits, signal }: AnswersOptions,
 ): AsyncGenerator<Msg> {
-  const { jsm, connection } = source;
+  const { jsm, connection, patienceMs } = source;
   let last = after;
+  /** Whether there was a stream. */
+  let isKnown = false;
+  let failures = 0;
+  let reason: string | undefined;
+  let since = performance.now();
+  const fine = () => {
+    failures = 0;
+    reason = undefined;
+    since = performance.now();
+  };
   while (!signal.aborted) {
-    const consumer = await madeInTime(jsm, subject, last, signal);
-    if (consumer === undefined) {
-      if (!waits) throw silent(`no answer within ${MAKE_MS / 1000} s; it may have no leader`);
-      continue;
-    }
-    try {
-      const from = { stream: STREAMS.acks, consumer, signal };
-      for (;;) {
-        const present = await pull(source, { ...from, batch: BATCH, expiresMs: 0 });
-        if (present.kind === 'nothing' && !waits) return;
-        const pulled =
-          present.kind === 'nothing' ? await pull(source, { ...from, batch: 1, expiresMs: EXPIRES_MS }) : present;
-        if (pulled.kind === 'lost' || pulled.kind === 'unanswered') {
-          if (!waits) throw silent(pulled.reason);
-          break;
+    const made = await makeConsumer(source, subject, last, { isKnown, signal });
+    reason = 'reason' in made ? made.reason : reason;
+    if ('consumer' in made) {
+      isKnown = true;
+      const from = { stream: STREAMS.acks, consumer: made.consumer, graceMs: Math.min(patienceMs, REQUEST_MS), signal };
+      try {
+        while (!signal.aborted) {
+          const present = await pull(source, { ...from, batch: BATCH, expiresMs: 0 });
+          if (present.kind === 'nothing' && !waits) return;
+          const pulled =
+            present.kind === 'nothing' ? await pull(source, { ...from, batch: 1, expiresMs: EXPIRES_MS }) : present;
+          if (pulled.kind === 'denied') throw new AgentError('BROKER_REFUSED', unreadable(pulled.reason));
+          if ('reason' in pulled) {
+            reason = pulled.reason;
+            break;
+          }
+          fine();
+          for (const message of pulled.kind === 'messages' ? pulled.messages : []) {
+            last = originOf(message.reply)?.seq ?? last;
+            yield message;
+          }
         }
-        if (signal.aborted) return;
-        for (const message of pulled.kind === 'messages' ? pulled.messages : []) {
-          last = originOf(message.reply)?.seq ?? last;
-          yield message;
-        }
+      } finally {
+        // Not waited for: where nobody answers, the server removes it by itself.
+        void connection.guard(jsm.consumers.delete(STREAMS.acks, made.consumer)).catch(() => undefined);
       }
-    } finally {
-      // Where it is not known how it fares, the server removes it by itself.
-      const removed = connection.guard(jsm.consumers.delete(STREAMS.acks, consumer));
-      await inTime(removed, REMOVE_MS).catch(() => undefined);
     }
-    await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
+    // Timers may be a millisecond early.
+    const isOver = !waits && performance.now() - since >= patienceMs - 1;
+    if (isOver || signal.aborted) break;
+    failures += 1;
+    await pause(pauseAfter(failures, PAUSE), signal);
   }
+  if (reason !== undefined) throw new AgentError('TIMEOUT', unreadable(reason), { transient: true });
 }
 
-function silent(reason: string): AgentError {
-  return new AgentError('TIMEOUT', `The answers in ${STREAMS.acks} cannot be read: ${reason}`, { transient: true });
+function unreadable(reason: string): string {
+  return `The answers in ${STREAMS.acks} cannot be read: ${reason}`;
 }
 
-/** A cluster that was just started loses requests. */
-const MAKE_MS = 5_000;
-const REMOVE_MS = 1_000;
 const INACTIVE_MS = 30_000;
 
-/** @returns the consumer's name; undefined when the server did not answer in time, or the signal was aborted */
-async function madeInTime(
-  jsm: JetStreamManager,
+/**
+ * Makes a consumer for the answers after a sequence.
+ *
+ * @returns its name, or why there is none now
+ * @throws what will not pass by itself
+ */
+async function makeConsumer(
+  { jsm, patienceMs }: AnswerSource,
   subject: string,
   after: number,
-  signal: AbortSignal,
-): Promise<string | undefined> {
+  { isKnown, signal }: { readonly isKnown: boolean; readonly signal: AbortSignal },
+): Promise<{ readonly consumer: string } | { readonly reason: string }> {
+  // Before the request, to which nats.js may give the same time.
+  using deadline = new Deadline(Math.min(patienceMs, REQUEST_MS), signal);
   const making = jsm.consumers.add(STREAMS.acks, {
     name: `answers-${nuid.next()}`,
     filter_subject: subject,
@@ -144,14 +172,17 @@ async function madeInTime(
     num_replicas: 1,
     inactive_threshold: nanos(INACTIVE_MS),
   });
-  return (await inTime(making, MAKE_MS, signal))?.name;
+  try {
+    const made = await Promise.race([making, untilAborted(deadline.signal)]);
+    return made === undefined ? { reason: SILENCE } : { consumer: made.name };
+  } catch (error) {
+    // Where there was a stream, nobody answers only until its cluster has leaders again.
+    if (!isTransient(error) || (!isKnown && isNobodyThere(error))) throw error;
+    return { reason: isTimeout(error) ? SILENCE : messageOf(inWords(error, { stream: STREAMS.acks })) };
+  }
 }
 
-/** @returns undefined when the time was over first, or a signal was aborted */
-async function inTime<T>(task: Promise<T>, ms: number, ...signals: readonly AbortSignal[]): Promise<T | undefined> {
-  using deadline = new Deadline(ms, ...signals);
-  return await Promise.race([task, untilAborted(deadline.signal)]);
-}
+const SILENCE = 'it does not answer; it may have no leader';
 
 function untilAborted(signal: AbortSignal): Promise<undefined> {
   if (signal.aborted) return Promise.resolve(undefined);

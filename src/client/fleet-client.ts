@@ -55,6 +55,7 @@ const DEFAULT_WAIT_MS = 60_000;
 const DEFAULT_GATHER_MS = 2_000;
 const DEFAULT_LIMIT = 20;
 const MAX_REPLIES = 100_000;
+const CLOSE_FLUSH_MS = 1_000;
 /** A library does not log. */
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -100,7 +101,11 @@ export class FleetClient {
     return client;
   }
 
+  /** Sends what is under way, if the server takes it within a moment, and closes. */
   async close(): Promise<void> {
+    using deadline = new Deadline(CLOSE_FLUSH_MS, this.#watch.session);
+    const over = new Promise((resolve) => deadline.signal.addEventListener('abort', resolve, { once: true }));
+    if (!deadline.signal.aborted) await Promise.race([this.#nc.flush().catch(() => {}), over]);
     await this.#nc.close();
   }
 
@@ -259,7 +264,15 @@ export class FleetClient {
 
   get #answers(): AnswerSource {
     const { jsApiPrefix = JS_API_PREFIX, inboxPrefix = INBOX_PREFIX } = this.#options;
-    return { nc: this.#nc, jsm: this.#jsm, connection: this.#watch, jsApiPrefix, inboxPrefix };
+    return {
+      nc: this.#nc,
+      jsm: this.#jsm,
+      connection: this.#watch,
+      patienceMs: this.#timeoutMs,
+      // nats.js takes it with a dot at the end, too.
+      jsApiPrefix: jsApiPrefix.replace(/\.$/, ''),
+      inboxPrefix,
+    };
   }
 
   #subjects(host: string): Subjects {

@@ -29,7 +29,8 @@ export interface Datapath {
    * Opens the object and loads the entry program and the probes beside it, and no other program. Attaches the probes.
    * Pins the programs, the slot and the maps. After a failure the directory does not exist.
    *
-   * @returns the object's programs of kinds that the agent does not attach; a companion may do that
+   * @returns the object's programs of kinds that the agent does not attach, without those that the object tail-calls
+   *   itself; a companion may attach them
    * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill`, `share` or `monitors`),
    *   SLOT_INVALID (`slotMap` is missing or is not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of
    *   `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`, LOAD_FAILED, ATTACH_FAILED (of a probe)

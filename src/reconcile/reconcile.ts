@@ -45,7 +45,10 @@ export interface Report {
   readonly leftovers: readonly string[];
   /** Whether the same attempt may succeed later. */
   readonly transient: boolean;
-  /** What somebody should know although nothing has failed, as sentences: what is not ours and is in the way. */
+  /**
+   * What somebody should know although nothing has failed, as sentences: what is not ours and is in the way, what of an
+   * object is not attached.
+   */
   readonly notes: readonly string[];
   /** The state after the pass. */
   readonly observed: Observed;

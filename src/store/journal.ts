@@ -267,7 +267,7 @@ export class Journal {
     }
   }
 
-  /** After the answer that is being written now: no command waits for what earlier ones have left. */
+  /** After the answer that is being written now, and beside further writes: no command waits for the new file. */
   #compactSoon(): void {
     this.#compaction ??= nextTurn()
       .then(() => this.#compact())

@@ -1,6 +1,15 @@
 import { dirname } from 'node:path';
+import { machineFaultOf } from '../errors.js';
 import type { FileOps, OpenFile } from './file-ops.js';
 import { decodeLines, encodeLine, type Lines } from './line.js';
+
+/** A file that is about to take the place of the present one. */
+interface Replacement {
+  /** The lines that were appended since it began. */
+  readonly since: Buffer[];
+  /** Ends it, once. Afterwards there is one file, the old one or the new one. */
+  takeOver(): Promise<void>;
+}
 
 /**
  * A file of lines. It grows by one line and one fsync at a time, and is sometimes replaced as a whole. Calls must not
@@ -16,8 +25,8 @@ export class LogFile {
   /** Set after a failure: must be repaired before the next write. */
   #tailUnknown = false;
   #nameUnsynced = false;
-  /** The lines that were appended since a replacement began; undefined while there is none. */
-  #sinceReplacement: Buffer[] | undefined;
+  /** Undefined while there is none. */
+  #replacement: Replacement | undefined;
 
   constructor(path: string, files: FileOps) {
     this.#path = path;
@@ -59,8 +68,21 @@ export class LogFile {
    * it.
    */
   async append(value: unknown): Promise<void> {
-    await this.#settle();
     const line = encodeLine(value);
+    const replacement = this.#replacement;
+    try {
+      await this.#add(line);
+    } catch (error) {
+      // The new file takes room, and one of the two goes when the replacement ends.
+      if (replacement === undefined || machineFaultOf(error)?.code !== 'DISK_FULL') throw error;
+      await replacement.takeOver().catch(() => {});
+      await this.#add(line);
+    }
+    this.#replacement?.since.push(line);
+  }
+
+  async #add(line: Buffer): Promise<void> {
+    await this.#settle();
     try {
       await this.#opened.write(line, this.#length);
       await this.#opened.sync();
@@ -70,7 +92,6 @@ export class LogFile {
       throw error;
     }
     this.#length += line.length;
-    this.#sinceReplacement?.push(line);
   }
 
   /**
@@ -82,33 +103,50 @@ export class LogFile {
    * @param inTurn calls `takeOver` when no append is under way
    */
   async replace(value: unknown, inTurn = (takeOver: () => Promise<void>) => takeOver()): Promise<void> {
+    const head = encodeLine(value);
     const since: Buffer[] = [];
-    this.#sinceReplacement = since;
+    const prepared = this.#prepare(head);
+    let taken: Promise<void> | undefined;
+    const takeOver = () => {
+      taken ??= prepared.then((file) => this.#takeOver(file, head, since));
+      return taken;
+    };
+    this.#replacement = { since, takeOver };
     try {
-      const head = encodeLine(value);
-      const file = await this.#files.open(this.#temporary, 'create');
-      try {
-        await file.write(head, 0);
-        await file.sync();
-        await inTurn(() => this.#takeOver(file, head, since));
-      } catch (error) {
-        if (this.#file !== file) await this.#abandon(file);
-        throw error;
-      }
+      await prepared;
+      await inTurn(takeOver);
     } finally {
-      this.#sinceReplacement = undefined;
+      this.#replacement = undefined;
+    }
+  }
+
+  async #prepare(head: Buffer): Promise<OpenFile> {
+    const file = await this.#files.open(this.#temporary, 'create');
+    try {
+      await file.write(head, 0);
+      await file.sync();
+      return file;
+    } catch (error) {
+      await this.#abandon(file);
+      throw error;
     }
   }
 
   async #takeOver(file: OpenFile, head: Buffer, since: readonly Buffer[]): Promise<void> {
     const rest = Buffer.concat(since);
-    if (rest.length > 0) {
-      await file.write(rest, head.length);
-      await file.sync();
+    try {
+      if (rest.length > 0) {
+        await file.write(rest, head.length);
+        await file.sync();
+      }
+      await this.#files.rename(this.#temporary, this.#path);
+    } catch (error) {
+      await this.#abandon(file);
+      throw error;
     }
-    await this.#files.rename(this.#temporary, this.#path);
     const old = this.#file;
     this.#file = file;
+    this.#replacement = undefined;
     this.#headLength = head.length;
     this.#length = head.length + rest.length;
     this.#tailUnknown = false;

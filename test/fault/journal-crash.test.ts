@@ -160,9 +160,16 @@ describe('a journal on a machine that stops', () => {
     }
   }
 
-  it('is tested with a script that compacts the file several times', () => {
+  it('is tested with a script that compacts the file several times, also while lines are appended', () => {
     assert.ok(script.length >= 30, `${script.length} steps`);
-    assert.ok(operations.filter(({ name }) => name === 'rename').length >= 3);
+    const renames = [...operations.keys()].filter((at) => operations[at]?.name === 'rename');
+    assert.ok(renames.length >= 3, `${renames.length} compactions`);
+    const writesBefore = renames.map((at, index) => {
+      const since = operations.slice(renames[index - 1] ?? 0, at);
+      const begun = since.findLastIndex(({ name, path }) => name === 'open' && path.endsWith('.tmp'));
+      return since.slice(begun).filter(({ name, path }) => name === 'write' && path.endsWith('.tmp')).length;
+    });
+    assert.ok(Math.max(...writesBefore) >= 2, `writes to the new files: ${writesBefore.join()}`);
   });
 
   for (const when of ['before', 'after'] as const) {

@@ -18,6 +18,8 @@ export interface TestServer {
   readonly storeDir: string;
   /** The servers: one, or three. The first is that of `url`. */
   readonly members: readonly [Member, ...Member[]];
+  /** The server to which a client is connected. @param server as nats.js names it: address and port */
+  memberAt(server: string): Member;
   /** Ends all processes and waits until they have ended. */
   kill(signal: NodeJS.Signals): Promise<void>;
   /** Starts it again after a kill, on the same ports and stores. */
@@ -79,6 +81,11 @@ export async function startNats(options: TestServerOptions = {}): Promise<TestSe
     port,
     storeDir,
     members,
+    memberAt: (at) => {
+      const found = members.find(({ url }) => url.endsWith(`//${at}`));
+      if (found === undefined) throw new Error(`no server of the test listens at ${at}`);
+      return found;
+    },
     kill,
     restart: async () => {
       await kill('SIGTERM');

@@ -76,7 +76,7 @@ export class MemoryDatapath implements Datapath {
     if (own !== undefined) this.#pins.pin(slotPin(dir), own);
     for (const map of maps) this.#pins.pin(mapPin(dir, map.declared.name), map);
     if (treatment === 'attach') this.#probes.attach(dir, functions);
-    return ofOtherKinds(wantedIn(object).filter(({ name }) => name !== entryFunction));
+    return ofOtherKinds(wantedIn(object).filter(({ name }) => name !== entryFunction && !object.tailCalled.has(name)));
   }
 
   async loadProbes(request: LoadProbesRequest): Promise<void> {

@@ -8,7 +8,7 @@ import { declarationsIn } from '../btf/declared.js';
 import { layoutsIn } from '../btf/layout.js';
 import { checkSections, damaged, readSections } from '../elf/bpf-elf.js';
 import { RELOCATION, SYMBOL, symbolType } from '../elf/elf.js';
-import type { Section } from '../elf/tail-calls.js';
+import { type Section, tailCallTargets } from '../elf/tail-calls.js';
 
 /** The declarations of an object file that are needed for loading. */
 export interface MemoryObject {
@@ -22,6 +22,8 @@ export interface MemoryObject {
   readonly globals: readonly GlobalData[];
   /** Names of the maps that ask to be pinned by their name (LIBBPF_PIN_BY_NAME). */
   readonly pinnedByName: ReadonlySet<string>;
+  /** The functions that the object itself puts into its maps of type PROG_ARRAY. */
+  readonly tailCalled: ReadonlySet<string>;
 }
 
 /** `enum bpf_map_type`. */
@@ -66,6 +68,7 @@ export function readObjectFile(bytes: Buffer, fileName = 'object'): MemoryObject
       maps: maps.map(({ shape }) => shape),
       globals: globalData(sections, types, fileName),
       pinnedByName: new Set(maps.flatMap(({ shape, isPinned }) => (isPinned ? [shape.name] : []))),
+      tailCalled: new Set([...tailCallTargets(sections).values()].flatMap((functions) => [...functions])),
     };
   } catch (cause) {
     if (cause instanceof AgentError) throw cause;

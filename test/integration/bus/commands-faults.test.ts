@@ -9,7 +9,7 @@ import { ensureStreams } from '../../../src/bus/streams.js';
 import { STREAMS } from '../../../src/messages/subjects.js';
 import { BROKER_KIND } from '../../support/nats.js';
 import { until } from '../../support/until.js';
-import { atEnd, type Given, givenBus, HOST, text, untilAnswered } from './fixture.js';
+import { atEnd, type Given, givenBus, HOST, strike, text, untilAnswered } from './fixture.js';
 
 function commandsOf(t: TestContext, given: Given, options: Partial<CommandStreamOptions> = {}): CommandStream {
   const { bus, subjects, log } = given;
@@ -60,8 +60,7 @@ test('an acknowledgement is repeated until the server has it, if the server is k
 
 test('twenty commands are handled in order, each once, while the server is killed repeatedly', async (t) => {
   const given = await givenBus(t);
-  const { server, controller } = given;
-  const [first] = server.members;
+  const { controller } = given;
   const { effects, handler } = recording();
   const commands = commandsOf(t, given, { ackWaitMs: 2_000 });
   await commands.consume(0, handler);
@@ -69,10 +68,7 @@ test('twenty commands are handled in order, each once, while the server is kille
 
   for (const body of bodies) {
     await controller.send('add', body, { 'Nats-Msg-Id': body });
-    if (Number(body) % 5 === 2) {
-      await first.kill('SIGKILL');
-      await first.restart();
-    }
+    if (Number(body) % 5 === 2) await strike(given);
   }
   await until('all commands', () => effects.length >= bodies.length);
 

@@ -95,6 +95,16 @@ export async function backAgain({ server, bus }: Pick<Given, 'server' | 'bus'>):
   await until('the connection', () => bus.connection.connected);
 }
 
+/** Kills the server to which the agent is connected, and starts it again. Of a cluster the others go on. */
+export async function strike({ server, bus }: Pick<Given, 'server' | 'bus'>): Promise<void> {
+  await until('the connection', () => bus.connection.connected);
+  const victim = server.memberAt(bus.nc.getServer());
+  const { session } = bus.connection;
+  await victim.kill('SIGKILL');
+  await until('the loss of the connection', () => session.aborted);
+  await victim.restart();
+}
+
 /** Waits until the server knows that the host has answered everything up to a sequence. */
 export async function untilAnswered(commands: CommandStream, seq: number): Promise<void> {
   let last: unknown;

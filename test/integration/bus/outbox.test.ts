@@ -4,7 +4,7 @@ import { insist } from '../../../src/bus/insist.js';
 import { Outbox, type OutboxEntry, type OutboxStore } from '../../../src/bus/outbox.js';
 import { STREAMS } from '../../../src/messages/subjects.js';
 import { until } from '../../support/until.js';
-import { atEnd, type Given, givenBus } from './fixture.js';
+import { atEnd, type Given, givenBus, strike } from './fixture.js';
 
 /** A store in memory that checks that the outbox never confirms out of order. */
 class Store implements OutboxStore {
@@ -94,7 +94,6 @@ test('a flush waits for the entries that wait when it is called, and ends at onc
 
 test('no entry is lost, doubled or out of order if the server is killed and started again after every entry', async (t) => {
   const given = await givenBus(t);
-  const [first] = given.server.members;
   const store = new Store();
   const outbox = outboxOf(t, given, store);
   const all = ids(12);
@@ -104,8 +103,7 @@ test('no entry is lost, doubled or out of order if the server is killed and star
     outbox.notify();
     // By chance, the kill comes before, during, or after the publication.
     await until(`${id} on its way`, () => Math.random() < 0.3 || store.confirmed.includes(id));
-    await first.kill('SIGKILL');
-    await first.restart();
+    await strike(given);
   }
   await outbox.flush();
 

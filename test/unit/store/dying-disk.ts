@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FileOps, OpenFile } from '../../../src/store/file-ops.js';
 
 /** Where the machine stops: before the n-th operation (from 0) begins, after it has taken effect, or during a write. */
@@ -16,11 +17,20 @@ export interface Operation {
   readonly name: keyof FileOps | keyof OpenFile;
   /** For a write: its length in bytes. */
   readonly length: number;
+  /** Of a file: its path when it was opened. */
+  readonly path: string;
 }
 
 /** What a disk loses. A killed process loses nothing. A power cut may lose what was not synced, or parts of it. */
 export const LOSSES = ['nothing', 'names and content', 'names', 'content'] as const;
 export type Loss = (typeof LOSSES)[number];
+
+interface OperationOptions {
+  readonly length?: number;
+  readonly path?: string;
+  readonly isNew?: boolean;
+  readonly partly?: (death: Death) => void;
+}
 
 interface Inode {
   now: Buffer;
@@ -29,7 +39,8 @@ interface Inode {
 
 /**
  * A disk in memory. It separates written content from synced content, and it stops for good at a chosen operation. What
- * is left can be written to a real directory.
+ * is left can be written to a real directory. Operations on a new file take a turn of the event loop, so that others come
+ * between them.
  */
 export class DyingDisk implements FileOps {
   readonly operations: Operation[] = [];
@@ -65,12 +76,16 @@ export class DyingDisk implements FileOps {
     });
 
   open = (path: string, mode: 'update' | 'create') =>
-    this.#operate('open', () => {
-      const file = this.#names.get(path) ?? { now: Buffer.alloc(0), synced: Buffer.alloc(0) };
-      if (mode === 'create') file.now = Buffer.alloc(0);
-      this.#names.set(path, file);
-      return this.#opened(file);
-    });
+    this.#operate(
+      'open',
+      () => {
+        const file = this.#names.get(path) ?? { now: Buffer.alloc(0), synced: Buffer.alloc(0) };
+        if (mode === 'create') file.now = Buffer.alloc(0);
+        this.#names.set(path, file);
+        return this.#opened(file, path, mode === 'create');
+      },
+      { path },
+    );
 
   link = (existing: string, path: string) =>
     this.#operate('link', () => this.#names.set(path, this.#inode(existing))).then(() => {});
@@ -90,16 +105,18 @@ export class DyingDisk implements FileOps {
       this.#syncedNames = new Map([...elsewhere, ...here]);
     });
 
-  #opened(file: Inode): OpenFile {
+  #opened(file: Inode, path: string, isNew: boolean): OpenFile {
     const put = (bytes: Uint8Array, offset: number) => {
       const grown = Buffer.alloc(Math.max(file.now.length, offset + bytes.length));
       file.now.copy(grown);
       grown.set(bytes, offset);
       file.now = grown;
     };
+    const of = { path, isNew };
     return {
       write: (bytes, offset) =>
         this.#operate('write', () => put(bytes, offset), {
+          ...of,
           length: bytes.length,
           partly: ({ bytes: through = 0, zeros }) => {
             if (zeros) put(Buffer.alloc(bytes.length), offset);
@@ -107,23 +124,32 @@ export class DyingDisk implements FileOps {
           },
         }),
       sync: () =>
-        this.#operate('sync', () => {
-          file.synced = Buffer.from(file.now);
-        }),
+        this.#operate(
+          'sync',
+          () => {
+            file.synced = Buffer.from(file.now);
+          },
+          of,
+        ),
       truncate: (length) =>
-        this.#operate('truncate', () => {
-          file.now = file.now.subarray(0, length);
-        }),
-      close: () => this.#operate('close', () => {}),
+        this.#operate(
+          'truncate',
+          () => {
+            file.now = file.now.subarray(0, length);
+          },
+          of,
+        ),
+      close: () => this.#operate('close', () => {}, of),
     };
   }
 
   async #operate<T>(
     name: Operation['name'],
     effect: () => T,
-    { length = 0, partly = () => {} }: { length?: number; partly?: (death: Death) => void } = {},
+    { length = 0, path = '', isNew = false, partly = () => {} }: OperationOptions = {},
   ): Promise<T> {
-    const at = this.operations.push({ name, length }) - 1;
+    if (isNew) await nextTurn();
+    const at = this.operations.push({ name, length, path }) - 1;
     const death = this.#death;
     if (death === undefined || at < death.at) return effect();
     if (at === death.at && death.when === 'after') effect();

@@ -241,4 +241,38 @@ describe('compaction', () => {
     assert.deepEqual(next.desired, desiring('ipfix'));
     assert.equal(next.find(commandKey(1))?.status, 'applied');
   });
+
+  it('gives its room to a line for which there is no other, and takes the place of the file then', async (t) => {
+    const dir = await temporaryDir(t);
+    const events = new EventEmitter();
+    const begun = once(events, 'begun');
+    const permitted = once(events, 'permitted');
+    let isFull = false;
+    const files: FileOps = {
+      ...nodeFileOps,
+      open: async (path, mode) => {
+        const file = await nodeFileOps.open(path, mode);
+        if (path.endsWith('.tmp')) {
+          events.emit('begun');
+          await permitted;
+          return file;
+        }
+        const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+        return { ...file, write: (bytes, offset) => (isFull ? Promise.reject(full) : file.write(bytes, offset)) };
+      },
+    };
+    await (await openJournal(t, dir)).close();
+    const journal = await openJournal(t, dir, { files, compactAbove: 500 });
+    await journal.setDesired(desiring('ratelimiting', 'connlimit'));
+    await begun;
+
+    isFull = true;
+    const finishing = journal.finish(finished(commandKey(1), { desired: desiring('ipfix') }));
+    events.emit('permitted');
+    await finishing;
+
+    const next = await reopen(t, journal, dir);
+    assert.deepEqual(next.desired, desiring('ipfix'));
+    assert.equal(next.find(commandKey(1))?.status, 'applied');
+  });
 });
