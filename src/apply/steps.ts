@@ -21,9 +21,9 @@ const RUN: {
     const { hook } = step.ref;
     const { entryFunction, slotMap } = step.source;
     const objectPath = await objectPathOf(step, packages);
-    const { dir, share, fill, monitors = [], probes = 'attach', otherSides } = step;
-    const asked = { hook, dir, objectPath, entryFunction, slotMap, share, fill, monitors, probes };
-    const others = await datapath.load({ ...asked, ...(otherSides !== undefined && { otherSides }) });
+    const { dir, share, fill, monitors = [], probes = 'attach', otherSides = [], like = null } = step;
+    const asked = { hook, dir, objectPath, entryFunction, slotMap, share, fill, monitors, probes, otherSides, like };
+    const others = await datapath.load(asked);
     if (others.length > 0)
       tell(`${step.ref.name}: the agent does not attach ${programsInWords(others)} of its object; a companion can`);
   },

@@ -33,7 +33,8 @@ export interface Datapath {
    *   itself; a companion may attach them
    * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill`, `share` or `monitors`),
    *   SLOT_INVALID (`slotMap` is missing or is not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of
-   *   `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`, LOAD_FAILED, ATTACH_FAILED (of a probe)
+   *   `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`, LOAD_FAILED (also for a program that is not
+   *   compatible with `like`), ATTACH_FAILED (of a probe)
    */
   load(request: LoadRequest): Promise<readonly ObjectProgram[]>;
 
@@ -242,6 +243,8 @@ export interface LoadRequest {
   readonly probes?: ProbesTreatment;
   /** What will be monitored: it must exist. Keys under which the program counts are made in maps that are new. */
   readonly monitors?: readonly MonitoredMap[];
+  /** Pin of a program with which this one must be compatible for tail calls. null, or nothing pinned: no requirement. */
+  readonly like?: string | null;
 }
 
 export interface CaptureRequest extends Pick<LoadRequest, 'hook' | 'dir' | 'slotMap' | 'share' | 'fill' | 'monitors'> {

@@ -56,6 +56,8 @@ export interface LoadStep {
   readonly monitors?: readonly MonitoredMap[];
   /** What to do with probes that the object contains beside the program. Default: `attach`. */
   readonly probes?: ProbesTreatment;
+  /** Pin of a program of the same chain, with which this one must be compatible for tail calls; absent if there is none. */
+  readonly like?: string;
 }
 
 /**

@@ -110,7 +110,12 @@ const TRAITS: { readonly [Op in Step['op']]: (step: Extract<Step, { op: Op }>) =
     outdates: true,
     overlaps: false,
     package: step.source.kind === 'package' ? step.source.package : undefined,
-    pins: { makes: [step.dir], uses: step.otherSides ?? [], takesOver: pinsOf(step.share), ends: [] },
+    pins: {
+      makes: [step.dir],
+      uses: [...(step.otherSides ?? []), ...listOf(step.like ?? null)],
+      takesOver: pinsOf(step.share),
+      ends: [],
+    },
     blame: { on: 'program', name: step.ref.name },
     undo: [{ op: 'discard', dir: step.dir }],
     rehearsal: { ...step, probes: step.probes ?? 'load' },

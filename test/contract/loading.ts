@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { LoadRequest } from '../../src/datapath/datapath.js';
+import { programPin } from '../../src/domain/pins.js';
 import { builtObject } from '../support/project.js';
 import {
   assertEmpty,
@@ -21,6 +22,7 @@ import {
   tcRoot,
   u16,
   u64,
+  XDP_ROOT,
 } from './samples.js';
 
 /** Sections of programs that libbpf attaches by the kernel's BTF, each as long as the section of port_count. */
@@ -51,6 +53,31 @@ export function loadingContract(fixtureOf: () => Fixture): void {
         await rm(objectPath);
       });
     }
+
+    test('refuses a program that its chain cannot call, in words, and takes the same program where nothing calls it', async () => {
+      const fixture = fixtureOf();
+      const objectPath = join(tmpdir(), 'l3af-section-frags.o');
+      const object = await readFile(builtObject(PORT_COUNT.object), 'latin1');
+      const section = 'xdp.frags'.padEnd('xdp-port-count'.length, '\0');
+      await writeFile(objectPath, object.replaceAll('xdp-port-count', section), 'latin1');
+      const plain = await load(fixture, PORT_DROP, 'xdpingress');
+      const before = await fixture.datapath.observe();
+
+      const withFrags = requestFor(fixture, PORT_COUNT, 'xdpingress', { objectPath });
+      const ours = fixture.datapath.load({ ...withFrags, like: plain.program });
+      await refused(ours, 'LOAD_FAILED', 'xdp.frags', 'SEC("xdp")', 'chaining: false');
+      assert.deepEqual(await fixture.datapath.observe(), before);
+
+      await fixture.datapath.load({ ...withFrags, like: `${plain.dir}/gone` });
+      const without = requestFor(fixture, XDP_ROOT, 'xdpingress');
+      const theirs = fixture.datapath.load({ ...without, like: programPin(withFrags.dir) });
+      await refused(theirs, 'LOAD_FAILED', 'SEC("xdp.frags")');
+      await fixture.datapath.load({ ...without, like: plain.program });
+
+      for (const { dir } of [without, withFrags, plain]) await fixture.datapath.discard(dir);
+      await assertEmpty(fixture);
+      await rm(objectPath);
+    });
 
     test('shows a loaded program with its program, empty slot and maps', async () => {
       const loaded = await load(fixtureOf(), PORT_COUNT, 'xdpingress');

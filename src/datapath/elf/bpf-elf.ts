@@ -81,6 +81,27 @@ export function entryOfAnotherKind(section: string, entryFunction: string, progr
   );
 }
 
+/** Whether libbpf gives programs of a section BPF_F_XDP_HAS_FRAGS (section_defs of its libbpf.c). */
+export function hasFrags(section: string): boolean {
+  return section.startsWith('xdp.frags');
+}
+
+/**
+ * The error for a program that its chain cannot call. What a chain's programs must agree in is in
+ * `bpf_prog_map_compatible` of the kernel's kernel/bpf/core.c; which of it differs cannot be had from the kernel.
+ */
+export function unlikeItsChain(entryFunction: string, section: string, programType: string): AgentError {
+  const [where, others] = [`${entryFunction} is in the section ${section}`, 'the other programs of its chain'];
+  const ways =
+    'run it without a chain (chaining: false), or in a chain whose root and programs are all of that kind (xdp_root_artifact)';
+  const why = hasFrags(section)
+    ? `${where}, and ${others} are not in sections xdp.frags: one calls the other only if both are. Build it with SEC("xdp"), ${ways}`
+    : programType === 'xdp'
+      ? `${where}, and ${others} are in sections xdp.frags: one calls the other only if both are. Build it with SEC("xdp.frags")`
+      : `${others} must agree with it in type and expected attach type`;
+  return new AgentError('LOAD_FAILED', `${entryFunction} does not fit into its chain: ${why}`, { path: 'object_file' });
+}
+
 /** The error for an object file whose parts contradict each other. */
 export function damaged(cause: unknown): AgentError {
   const why = messageOf(cause);

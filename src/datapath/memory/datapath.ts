@@ -20,7 +20,7 @@ import type {
   MapReading,
   RunStats,
 } from '../datapath.js';
-import { checkEntrySection } from '../elf/bpf-elf.js';
+import { checkEntrySection, hasFrags, unlikeItsChain } from '../elf/bpf-elf.js';
 import { MemoryHandovers } from './handovers.js';
 import { MemoryLinks, type MemoryLinksOptions } from './links.js';
 import { changeMap, fillMaps, inverseOfChange, type MemoryMap, makeMaps, readingOf, sharedByName } from './map.js';
@@ -60,10 +60,15 @@ export class MemoryDatapath implements Datapath {
   }
 
   async load(request: LoadRequest): Promise<readonly ObjectProgram[]> {
-    const { hook, dir, objectPath, entryFunction, slotMap, probes: treatment = 'attach' } = request;
+    const { hook, dir, objectPath, entryFunction, slotMap, probes: treatment = 'attach', like = null } = request;
     const object = await openObjectFile(objectPath);
     const slot = slotOf(object, entryFunction, slotMap);
-    checkEntrySection(object.sections.get(entryFunction) ?? '', entryFunction, attachPointOf(hook).programs);
+    const section = object.sections.get(entryFunction) ?? '';
+    const { programs, programType } = attachPointOf(hook);
+    checkEntrySection(section, entryFunction, programs);
+    const other = like === null ? undefined : this.#pins.tryProgram(like);
+    if (other !== undefined && other.hasFrags !== hasFrags(section))
+      throw unlikeItsChain(entryFunction, section, programType);
     const functions = treatment === 'leave' ? [] : probeFunctions(object).filter((name) => name !== entryFunction);
     const used = object.uses.get(entryFunction);
     const declared = object.maps.filter(
@@ -72,7 +77,7 @@ export class MemoryDatapath implements Datapath {
     const byName = sharedByName(declared, object, request, (pin) => this.#pins.tryMap(pin));
     const maps = this.#makeMaps(declared, object.globals, { ...request, byName });
     const own = slot && { id: this.#nextId(), declared: slot, entries: new Map<string, string>() };
-    this.#pins.pin(programPin(dir), { id: this.#nextId(), hook, maps, slot: own });
+    this.#pins.pin(programPin(dir), { id: this.#nextId(), hook, maps, hasFrags: hasFrags(section), slot: own });
     if (own !== undefined) this.#pins.pin(slotPin(dir), own);
     for (const map of maps) this.#pins.pin(mapPin(dir, map.declared.name), map);
     if (treatment === 'attach') this.#probes.attach(dir, functions);
@@ -105,7 +110,7 @@ export class MemoryDatapath implements Datapath {
    * Puts a program into a handover slot as a companion would: one without maps, which has any slot that is requested.
    */
   imitateLoading(dir: string, hook: ChainHook): void {
-    this.#handovers.put(handoverPin(dir), { id: this.#nextId(), hook, maps: [], slot: 'any' });
+    this.#handovers.put(handoverPin(dir), { id: this.#nextId(), hook, maps: [], hasFrags: false, slot: 'any' });
   }
 
   async capture(request: CaptureRequest): Promise<void> {

@@ -10,6 +10,7 @@ export interface MemoryProgram {
   readonly hook: ChainHook;
   /** The data maps that it uses, pinned or not. */
   readonly maps: readonly MemoryMap[];
+  readonly hasFrags: boolean;
   /** Its slot, if it has one; `any`: whichever is requested. */
   readonly slot: MemoryMap | 'any' | undefined;
 }

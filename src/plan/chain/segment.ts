@@ -81,8 +81,7 @@ export function planSegment(
     members,
     dirs: [...(root === undefined ? [] : [root.dir]), ...members.map(({ dir }) => dir)],
     prepare: [
-      ...loadsOf(members),
-      ...loadsOf(root === undefined ? [] : [root]),
+      ...alike(loadsOf([...(root === undefined ? [] : [root]), ...members]), standingIn(root, members)),
       ...handoverSteps(members, root === undefined ? null : programPin(root.dir), ground.input, context.bpffs),
       ...linksOf(members.slice(prefix, first + 1)),
       ...entrance.filter((step) => !step.live),
@@ -91,6 +90,23 @@ export function planSegment(
     entry,
     live,
   };
+}
+
+/** A program of the segment that is loaded already, if there is one. */
+function standingIn(root: Root | undefined, members: readonly Member[]): string | undefined {
+  const kept = members.find(({ load, handover }) => load === undefined && handover === undefined);
+  return root?.kept?.dir ?? kept?.dir;
+}
+
+/**
+ * Has each program compared with one that it will call or be called by, when it is loaded. Otherwise only the write that
+ * packets notice would fail.
+ */
+function alike(loads: readonly LoadStep[], standing: string | undefined): LoadStep[] {
+  const model = standing ?? loads[0]?.dir;
+  return loads.map((load) =>
+    model === undefined || load.dir === model ? load : { ...load, like: programPin(model) },
+  );
 }
 
 /**

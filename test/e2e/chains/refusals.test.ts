@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ErrorCode } from '../../../src/errors.js';
+import { RequestRefusedError } from '../../../src/client/request-refused.js';
 import { PrivateBpffs } from '../../support/bpftool.js';
+import { compileObject } from '../../support/compile.js';
 import { type PayloadProgram, payloadProgram } from '../../support/packages.js';
 import { builtObject } from '../../support/project.js';
 import { createTestbed } from '../../support/testbed.js';
@@ -31,7 +34,16 @@ let standing: KernelState;
 
 before(async () => {
   const hollow = { name: 'hollow', version: '1.0', platform: PLATFORM, artifact: 'hollow.tar.gz' };
-  stage = await Stage.open({ host: 'refusals', packages: [{ ...hollow, files: { README: Buffer.from('nothing') } }] });
+  const folder = await mkdtemp(join(tmpdir(), 'l3af-refusals-'));
+  const object = join(folder, 'frags.bpf.o');
+  await compileObject('kinds', object, '-DCASE_none', '-DSECTION="xdp.frags"');
+  const frags = { name: 'frags', version: '1.0', platform: PLATFORM, artifact: 'frags.tar.gz' };
+  const packages = [
+    { ...hollow, files: { README: Buffer.from('nothing') } },
+    { ...frags, files: { 'frags.bpf.o': await readFile(object) } },
+  ];
+  await rm(folder, { recursive: true });
+  stage = await Stage.open({ host: 'refusals', packages });
   const guarded = join(stage.repository, 'xdp-mark-4', '1.0', PLATFORM, 'xdp-mark-4.tar.gz');
   await writeFile(`${guarded}.sha256`, `${'0'.repeat(64)}  xdp-mark-4.tar.gz\n`);
 
@@ -125,6 +137,21 @@ const REFUSALS: readonly Refusal[] = [
     path: 'map_args.0.args.0.key',
     message: /mark_id/,
   },
+  {
+    what: 'a program that no program of the chain can call',
+    third: {
+      ...THIRD,
+      name: 'frags',
+      artifact: 'frags.tar.gz',
+      object_file: 'frags.bpf.o',
+      entry_function_name: 'xdp_kinds',
+      map_name: '',
+      map_args: [],
+    },
+    code: 'LOAD_FAILED',
+    path: 'object_file',
+    message: /xdp_kinds is in the section xdp\.frags, .*chaining: false/,
+  },
 ];
 
 for (const { what, third, code, path, message } of REFUSALS) {
@@ -139,6 +166,19 @@ for (const { what, third, code, path, message } of REFUSALS) {
     );
     assert.match(ack.message ?? '', message);
     assert.equal(ack.undone, true);
+    assert.deepEqual(await stage.kernel(), standing);
+  });
+
+  test(`foreseen by a plan: ${what}`, async () => {
+    const payload = stage.payload({ xdp_ingress: [FIRST, SECOND, third] });
+    const plan = stage.fleet.request(stage.host, 'plan', { verb: 'deploy', payload });
+    const error = await plan.catch((refusal: unknown) => refusal);
+
+    assert.ok(error instanceof RequestRefusedError, JSON.stringify(error));
+    assert.deepEqual(
+      error.refusal.errors?.map((fault) => [fault.path, fault.code]),
+      [[`0.bpf_programs.xdp_ingress.2.${path}`, code]],
+    );
     assert.deepEqual(await stage.kernel(), standing);
   });
 }

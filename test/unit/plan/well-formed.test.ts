@@ -5,6 +5,7 @@ import type { Tools } from '../../../src/apply/executor.js';
 import { MemoryDatapath } from '../../../src/datapath/memory/datapath.js';
 import { type DesiredState, NOTHING_DESIRED } from '../../../src/domain/desired.js';
 import { liveSubchains, type Observed } from '../../../src/domain/observed.js';
+import { programPin } from '../../../src/domain/pins.js';
 import type { Program } from '../../../src/domain/program.js';
 import { plan } from '../../../src/plan/plan.js';
 import type { Plan } from '../../../src/steps/plan.js';
@@ -65,6 +66,7 @@ function phasesOf({ prepare, commit, stop, start, cleanup }: Plan): readonly Ste
 function assertWellFormed(planned: Plan, observed: Observed): void {
   const there = new Set(observed.hooks.flatMap(({ loadedPrograms }) => loadedPrograms.map(({ dir }) => dir)));
   const isThere = (pin: string) => [...there].some((made) => pin === made || pin.startsWith(`${made}/`));
+  const loads = planned.prepare.filter((step) => step.op === 'load');
   const fetched = new Set<string>();
   let astray = false;
   for (const step of phasesOf(planned)) {
@@ -75,6 +77,8 @@ function assertWellFormed(planned: Plan, observed: Observed): void {
     assert.ok(needed === undefined || fetched.has(JSON.stringify(needed)), `its package is not fetched: ${inWords}`);
     for (const pin of [...pins.uses, ...pins.takesOver]) assert.ok(isThere(pin), `${pin} is not there: ${inWords}`);
     for (const made of pins.makes) there.add(made);
+    const load = step.op === 'link' && step.live ? loads.find(({ dir }) => step.to === programPin(dir)) : undefined;
+    assert.ok(load === undefined || load.like !== undefined, `nobody knows whether this goes through: ${inWords}`);
     for (const ended of pins.ends) {
       assert.ok(!astray || !there.has(ended) || !isLoadDir(ended), `packets may be inside: ${inWords}`);
       there.delete(ended);

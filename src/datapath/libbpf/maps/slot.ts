@@ -1,11 +1,14 @@
 import { PROG_ARRAY } from '../../../domain/map-types.js';
 import { check, EINVAL, ENOENT, kernelError } from '../abi/errno.js';
-import { type Fd, openPin, tryOpenPin } from '../abi/fd.js';
+import { Fd, openPin, tryOpenPin } from '../abi/fd.js';
 import { inBackground, libbpf } from '../abi/ffi.js';
 import { mapInfo } from '../abi/info.js';
 
 /** The only key of a slot. */
 const KEY = Buffer.alloc(4);
+
+/** Bytes of a key, bytes of a value, entries. */
+const SLOT_SIZES = [4, 4, 1] as const;
 
 /**
  * The slot that is pinned at a path; undefined if there is none. Maps of another type are rejected, since for them the
@@ -43,6 +46,24 @@ export function putIntoSlot(slotFd: number, programFd: number, failed: string): 
     throw kernelError(`${failed}: ${why}; ${how}`, result);
   }
   check(result, failed);
+}
+
+/** Makes a map that can be a slot. @throws AgentError KERNEL */
+export function makeSlot(name: string, failed: string): Fd {
+  return new Fd(check(libbpf().bpf_map_create(PROG_ARRAY, name, ...SLOT_SIZES, null), failed));
+}
+
+/** Whether a tail call can lead from one of two programs to the other. @throws AgentError KERNEL */
+export function areCompatible(one: number, other: number): boolean {
+  // The first program in a PROG_ARRAY determines what all later ones must be like (bpf_prog_map_compatible in
+  // kernel/bpf/core.c).
+  using slot = makeSlot('compatible', 'Cannot make a slot to compare programs');
+  putIntoSlot(slot.number, one, 'Cannot put a program into a slot');
+  const value = Buffer.alloc(4);
+  value.writeInt32LE(other);
+  const result = libbpf().bpf_map_update_elem(slot.number, KEY, value, 0);
+  if (result !== -EINVAL) check(result, 'Cannot compare two programs');
+  return result !== -EINVAL;
 }
 
 /** @param failed as for {@link putIntoSlot}. @throws AgentError KERNEL */

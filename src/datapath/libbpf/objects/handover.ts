@@ -7,15 +7,13 @@ import { handoverPin, mapPin, mapSegment, mapsFolder, programPin, slotPin } from
 import { AgentError } from '../../../errors.js';
 import type { Claim } from '../../../steps/step.js';
 import type { CaptureRequest, MapChange } from '../../datapath.js';
-import { check } from '../abi/errno.js';
-import { Fd, openPin, tryOpenId, tryOpenPin } from '../abi/fd.js';
-import { libbpf } from '../abi/ffi.js';
+import { type Fd, openPin, tryOpenId, tryOpenPin } from '../abi/fd.js';
 import { mapIdsOf, mapInfo, programInfo } from '../abi/info.js';
 import { interfaces } from '../abi/interfaces.js';
 import { ATTACH_DRIVERS } from '../attach/drivers.js';
 import { declaredName, type MapLayouts } from '../maps/layouts.js';
 import { applyChange, inverse } from '../maps/maps.js';
-import { emptySlot, programInSlot, putIntoSlot, tryOpenSlot } from '../maps/slot.js';
+import { emptySlot, makeSlot, programInSlot, putIntoSlot, tryOpenSlot } from '../maps/slot.js';
 import { LoadReader, loadPlaces } from '../pins/loads.js';
 import {
   makeInPlace,
@@ -34,13 +32,9 @@ import { grace } from './grace.js';
  * that is put there.
  */
 
-const SLOT_SIZES = [4, 4, 1] as const;
-
 /** See `Datapath.makeHandover`. */
 export function makeHandover(dir: string, like: string | null, bpffs: string): void {
-  using slot = new Fd(
-    check(libbpf().bpf_map_create(PROG_ARRAY, 'stage', ...SLOT_SIZES, null), 'Cannot make a slot for a companion'),
-  );
+  using slot = makeSlot('stage', 'Cannot make a slot for a companion');
   if (like !== null) {
     // The first program in a PROG_ARRAY determines what all later ones must be like (bpf_prog_map_compatible in
     // kernel/bpf/core.c).

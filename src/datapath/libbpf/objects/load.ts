@@ -6,13 +6,14 @@ import { mapPin, mapSegment, mapsFolder, programPin, slotPin } from '../../../do
 import { type ObjectProgram, ofOtherKinds, programsInWords, refuseOtherKinds } from '../../../domain/probe.js';
 import { AgentError } from '../../../errors.js';
 import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
-import { checkEntrySection, entryOfAnotherKind } from '../../elf/bpf-elf.js';
+import { checkEntrySection, entryOfAnotherKind, unlikeItsChain } from '../../elf/bpf-elf.js';
 import { check, EPERM, errnoWords } from '../abi/errno.js';
 import { tryOpenPin } from '../abi/fd.js';
 import { type BpfMap, type BpfProgram, inBackground, libbpf } from '../abi/ffi.js';
 import { mapIdsOf, mapInfo } from '../abi/info.js';
 import { ATTACH_DRIVERS } from '../attach/drivers.js';
 import { applyChange, inverse } from '../maps/maps.js';
+import { areCompatible } from '../maps/slot.js';
 import { makeNewDir, pin, removeTree } from '../pins/pins.js';
 import { attachProbes, includeProbes, type ProbeProgram, probesIn } from '../tracing/probes.js';
 import { atField, checkReadable, encodeFill, isInitial, makeKeys, setInitialValue, writableFd } from './filling.js';
@@ -41,6 +42,7 @@ export async function loadProgram(
   const program = chooseProgram(object, request);
   includeProbes(probes);
   await loadAndPin(object, request, { bpffs, report }, (maps) => {
+    checkLike(program, request);
     pinMaps(program, maps, object, request);
     if (probes.length > 0 && treatment === 'attach') attachProbes(probes, dir);
     // Last of all: nothing relies on an incomplete directory without a program.
@@ -48,6 +50,14 @@ export async function loadProgram(
   });
   const own = new Set([program, ...tailCalled(object)].map((one) => libbpf().bpf_program__name(one)));
   return ofOtherKinds(wanted.filter(({ name }) => !own.has(name)));
+}
+
+/** @throws AgentError LOAD_FAILED */
+function checkLike(program: BpfProgram, { hook, like = null }: LoadRequest): void {
+  using other = like === null ? undefined : tryOpenPin('prog', like);
+  if (other === undefined || areCompatible(other.number, libbpf().bpf_program__fd(program))) return;
+  const { name, section } = inSection(program);
+  throw unlikeItsChain(name, section, attachPointOf(hook).programType);
 }
 
 /** Loads the probes of a package and pins them; see `Datapath.loadProbes`. */
