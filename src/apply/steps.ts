@@ -44,7 +44,7 @@ const RUN: {
 
   link: (step, { datapath }) => datapath.setSlot(step.slot, step.to),
 
-  attach: (step, { datapath }) => datapath.attach(step.hook, step.program, step.link, step.place),
+  attach: (step, { datapath }, tell) => datapath.attach(step.hook, step.program, step.link, step.place, tell),
 
   detach: (step, { datapath }) => datapath.detach(step.hook, step.link),
 

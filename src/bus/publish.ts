@@ -8,6 +8,7 @@ import type { Delivery } from './delivery.js';
 import { EXCHANGE_BACKOFF, insist } from './insist.js';
 import type { BusLogger } from './logger.js';
 import { inWords, isNoResponders, isTransient } from './nats-errors.js';
+import { refusalOf } from './refusals.js';
 
 export interface PublisherOptions {
   readonly bus: Bus;
@@ -26,6 +27,9 @@ interface Event {
   readonly subject: string;
   readonly body: string;
 }
+
+/** The trouble of metrics that the server does not take. */
+const METRICS = 'metrics';
 
 /** How many events may wait for a connection. Beyond this, the oldest are dropped. */
 const EVENTS_MAX = 1_000;
@@ -74,10 +78,20 @@ export class Publisher {
     this.#sending ??= this.#send();
   }
 
-  /** Publishes without storing. Sends nothing while there is no connection. */
+  /** Publishes without storing. Sends nothing while there is no connection, and nothing that is too large for the server. */
   metrics(body: object): void {
-    const { bus, subjects } = this.#options;
-    if (bus.connection.connected) bus.nc.publish(subjects.metrics, JSON.stringify(body));
+    const { bus, subjects, logger } = this.#options;
+    const { connection, nc, troubles } = bus;
+    if (!connection.connected) return;
+    try {
+      nc.publish(subjects.metrics, JSON.stringify(body));
+      troubles.end('publishing', METRICS);
+    } catch (error) {
+      const err = refusalOf(error, { maxPayload: nc.info?.max_payload });
+      if (err === undefined) throw error;
+      if (troubles.begin('publishing', METRICS, `The metrics cannot be published. ${err.message}`))
+        logger.warn({ err }, 'could not publish the metrics');
+    }
   }
 
   /**

@@ -61,8 +61,8 @@ const API_REFUSALS: ReadonlyMap<number, Refusal> = new Map<number, Refusal>([
   [
     10026,
     later(
-      'The stream {stream} has as many consumers as it or its account may have, and each host needs one',
-      'raise max_consumers, or delete consumers of hosts that no longer exist',
+      'The stream {stream} has as many consumers as it or its account may have',
+      'raise max_consumers of the account or the stream, or delete consumers that nobody uses; each host needs one for its commands, and whoever waits for an answer needs one for that time',
     ),
   ],
   [

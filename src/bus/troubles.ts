@@ -1,7 +1,7 @@
 import type { Unsubscribe } from './connection.js';
 
-/** What an agent does with NATS: it takes commands from a stream, and stores answers and state. */
-export type BusTask = 'consuming' | 'storing';
+/** What an agent does with NATS: it takes commands from a stream, stores answers and state, and publishes metrics. */
+export type BusTask = 'consuming' | 'storing' | 'publishing';
 
 /** Something that NATS does not let the agent do at the moment. */
 export interface Trouble {
@@ -18,12 +18,16 @@ export class Troubles {
   readonly #known = new Map<string, Trouble>();
   readonly #listeners = new Set<() => void>();
 
-  /** @param what the stream or bucket that it is about */
-  begin(task: BusTask, what: string, message: string): void {
+  /**
+   * @param what the stream, bucket or message that it is about
+   * @returns whether this is news
+   */
+  begin(task: BusTask, what: string, message: string): boolean {
     const key = `${task} ${what}`;
-    if (this.#known.get(key)?.message === message) return;
+    if (this.#known.get(key)?.message === message) return false;
     this.#known.set(key, { task, message });
     this.#tell();
+    return true;
   }
 
   end(task: BusTask, what: string): void {

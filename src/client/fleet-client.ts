@@ -151,14 +151,15 @@ export class FleetClient {
     };
     const found = await this.#exchangeWith(STREAMS.acks, wait, undefined, timeoutMs, end);
     if (found !== undefined) return found;
-    throw new AgentError(
-      'TIMEOUT',
-      `${host} has not answered command ${id} within ${timeoutMs / 1000} s; ` +
-        'the command is stored, and the host will run it as soon as it can',
-    );
+    throw new AgentError('TIMEOUT', `${host} has not answered command ${id} within ${timeoutMs / 1000} s`);
   }
 
-  /** Publishes a command and waits for its acknowledgement. */
+  /**
+   * Publishes a command and waits for its acknowledgement.
+   *
+   * @throws AgentError as {@link publish} and {@link waitForAck} do. After the command is stored, the message says so, and
+   *   what its host says about it
+   */
   async send(
     verb: Verb,
     host: string,
@@ -168,8 +169,29 @@ export class FleetClient {
     const before = await this.position();
     const published = await this.publish(verb, host, payload, options);
     const after = published.duplicate ? 0 : before;
-    const acknowledgement = await this.waitForAck(host, published.id, { timeoutMs: options.timeoutMs, after });
-    return { published, acknowledgement };
+    try {
+      const acknowledgement = await this.waitForAck(host, published.id, { timeoutMs: options.timeoutMs, after });
+      return { published, acknowledgement };
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error;
+      const { code, message, transient } = error;
+      const known = await this.#whereIs(published.id, host);
+      throw new AgentError(code, `${message}; ${known}`, { cause: error, transient });
+    }
+  }
+
+  /** What is known about a stored command without its answer, as the rest of a sentence. */
+  async #whereIs(id: string, host: string): Promise<string> {
+    const stored = 'the command is stored, and the host will run it as soon as it can';
+    try {
+      const { last_command: last, troubles = [] } = await this.status(host);
+      const reasons = troubles.length === 0 ? '' : `. It reports: ${troubles.map(({ message }) => message).join('. ')}`;
+      return last?.id === id
+        ? `the host has run it (${last.status}), but has not stored its answer${reasons}`
+        : `${stored}${reasons}`;
+    } catch {
+      return `${stored}; no agent answers for it at the moment`;
+    }
   }
 
   /** A host's last acknowledgements, oldest first; 20 by default. */

@@ -84,9 +84,16 @@ export interface Datapath {
    * By BPF_LINK_CREATE, or by a TC filter.
    *
    * @param place position among our own links there; `null`: behind everything that is attached
+   * @param tell takes what people should know about the way in which it is attached, as a sentence
    * @throws AgentError INTERFACE_NOT_FOUND, CGROUP_NOT_FOUND, HOOK_OCCUPIED naming the foreign program, ATTACH_FAILED
    */
-  attach(hook: ChainHook, programPin: string, linkPin: string, place?: LinkPosition | null): Promise<void>;
+  attach(
+    hook: ChainHook,
+    programPin: string,
+    linkPin: string,
+    place?: LinkPosition | null,
+    tell?: (note: string) => void,
+  ): Promise<void>;
 
   /**
    * What is at a hook and not ours, in order, as a chain would have it if it were attached now.

@@ -1,4 +1,5 @@
 import { AgentError } from '../errors.js';
+import { ATTACH_POINTS } from './attach-points/registry.js';
 
 /** Where a probe program is attached, according to the name of its section in the object. */
 export type ProbeTarget =
@@ -60,7 +61,7 @@ const PROBE_KINDS = 'tracepoint, raw_tp, tp_btf, kprobe, kretprobe, uprobe, uret
 
 /** Sections of programs that are attached to something, but not by the agent: neither as a probe nor in a chain. */
 const OTHER_KINDS =
-  /^(?:ksyscall|kretsyscall|usdt|perf_event|iter|lsm|lsm_cgroup|fmod_ret|freplace|struct_ops|syscall|netfilter|sockops|socket|sk_[a-z]+|cgroup|lwt_[a-z0-9]+|lirc_mode2|flow_dissector)(?:\.[a-z]+)*(?:\/|$)/;
+  /^(?:ksyscall|kretsyscall|usdt|perf_event|iter|lsm|lsm_cgroup|fmod_ret|freplace|struct_ops|syscall|netfilter|sockops|socket|sk_[a-z]+|cgroup(?!\/skb$)|lwt_[a-z0-9]+|lirc_mode2|flow_dissector)(?:\.[a-z]+)*(?:\/|$)/;
 /** Variants of kinds of probes, which libbpf writes with a dot: for many functions at once, or for programs that sleep. */
 const OTHER_VARIANTS = /^(?:kprobe|kretprobe|uprobe|uretprobe|fentry|fexit|tp_btf|raw_tp|raw_tracepoint)\.[a-z]/;
 
@@ -96,6 +97,22 @@ export function refuseOtherKinds(programs: readonly ObjectProgram[]): void {
   const advice = 'name the probe to use in entry_function_name, or leave the others out with SEC("?…")';
   const message = `The agent cannot attach ${names}. The kinds of probes are ${PROBE_KINDS}; ${advice}`;
   throw new AgentError('OBJECT_INVALID', message);
+}
+
+/**
+ * The error for an object in which there is no probe to load.
+ *
+ * @param programs what is in it instead
+ * @param entryFunction the function that was asked for; '' for any
+ */
+export function noProbe(programs: readonly ObjectProgram[], entryFunction: string): AgentError {
+  const what = entryFunction === '' ? 'no probe' : `no probe ${entryFunction}`;
+  const lists = Object.values(ATTACH_POINTS)
+    .filter(({ sections }) => programs.some(({ section }) => sections.test(section.replace(/^\?/, ''))))
+    .map(({ payloadList }) => payloadList);
+  const advice = lists.length === 0 ? '' : `. Programs of these sections belong in ${lists.join(' or ')}`;
+  const message = `The object has ${what}; it has ${programsInWords(programs) || 'nothing'}${advice}`;
+  return new AgentError('ENTRY_FUNCTION_NOT_FOUND', message);
 }
 
 const FORMS: Readonly<Record<ProbeTarget['kind'], string>> = {

@@ -94,7 +94,9 @@ const statusReply = z
       .exactOptional(
         z.array(
           z.object({
-            task: z.enum(['consuming', 'storing']).describe('Taking commands, or storing answers and state'),
+            task: z
+              .enum(['consuming', 'storing', 'publishing'])
+              .describe('Taking commands, storing answers and state, or publishing metrics'),
             message: z.string().describe('Why, and what can be done'),
           }),
         ),

@@ -17,7 +17,7 @@ import { companionsStatus, configView, hooksView, planView, probesStatus, progra
 
 /** Something that NATS does not let the agent do although there is a connection. */
 export interface BusTrouble {
-  readonly task: 'consuming' | 'storing';
+  readonly task: (typeof BUS_TASKS)[number];
   /** Why, in words. */
   readonly message: string;
 }
@@ -167,7 +167,7 @@ function noConnection(refusal: string | undefined): string {
   return refusal === undefined ? what : `${what}. ${refusal}`;
 }
 
-const BUS_TASKS = ['consuming', 'storing'] as const;
+const BUS_TASKS = ['consuming', 'storing', 'publishing'] as const;
 
 /** Whether commands can be taken, or answers stored. */
 function busCheck(name: BusTrouble['task'], troubles: readonly BusTrouble[]): ReplyOf<'health'>['checks'][number] {

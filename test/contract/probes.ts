@@ -45,6 +45,18 @@ export async function discardProbes(fixture: Fixture, ...dirs: string[]): Promis
 }
 
 /** Programs that are attached to no interface. */
+/** Sections of programs of chains, with the lists of a payload in which they belong. */
+const CHAIN_SECTIONS = [
+  ['xdp', 'xdp_ingress'],
+  ['xdp.frags', 'xdp_ingress'],
+  ['tc', 'tc_ingress or tc_egress'],
+  ['tcx/egress', 'tc_egress'],
+  ['netkit/peer', 'netkit_peer'],
+  ['cgroup/skb', 'cgroup_skb_ingress or cgroup_skb_egress'],
+  ['cgroup_skb/ingress', 'cgroup_skb_ingress'],
+  ['?cgroup_skb/egress', 'cgroup_skb_egress'],
+] as const;
+
 export function probesContract(fixtureOf: () => Fixture): void {
   describe('probes', () => {
     let probed: Probed;
@@ -115,12 +127,10 @@ export function probesContract(fixtureOf: () => Fixture): void {
     test('are refused if the object has none, saying what it has, or if a section names no target', async () => {
       const refuse = async (path: string, entryFunction = '') =>
         fixtureOf().datapath.loadProbes(probesRequest(fixtureOf(), path, { entryFunction }));
-      await refused(
-        refuse(await probed.object('single', 'xdp')),
-        'ENTRY_FUNCTION_NOT_FOUND',
-        'no probe',
-        'single (xdp)',
-      );
+      for (const [section, lists] of CHAIN_SECTIONS) {
+        const words = ['no probe', `single (${section})`, new RegExp(`belong in ${lists}$`, 'm')];
+        await refused(refuse(await probed.object('single', section)), 'ENTRY_FUNCTION_NOT_FOUND', ...words);
+      }
       await refused(
         refuse(await probed.object('events'), 'not_a_probe'),
         'ENTRY_FUNCTION_NOT_FOUND',

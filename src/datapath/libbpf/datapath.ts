@@ -103,9 +103,15 @@ export class LibbpfDatapath implements Datapath {
     setSlot(slotPin, programPin);
   }
 
-  async attach(hook: ChainHook, programPin: string, linkPin: string, place: LinkPosition | null = null): Promise<void> {
+  async attach(
+    hook: ChainHook,
+    programPin: string,
+    linkPin: string,
+    place: LinkPosition | null = null,
+    tell: (note: string) => void = () => {},
+  ): Promise<void> {
     using program = openPin('prog', programPin);
-    ATTACH_DRIVERS[hook.direction].attach(program, hook, linkPin, place, this.#options);
+    ATTACH_DRIVERS[hook.direction].attach(program, hook, linkPin, place, this.#options, tell);
   }
 
   async foreignAt(hook: ChainHook): Promise<readonly ForeignProgram[]> {

@@ -1,6 +1,6 @@
 import type { LoadedProbes, MapInfo, ObservedProbe } from '../../domain/observed.js';
 import { parseProbesName } from '../../domain/pins.js';
-import { type ObjectProgram, parseProbeSection, programsInWords, refuseOtherKinds } from '../../domain/probe.js';
+import { noProbe, type ObjectProgram, parseProbeSection, refuseOtherKinds } from '../../domain/probe.js';
 import { AgentError, messageOf } from '../../errors.js';
 import type { KernelIds } from '../datapath.js';
 import type { MemoryObject } from './object.js';
@@ -24,8 +24,7 @@ export function chooseProbes(object: MemoryObject, only: string): string[] {
   if (only === '') refuseOtherKinds(wantedIn(object));
   const chosen = probeFunctions(object).filter((name) => only === '' || name === only);
   if (chosen.length > 0) return chosen;
-  const there = programsInWords(programsIn(object)) || 'nothing';
-  throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has no probe${only && ` ${only}`}; it has ${there}`);
+  throw noProbe(programsIn(object), only);
 }
 
 /** The object's programs, without those that it leaves out itself. */

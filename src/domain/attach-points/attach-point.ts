@@ -9,6 +9,8 @@ export interface AttachPoint {
   readonly payloadList: string;
   /** `prog_type` of a payload. Programs of one type can call each other by tail calls. */
   readonly programType: string;
+  /** Names of sections by which an object says that a program is meant for it; objects need not say so. */
+  readonly sections: RegExp;
   /** A description of the programs that its chains can contain. */
   readonly programs: string;
   /**

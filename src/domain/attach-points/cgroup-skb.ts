@@ -16,6 +16,7 @@ const CGROUP_SKB = {
 export const CGROUP_SKB_INGRESS = {
   ...CGROUP_SKB,
   payloadList: 'cgroup_skb_ingress',
+  sections: /^cgroup(?:_skb\/ingress|\/skb)$/,
   programs: 'cgroup_skb programs with the expected attach type BPF_CGROUP_INET_INGRESS',
   mapFolder: 'cgroup/ingress',
   root: {
@@ -30,6 +31,7 @@ export const CGROUP_SKB_INGRESS = {
 export const CGROUP_SKB_EGRESS = {
   ...CGROUP_SKB,
   payloadList: 'cgroup_skb_egress',
+  sections: /^cgroup(?:_skb\/egress|\/skb)$/,
   programs: 'cgroup_skb programs with the expected attach type BPF_CGROUP_INET_EGRESS',
   mapFolder: 'cgroup/egress',
   root: {

@@ -17,6 +17,7 @@ const NETKIT = {
 export const NETKIT_PRIMARY = {
   ...NETKIT,
   payloadList: 'netkit_primary',
+  sections: /^netkit\/primary$/,
   mapFolder: 'netkit/primary',
   root: {
     name: 'netkit-root',
@@ -30,6 +31,7 @@ export const NETKIT_PRIMARY = {
 export const NETKIT_PEER = {
   ...NETKIT,
   payloadList: 'netkit_peer',
+  sections: /^netkit\/peer$/,
   mapFolder: 'netkit/peer',
   root: { name: 'netkit-root', object: 'tc_root', entryFunction: 'tc_egress_root', slotMap: 'tc_egress_root_array' },
   snapshotList: 'NetkitPeerBpfs',

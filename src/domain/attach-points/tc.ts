@@ -18,6 +18,7 @@ const TC = {
 export const TC_INGRESS = {
   ...TC,
   payloadList: 'tc_ingress',
+  sections: /^(?:tc|tcx?\/ingress|classifier|action)$/,
   root: {
     name: 'tc-root',
     object: 'tc_root',
@@ -30,6 +31,7 @@ export const TC_INGRESS = {
 export const TC_EGRESS = {
   ...TC,
   payloadList: 'tc_egress',
+  sections: /^(?:tc|tcx?\/egress|classifier|action)$/,
   root: { name: 'tc-root', object: 'tc_root', entryFunction: 'tc_egress_root', slotMap: 'tc_egress_root_array' },
   snapshotList: 'EgressTCBpfs',
 } as const satisfies AttachPoint;

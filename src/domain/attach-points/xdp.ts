@@ -5,6 +5,7 @@ export const XDP = {
   target: 'interface',
   payloadList: 'xdp_ingress',
   programType: 'xdp',
+  sections: /^xdp/,
   programs: 'XDP programs with the expected attach type BPF_XDP',
   order: 'never',
   attachments: ['xdp'],

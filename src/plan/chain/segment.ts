@@ -104,9 +104,7 @@ function standingIn(root: Root | undefined, members: readonly Member[]): string 
  */
 function alike(loads: readonly LoadStep[], standing: string | undefined): LoadStep[] {
   const model = standing ?? loads[0]?.dir;
-  return loads.map((load) =>
-    model === undefined || load.dir === model ? load : { ...load, like: programPin(model) },
-  );
+  return loads.map((load) => (model === undefined || load.dir === model ? load : { ...load, like: programPin(model) }));
 }
 
 /**

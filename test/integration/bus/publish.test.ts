@@ -118,3 +118,22 @@ test('metrics go out on the host’s subject', async (t) => {
 
   for await (const message of subscription) assert.deepEqual(message.json(), { packets: 1 });
 });
+
+test('metrics that are too large for the server are a trouble, told once in words, until they are smaller', async (t) => {
+  const given = await givenBus(t, { config: 'max_payload: 4096' });
+  const publisher = publisherOf(t, given);
+  const heard: string[] = [];
+  given.bus.nc.subscribe(given.subjects.metrics, { callback: (_error, message) => heard.push(message.string()) });
+  const tooLarge = { metrics: 'x'.repeat(5_000) };
+
+  publisher.metrics(tooLarge);
+  publisher.metrics(tooLarge);
+  const [troubles, warnings] = [given.bus.troubles.list(), given.log.count('could not publish the metrics')];
+  publisher.metrics({ metrics: 'few' });
+  await until('the smaller ones', () => heard.length === 1);
+
+  const [trouble, ...rest] = troubles;
+  assert.match(trouble?.message ?? '', /^The metrics cannot be published\. .*\(max_payload, 4096 bytes\); raise/);
+  assert.deepEqual([trouble?.task, rest, warnings], ['publishing', [], 1]);
+  assert.deepEqual([heard, given.bus.troubles.list()], [['{"metrics":"few"}'], []]);
+});

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { connect, headers, type JsMsg, type NatsConnection } from 'nats';
+import { AckPolicy, connect, headers, type JsMsg, type NatsConnection } from 'nats';
 import { FleetClient } from '../../../src/client/fleet-client.js';
 import { AgentError } from '../../../src/errors.js';
 import type { Acknowledgement } from '../../../src/messages/ack.js';
+import type { ReplyOf } from '../../../src/messages/requests.js';
 import { HEADERS, hostToken, STREAMS, subjectsFor } from '../../../src/messages/subjects.js';
 import { startNats, type TestServer } from '../../support/nats.js';
 import { until } from '../../support/until.js';
@@ -11,6 +12,19 @@ import { until } from '../../support/until.js';
 const HOST = 'web1.dc1';
 const subjects = subjectsFor('l3af', hostToken(HOST));
 const PAYLOAD = [{ host_name: HOST, iface: 'eth1', bpf_programs: { xdp_ingress: [] } }];
+
+const STARTED = '2026-01-01T00:00:00.000Z';
+const LAST = { verb: 'deploy' as const, seq: 7, status: 'applied' as const, finished_at: STARTED };
+const STATUS: ReplyOf<'status'> = {
+  host: HOST,
+  version: '1.0.0',
+  instance_id: 'instance',
+  started_at: STARTED,
+  ready: true,
+  datapath: 'libbpf',
+  queued: 0,
+  hooks: [],
+};
 
 function rejectsWith(code: string, words: RegExp) {
   return (error: unknown) => error instanceof AgentError && error.code === code && words.test(error.message);
@@ -117,11 +131,61 @@ describe('a controller', () => {
     assert.deepEqual(again.acknowledgement, given);
   });
 
-  it('gets an error when no answer comes', async () => {
+  it('gets an error when no answer comes, which says that the command is stored and that no agent is there', async () => {
     await assert.rejects(
       fleet.send('deploy', HOST, PAYLOAD, { id: 'unanswered', timeoutMs: 200 }),
-      rejectsWith('TIMEOUT', /web1\.dc1 has not answered command unanswered within 0\.2 s; the command is stored/),
+      rejectsWith(
+        'TIMEOUT',
+        /web1\.dc1 has not answered command unanswered within 0\.2 s; the command is stored, .* no agent answers/,
+      ),
     );
+  });
+
+  const full = { task: 'storing' as const, message: 'The NATS server has no space left for L3AF_ACK' };
+  const FATES: readonly (readonly [string, Partial<ReplyOf<'status'>>, RegExp])[] = [
+    ['is still to run it', {}, /; the command is stored, and the host will run it as soon as it can$/],
+    [
+      'cannot store anything',
+      { troubles: [full] },
+      /the command is stored, .* as it can\. It reports: The NATS server has no space left for L3AF_ACK$/,
+    ],
+    [
+      'has run it and cannot store the answer',
+      { troubles: [full], last_command: { ...LAST, id: 'silent-2' } },
+      /; the host has run it \(applied\), but has not stored its answer\. It reports: The NATS server has no space/,
+    ],
+  ];
+  for (const [index, [what, status, words]] of FATES.entries()) {
+    it(`learns from a host without an answer that it ${what}`, async () => {
+      const agent = nc.subscribe(subjects.request('status'), {
+        callback: (_error, message) => void message.respond(JSON.stringify({ ...STATUS, ...status })),
+      });
+      await assert.rejects(
+        fleet.send('deploy', HOST, PAYLOAD, { id: `silent-${index}`, timeoutMs: 100 }),
+        rejectsWith('TIMEOUT', words),
+      );
+      agent.unsubscribe();
+    });
+  }
+
+  it('learns that a command is stored whose answer it cannot wait for, because no more consumers are allowed', async () => {
+    const other = await startNats();
+    const narrow = await connect({ servers: other.url });
+    const there = await narrow.jetstreamManager();
+    await there.streams.add({ name: STREAMS.commands, subjects: [subjects.commandsAll] });
+    await there.streams.add({ name: STREAMS.acks, subjects: [subjects.acksAll], max_consumers: 1 });
+    await there.consumers.add(STREAMS.acks, { durable_name: 'only', ack_policy: AckPolicy.None });
+    const controller = await FleetClient.connect({ servers: [other.url], timeoutMs: 2_000 });
+
+    await assert.rejects(
+      controller.send('deploy', HOST, PAYLOAD, { timeoutMs: 300 }),
+      rejectsWith('TIMEOUT', /L3AF_ACK has as many consumers .* whoever waits for an answer .*; the command is stored/),
+    );
+
+    assert.equal((await there.streams.info(STREAMS.commands)).state.messages, 1);
+    await controller.close();
+    await narrow.close();
+    await other.stop();
   });
 
   it('leaves no consumer behind', async () => {

@@ -33,7 +33,14 @@ export interface AttachDriver {
   readonly linkType: number;
 
   /** See `Datapath.attach`. */
-  attach(program: Fd, hook: ChainHook, linkPin: string, place: LinkPosition | null, options: AttachOptions): void;
+  attach(
+    program: Fd,
+    hook: ChainHook,
+    linkPin: string,
+    place: LinkPosition | null,
+    options: AttachOptions,
+    tell: (note: string) => void,
+  ): void;
 
   /** See `Datapath.retarget`. */
   retarget(program: Fd, hook: ChainHook, from: LinkRef, to: LinkRef, options: AttachOptions): void;

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { type ChainHook, hookKey, targetName } from '../../../domain/hook.js';
 import type { AgentError } from '../../../errors.js';
 import type { XdpMode } from '../../datapath.js';
-import { EBUSY, EEXIST, ENODEV, kernelError } from '../abi/errno.js';
+import { EBUSY, EEXIST, ENODEV, errnoWords, kernelError } from '../abi/errno.js';
 import { Fd, tryOpenId, tryOpenPin } from '../abi/fd.js';
 import { libbpf } from '../abi/ffi.js';
 import { linkInfo, programInfo } from '../abi/info.js';
@@ -29,6 +29,8 @@ export interface XdpPlace {
   readonly ifindex: number;
   readonly mode: XdpMode;
   readonly bpffs: string;
+  /** Called in the mode `auto` when the driver refuses and the network stack takes the program, with the driver's words. */
+  readonly onRefused?: (words: string) => void;
 }
 
 /**
@@ -39,7 +41,7 @@ export interface XdpPlace {
  */
 export function createXdpLink(program: Fd, place: XdpPlace): Fd {
   disableLro(targetName(place.hook));
-  const result = tryAttach(program, place.ifindex, place.mode);
+  const result = tryAttach(program, place);
   if (result >= 0) return new Fd(result);
   if (result === -ENODEV) throw interfaceNotFound(targetName(place.hook));
   if (result === -EBUSY || result === -EEXIST) return createInSpiteOf(result, program, place);
@@ -55,11 +57,18 @@ const IN_THE_WAY: ReadonlySet<number> = new Set([-ENODEV, -EBUSY, -EEXIST]);
  *
  * @returns the link's descriptor, or the negative errno of the first attempt
  */
-function tryAttach(program: Fd, ifindex: number, mode: XdpMode): number {
+function tryAttach(
+  program: Fd,
+  { ifindex, mode, onRefused }: Pick<XdpPlace, 'ifindex' | 'mode' | 'onRefused'>,
+): number {
   const result = tryCreate(program, ifindex, XDP_FLAGS[mode]);
   if (result >= 0 || mode !== 'auto' || IN_THE_WAY.has(result)) return result;
+  // Before the next attempt: after it, the kernel would only say that there is a program already.
+  const words = wordsOfDriver(program, ifindex, mode) ?? errnoWords(result);
   const fallback = tryCreate(program, ifindex, XDP_FLAGS.generic);
-  return fallback >= 0 ? fallback : result;
+  if (fallback < 0) return result;
+  onRefused?.(words);
+  return fallback;
 }
 
 /**
@@ -73,9 +82,9 @@ function tryCreate(program: Fd, ifindex: number, flags: number): number {
 
 /** Where the kernel says that something is in the way: makes room if that is ours. */
 function createInSpiteOf(errno: number, program: Fd, place: XdpPlace): Fd {
-  const { hook, ifindex, mode, bpffs } = place;
+  const { hook, ifindex, bpffs } = place;
   if (removeStrayLinks(hook, BPF_LINK_TYPE_XDP, ifindex, bpffs)) {
-    const result = tryAttach(program, ifindex, mode);
+    const result = tryAttach(program, place);
     if (result >= 0) return new Fd(result);
     if (!IN_THE_WAY.has(result)) throw refusal(program, place, result);
   }
@@ -130,7 +139,7 @@ function createBelow(uppers: readonly Upper[], program: Fd, place: XdpPlace): Fd
   const putBack = () => {
     for (const { upper, program: above } of held) {
       if (upper.link === undefined || xdpPrograms(upper.ifindex).size > 0) continue;
-      const result = tryAttach(above, upper.ifindex, place.mode);
+      const result = tryAttach(above, { ifindex: upper.ifindex, mode: place.mode });
       if (result < 0) throw heldByUpper(place.hook, upper, result);
       using link = new Fd(result);
       makeParents(upper.link);
@@ -139,7 +148,7 @@ function createBelow(uppers: readonly Upper[], program: Fd, place: XdpPlace): Fd
   };
   try {
     for (const { upper } of held) if (upper.link !== undefined) removeLink(upper.link, place.bpffs);
-    const result = tryAttach(program, place.ifindex, place.mode);
+    const result = tryAttach(program, place);
     if (result < 0) {
       putBack();
       throw refusal(program, place, result);

@@ -1,4 +1,4 @@
-import { targetName } from '../../../domain/hook.js';
+import { hookKey, targetName } from '../../../domain/hook.js';
 import { check } from '../abi/errno.js';
 import { Fd } from '../abi/fd.js';
 import { libbpf } from '../abi/ffi.js';
@@ -15,15 +15,21 @@ export const xdpDriver: AttachDriver = {
   program: { type: 6, expectedAttachType: BPF_XDP },
   linkType: BPF_LINK_TYPE_XDP,
 
-  attach(program, hook, linkPin, _place, { xdp, bpffs }) {
+  attach(program, hook, linkPin, _place, { xdp, bpffs }, tell) {
     const ifindex = interfaceIndex(targetName(hook));
+    let refusal = 'its driver has no XDP';
+    const onRefused = (words: string) => {
+      refusal = `its driver refuses the program (${words})`;
+    };
     attachLink(program, {
       linkPin,
       bpffs,
       targetId: ifindex,
       programsAt: () => [...xdpPrograms(ifindex).values()],
-      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, bpffs }),
+      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, bpffs, onRefused }),
     });
+    if (xdp === 'auto' && xdpPrograms(ifindex).has('generic'))
+      tell(`${hookKey(hook)} runs in the network stack (generic), which is slower than in the driver: ${refusal}`);
   },
 
   ...BY_LINK,

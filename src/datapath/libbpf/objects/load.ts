@@ -3,7 +3,7 @@ import { attachPointOf, type ChainHook } from '../../../domain/hook.js';
 import { PROG_ARRAY } from '../../../domain/map-types.js';
 import type { MapInfo } from '../../../domain/observed.js';
 import { mapPin, mapSegment, mapsFolder, programPin, slotPin } from '../../../domain/pins.js';
-import { type ObjectProgram, ofOtherKinds, programsInWords, refuseOtherKinds } from '../../../domain/probe.js';
+import { noProbe, type ObjectProgram, ofOtherKinds, refuseOtherKinds } from '../../../domain/probe.js';
 import { AgentError } from '../../../errors.js';
 import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
 import { checkEntrySection, entryOfAnotherKind, unlikeItsChain } from '../../elf/bpf-elf.js';
@@ -79,9 +79,7 @@ function chooseProbes(object: OpenObject, entryFunction: string): ProbeProgram[]
   const chosen = probes.filter((probe) => entryFunction === '' || probe.function === entryFunction);
   if (entryFunction === '') refuseOtherKinds(wantedIn(object));
   if (chosen.length > 0) return chosen;
-  const there = programsInWords(object.programs().map(inSection));
-  const what = entryFunction === '' ? 'no probe' : `no probe ${entryFunction}`;
-  throw new AgentError('ENTRY_FUNCTION_NOT_FOUND', `The object has ${what}; it has ${there || 'nothing'}`);
+  throw noProbe(object.programs().map(inSection), entryFunction);
 }
 
 /** The object's programs, without those that it leaves out itself. */

@@ -195,7 +195,12 @@ describe('a driver that refuses XDP', () => {
     await open({ xdp: 'auto' });
     await withLargeFrames();
     const chain = await root('xdpingress');
-    await attach(chain);
+    const notes: string[] = [];
+    await kernel.datapath.attach(chain.hook, chain.program, chain.link, null, (note) => notes.push(note));
+    assert.match(
+      notes.join(),
+      /^\S+\/xdpingress runs in the network stack \(generic\).*: its driver refuses the program \(.*too large.*\)$/,
+    );
     assert.deepEqual([...xdpPrograms(interfaceIndex(kernel.iface)).keys()], ['generic']);
     const [attachment] = hookAt(await kernel.datapath.observe(), chain.hook).attachments;
     assert.equal(attachment?.mode, 'generic');

@@ -22,20 +22,21 @@ async function modesAt(iface: string): Promise<(XdpRunMode | undefined)[]> {
   return attachments.map(({ mode }) => mode);
 }
 
-async function attach(iface = kernel.iface): Promise<Loaded> {
+async function attach(iface: string, tell: (note: string) => void): Promise<Loaded> {
   const root = await load({ ...kernel, iface }, XDP_ROOT, 'xdpingress');
-  await kernel.datapath.attach(root.hook, root.program, root.link);
+  await kernel.datapath.attach(root.hook, root.program, root.link, null, tell);
   return root;
 }
 
-const CASES: readonly { asked: XdpMode; kind: 'veth' | 'bridge'; runs: XdpRunMode }[] = [
+const CASES: readonly { asked: XdpMode; kind: 'veth' | 'bridge'; runs: XdpRunMode; told?: RegExp }[] = [
   { asked: 'auto', kind: 'veth', runs: 'native' },
   { asked: 'native', kind: 'veth', runs: 'native' },
   { asked: 'generic', kind: 'veth', runs: 'generic' },
   // A bridge has no driver support for XDP.
-  { asked: 'auto', kind: 'bridge', runs: 'generic' },
+  { asked: 'auto', kind: 'bridge', runs: 'generic', told: /network stack \(generic\).*: its driver has no XDP$/ },
+  { asked: 'generic', kind: 'bridge', runs: 'generic' },
 ];
-for (const { asked, kind, runs } of CASES) {
+for (const { asked, kind, runs, told = /^$/ } of CASES) {
   test(`XDP that is attached in mode ${asked} to a ${kind} is observed in mode ${runs}`, async (t) => {
     kernel = await kernelFixture({ xdp: asked });
     const iface = kind === 'veth' ? kernel.iface : `${kernel.iface}b`;
@@ -45,7 +46,9 @@ for (const { asked, kind, runs } of CASES) {
       t.after(() => command('ip', 'link', 'delete', iface));
     }
 
-    const root = await attach(iface);
+    const notes: string[] = [];
+    const root = await attach(iface, (note) => notes.push(note));
+    assert.match(notes.join(), told);
     assert.deepEqual(await modesAt(iface), [runs]);
 
     await command('bpftool', 'link', 'detach', 'pinned', root.link);
