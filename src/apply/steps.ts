@@ -1,7 +1,7 @@
 import type { Datapath } from '../datapath/datapath.js';
 import { observedProbes } from '../domain/observed.js';
 import { handoverPin } from '../domain/pins.js';
-import { programsInWords } from '../domain/probe.js';
+import { type OtherPrograms, programsInWords, variantsOf } from '../domain/probe.js';
 import type { LoadStep, Step } from '../steps/step.js';
 import type { Packages, Tools } from './tools.js';
 
@@ -23,15 +23,15 @@ const RUN: {
     const objectPath = await objectPathOf(step, packages);
     const { dir, share, fill, monitors = [], probes = 'attach', otherSides = [], like = null } = step;
     const asked = { hook, dir, objectPath, entryFunction, slotMap, share, fill, monitors, probes, otherSides, like };
-    const others = await datapath.load(asked);
-    if (others.length > 0)
-      tell(`${step.ref.name}: the agent does not attach ${programsInWords(others)} of its object; a companion can`);
+    remark(step.ref.name, await datapath.load(asked), tell);
   },
 
-  async 'load-probes'({ dir, source, share, fill, monitors = [], treatment = 'attach' }, { datapath, packages }) {
+  async 'load-probes'(step, { datapath, packages }, tell) {
+    const { dir, source, share, fill, monitors = [], treatment = 'attach' } = step;
     const objectPath = await packages.objectPath(source.package, source.objectFile);
     const { entryFunction } = source;
-    await datapath.loadProbes({ dir, objectPath, entryFunction, share, fill, monitors, treatment });
+    const loaded = await datapath.loadProbes({ dir, objectPath, entryFunction, share, fill, monitors, treatment });
+    remark(step.probes.name, loaded, tell);
   },
 
   'move-probes': ({ from, to }, { datapath }) => datapath.moveProbes(from, to),
@@ -87,6 +87,16 @@ const RUN: {
 export async function run(step: Step, tools: Tools, tell: Tell = () => {}): Promise<void> {
   const runOne = RUN[step.op] as (step: Step, tools: Tools, tell: Tell) => Promise<unknown>;
   await runOne(step, tools, tell);
+}
+
+/** Tells what an object has that is left out, or that does one thing twice. */
+function remark(name: string, { probes, others }: OtherPrograms, tell: Tell): void {
+  if (others.length > 0)
+    tell(`${name}: the agent does not attach ${programsInWords(others)} of its object; a companion can`);
+  for (const variants of variantsOf(probes))
+    tell(
+      `${name}: ${programsInWords(variants)} see the same event, each once; if they are variants of one probe, choose one with entry_function_name, or leave the others out with SEC("?…")`,
+    );
 }
 
 async function objectPathOf(step: LoadStep, packages: Packages): Promise<string> {

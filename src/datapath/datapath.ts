@@ -1,7 +1,7 @@
 import type { ForeignProgram } from '../domain/foreign.js';
 import type { AttachPointName, ChainHook } from '../domain/hook.js';
 import type { Observed, StoredEntries } from '../domain/observed.js';
-import type { ObjectProgram } from '../domain/probe.js';
+import type { OtherPrograms } from '../domain/probe.js';
 import type { MonitoredMap } from '../domain/program.js';
 import type { AgentError } from '../errors.js';
 import type { Claim, LinkPosition, LocatedMapArgs, ProbesTreatment } from '../steps/step.js';
@@ -29,14 +29,13 @@ export interface Datapath {
    * Opens the object and loads the entry program and the probes beside it, and no other program. Attaches the probes.
    * Pins the programs, the slot and the maps. After a failure the directory does not exist.
    *
-   * @returns the object's programs of kinds that the agent does not attach, without those that the object tail-calls
-   *   itself; a companion may attach them
+   * @returns what else the object has; programs of kinds that the agent does not attach are left to a companion
    * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill`, `share` or `monitors`),
    *   SLOT_INVALID (`slotMap` is missing or is not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of
    *   `share`), VERIFIER_REJECTED with the verifier's last lines in `detail`, LOAD_FAILED (also for a program that is not
    *   compatible with `like`), ATTACH_FAILED (of a probe)
    */
-  load(request: LoadRequest): Promise<readonly ObjectProgram[]>;
+  load(request: LoadRequest): Promise<OtherPrograms>;
 
   /**
    * Opens the object, loads its probes (or only the one that `entryFunction` names), attaches each to the target in its
@@ -45,7 +44,7 @@ export interface Datapath {
    * @throws AgentError as {@link load} does; ATTACH_FAILED if the kernel does not support such probes, or lacks the
    *   target of one
    */
-  loadProbes(request: LoadProbesRequest): Promise<void>;
+  loadProbes(request: LoadProbesRequest): Promise<OtherPrograms>;
 
   /**
    * Moves the probes that were loaded beside a program to another load's directory, in one step. They keep

@@ -71,6 +71,51 @@ export interface ObjectProgram {
   readonly section: string;
 }
 
+/** What an object has beside the entry program of a chain. */
+export interface OtherPrograms {
+  /** The probes that were loaded. */
+  readonly probes: readonly ObjectProgram[];
+  /** The programs of kinds that the agent does not attach, without those that the object tail-calls itself. */
+  readonly others: readonly ObjectProgram[];
+}
+
+/**
+ * Probes of different kinds that see the same event, in groups: in objects for several kernels, they are variants of one,
+ * of which a loader is to choose.
+ */
+export function variantsOf(probes: readonly ObjectProgram[]): readonly (readonly ObjectProgram[])[] {
+  const byEvent = new Map<string, { readonly probe: ObjectProgram; readonly kind: string }[]>();
+  for (const probe of probes) {
+    const target = parseProbeSection(probe.section);
+    const event = target === undefined ? undefined : eventOf(target);
+    if (target === undefined || event === undefined) continue;
+    byEvent.set(event, [...(byEvent.get(event) ?? []), { probe, kind: target.kind }]);
+  }
+  return [...byEvent.values()]
+    .filter((group) => new Set(group.map(({ kind }) => kind)).size > 1)
+    .map((group) => group.map(({ probe }) => probe));
+}
+
+/** What a probe sees, by whatever kind of probe; undefined for what only one kind sees. */
+function eventOf(target: ProbeTarget): string | undefined {
+  switch (target.kind) {
+    case 'tracepoint':
+    case 'raw-tracepoint':
+    case 'tp-btf':
+      return `tracepoint ${target.name}`;
+    case 'kprobe':
+      return target.offset === 0 ? `begin of ${target.function}` : undefined;
+    case 'fentry':
+      return `begin of ${target.function}`;
+    case 'kretprobe':
+    case 'fexit':
+      return `end of ${target.function}`;
+    case 'uprobe':
+    case 'uretprobe':
+      return undefined;
+  }
+}
+
 /**
  * The programs that are attached to something, but not by the agent.
  *

@@ -156,12 +156,13 @@ export function probesContract(fixtureOf: () => Fixture): void {
         },
       );
 
-      const others = await fixture.datapath.load(request);
+      const { others, probes } = await fixture.datapath.load(request);
 
       assert.deepEqual(
         others.map(({ name, section }) => `${name} ${section}`),
         ['on_sample perf_event', 'on_socket sockops'],
       );
+      assert.deepEqual(probes, []);
       await fixture.datapath.discard(request.dir);
     });
 

@@ -1,4 +1,5 @@
 import { endianness } from 'node:os';
+import { retry } from '../../src/retry.js';
 import { entriesBelow } from '../support/pins.js';
 import { run } from '../support/tool.js';
 
@@ -35,9 +36,16 @@ export async function pinAgain(pin: string, path: string): Promise<void> {
   await bpftool('map', 'pin', 'pinned', pin, path);
 }
 
+/** How often bpftool is asked to list links, of which those of others may come and go. */
+const LISTINGS = 20;
+
 /** Ids of all programs that are attached by links. */
 export async function linkedPrograms(): Promise<number[]> {
-  const links = await bpftool<readonly { readonly prog_id?: number }[]>('link', 'show');
+  // bpftool fails if the program of a link goes while it looks at the link.
+  const links = await retry(() => bpftool<readonly { readonly prog_id?: number }[]>('link', 'show'), {
+    backoff: { firstMs: 20, capMs: 500 },
+    isPassing: (_error, tries) => tries < LISTINGS,
+  });
   return links.flatMap(({ prog_id: id }) => id ?? []);
 }
 

@@ -1,7 +1,7 @@
 import type { ForeignProgram } from '../../domain/foreign.js';
 import { ATTACH_POINT_NAMES, type AttachPointName, type ChainHook } from '../../domain/hook.js';
 import type { Observed, StoredEntries } from '../../domain/observed.js';
-import type { ObjectProgram } from '../../domain/probe.js';
+import type { OtherPrograms } from '../../domain/probe.js';
 import type { LinkPosition } from '../../steps/step.js';
 import type {
   CaptureRequest,
@@ -75,12 +75,12 @@ export class LibbpfDatapath implements Datapath {
     return this.#state.observe(cgroups);
   }
 
-  load(request: LoadRequest): Promise<readonly ObjectProgram[]> {
+  load(request: LoadRequest): Promise<OtherPrograms> {
     return this.#loader.load({ kind: 'program', request, bpffs: this.#options.bpffs });
   }
 
-  async loadProbes(request: LoadProbesRequest): Promise<void> {
-    await this.#loader.load({ kind: 'probes', request, bpffs: this.#options.bpffs });
+  loadProbes(request: LoadProbesRequest): Promise<OtherPrograms> {
+    return this.#loader.load({ kind: 'probes', request, bpffs: this.#options.bpffs });
   }
 
   async moveProbes(from: string, to: string): Promise<void> {

@@ -5,7 +5,7 @@ import { PROG_ARRAY } from '../../domain/map-types.js';
 import type { MapShape } from '../../domain/mapvalue.js';
 import type { Observed, StoredEntries } from '../../domain/observed.js';
 import { handoverPin, mapPin, programPin, slotPin } from '../../domain/pins.js';
-import { type ObjectProgram, ofOtherKinds } from '../../domain/probe.js';
+import { type OtherPrograms, ofOtherKinds } from '../../domain/probe.js';
 import { AgentError } from '../../errors.js';
 import type { LinkPosition } from '../../steps/step.js';
 import type {
@@ -27,7 +27,7 @@ import { changeMap, fillMaps, inverseOfChange, type MemoryMap, makeMaps, reading
 import { type GlobalData, openObjectFile, slotOf } from './object.js';
 import { heldPrograms, observeMemory } from './observe.js';
 import { MemoryPins } from './pins.js';
-import { chooseProbes, MemoryProbes, probeFunctions, wantedIn } from './probes.js';
+import { chooseProbes, MemoryProbes, probeFunctions, programsNamed, wantedIn } from './probes.js';
 
 /** The map of interfaces may change while the datapath is in use. */
 export interface MemoryDatapathOptions extends MemoryLinksOptions {
@@ -59,7 +59,7 @@ export class MemoryDatapath implements Datapath {
     return observeMemory({ bpffs, interfaces, pins, links, handovers, probes }, cgroups);
   }
 
-  async load(request: LoadRequest): Promise<readonly ObjectProgram[]> {
+  async load(request: LoadRequest): Promise<OtherPrograms> {
     const { hook, dir, objectPath, entryFunction, slotMap, probes: treatment = 'attach', like = null } = request;
     const object = await openObjectFile(objectPath);
     const slot = slotOf(object, entryFunction, slotMap);
@@ -81,16 +81,18 @@ export class MemoryDatapath implements Datapath {
     if (own !== undefined) this.#pins.pin(slotPin(dir), own);
     for (const map of maps) this.#pins.pin(mapPin(dir, map.declared.name), map);
     if (treatment === 'attach') this.#probes.attach(dir, functions);
-    return ofOtherKinds(wantedIn(object).filter(({ name }) => name !== entryFunction && !object.tailCalled.has(name)));
+    const rest = wantedIn(object).filter(({ name }) => name !== entryFunction && !object.tailCalled.has(name));
+    return { probes: programsNamed(object, functions), others: ofOtherKinds(rest) };
   }
 
-  async loadProbes(request: LoadProbesRequest): Promise<void> {
+  async loadProbes(request: LoadProbesRequest): Promise<OtherPrograms> {
     const { dir, objectPath, entryFunction, treatment } = request;
     const object = await openObjectFile(objectPath);
     const functions = chooseProbes(object, entryFunction);
     const maps = this.#makeMaps(object.maps, object.globals, request);
     for (const map of maps) this.#pins.pin(mapPin(dir, map.declared.name), map);
     if (treatment === 'attach') this.#probes.attach(dir, functions);
+    return { probes: programsNamed(object, functions), others: [] };
   }
 
   async moveProbes(from: string, to: string): Promise<void> {

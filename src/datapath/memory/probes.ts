@@ -32,6 +32,11 @@ export function wantedIn(object: MemoryObject): readonly ObjectProgram[] {
   return programsIn(object).filter(({ section }) => !section.startsWith('?'));
 }
 
+/** Some of the object's programs, by their functions. */
+export function programsNamed(object: MemoryObject, names: readonly string[]): readonly ObjectProgram[] {
+  return programsIn(object).filter(({ name }) => names.includes(name));
+}
+
 function programsIn({ sections }: MemoryObject): readonly ObjectProgram[] {
   return [...sections].map(([name, section]) => ({ name, section }));
 }

@@ -119,6 +119,7 @@ test('an agent that is stopped while a repair starts companions waits for them a
 
   // when the agent is told to stop while it waits for both
   await until('both companions are being started', () => started().length === 2 && companions().length === 2);
+  const told = stage.agent.logs().length;
   const stopped = stage.agent.stop();
   await until('the agent stops', () => stage.agent.logs().some(({ msg }) => msg === 'stopping'));
   await go();
@@ -129,11 +130,9 @@ test('an agent that is stopped while a repair starts companions waits for them a
   const running = companions();
   assert.equal(running.length, 2);
   assert.deepEqual(phases(), ['running', 'running']);
-  const told = stage.agent.logs().slice(begun);
-  assert.deepEqual(
-    told.filter(({ level }) => level === 'error'),
-    [],
-  );
+  // Before that, a repair may have had to wait until a companion that was killed twice could be started again.
+  const errors = stage.agent.logs().filter(({ level }, line) => line >= told && level === 'error');
+  assert.deepEqual(errors, []);
 
   // and the next agent finds both
   await stage.agent.start();

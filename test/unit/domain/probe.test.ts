@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { describeTarget, parseProbeSection } from '../../../src/domain/probe.js';
+import { describeTarget, parseProbeSection, variantsOf } from '../../../src/domain/probe.js';
 
 describe('the section of a probe', () => {
   for (const [section, words] of [
@@ -48,5 +48,33 @@ describe('the section of a probe', () => {
     it(`is refused if the target is invalid: ${section.slice(0, 40)}`, () => {
       assert.throws(() => parseProbeSection(section), /^SyntaxError: The section .* is not of the form /);
     });
+  }
+});
+
+describe('variants of a probe', () => {
+  const namesOf = (...sections: string[]) =>
+    variantsOf(sections.map((section) => ({ name: section, section }))).map((group) => group.map(({ name }) => name));
+
+  for (const [what, sections, expected] of [
+    ['three kinds at one tracepoint', ['tp_btf/a', 'raw_tp/a', 'tp/sched/a'], [['tp_btf/a', 'raw_tp/a', 'tp/sched/a']]],
+    ['the end of a function', ['fexit/f', 'kretprobe/f', 'fentry/f'], [['fexit/f', 'kretprobe/f']]],
+    [
+      'two groups',
+      ['fentry/f', 'tp/x/a', 'kprobe/f', 'raw_tp/a'],
+      [
+        ['fentry/f', 'kprobe/f'],
+        ['tp/x/a', 'raw_tp/a'],
+      ],
+    ],
+  ] as const) {
+    it(`are told: ${what}`, () => assert.deepEqual(namesOf(...sections), expected));
+  }
+
+  for (const [what, sections] of [
+    ['of one kind, several programs for one event', ['tp/sched/a', 'tracepoint/sched/a', 'kprobe/f', 'kprobe/f']],
+    ['begin and end, and another place in a function', ['kprobe/f', 'kretprobe/f', 'fentry/g', 'kprobe/g+4']],
+    ['an XDP program beside them', ['xdp', 'fentry/f']],
+  ] as const) {
+    it(`are not: ${what}`, () => assert.deepEqual(namesOf(...sections), []));
   }
 });

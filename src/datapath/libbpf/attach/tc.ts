@@ -135,7 +135,7 @@ function tryLink(iface: string): string {
   using program = loadMinimalProgram('tc');
   const link = libbpf().bpf_link_create(program.number, interfaceIndex(iface), TCX_ATTACH_TYPE.ingress, null);
   using _link = new Fd(check(link, 'the kernel refuses the link'));
-  return 'chains come before the clsact filters of others, which get only what a chain passes on with TC_ACT_UNSPEC; tc_mode: clsact keeps their order';
+  return 'chains come before the clsact filters of others, which get only what a chain passes on with TC_ACT_UNSPEC, or ends with TC_ACT_STOLEN or TC_ACT_TRAP (accepted where there are no filters); tc_mode: clsact keeps order and verdicts';
 }
 
 function tryFilter(iface: string): undefined {

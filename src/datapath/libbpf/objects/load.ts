@@ -3,7 +3,13 @@ import { attachPointOf, type ChainHook } from '../../../domain/hook.js';
 import { PROG_ARRAY } from '../../../domain/map-types.js';
 import type { MapInfo } from '../../../domain/observed.js';
 import { mapPin, mapSegment, mapsFolder, programPin, slotPin } from '../../../domain/pins.js';
-import { noProbe, type ObjectProgram, ofOtherKinds, refuseOtherKinds } from '../../../domain/probe.js';
+import {
+  noProbe,
+  type ObjectProgram,
+  type OtherPrograms,
+  ofOtherKinds,
+  refuseOtherKinds,
+} from '../../../domain/probe.js';
 import { AgentError } from '../../../errors.js';
 import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
 import { checkEntrySection, entryOfAnotherKind, unlikeItsChain } from '../../elf/bpf-elf.js';
@@ -30,11 +36,7 @@ const BPF_MAP_TYPE_RINGBUF = 27;
 const DETAIL_LINES = 25;
 
 /** Loads a program and pins it; see `Datapath.load`. One load at a time. */
-export async function loadProgram(
-  request: LoadRequest,
-  bpffs: string,
-  report: ReportProgress,
-): Promise<readonly ObjectProgram[]> {
+export async function loadProgram(request: LoadRequest, bpffs: string, report: ReportProgress): Promise<OtherPrograms> {
   using object = openObject(request.objectPath, report);
   const wanted = wantedIn(object);
   const { entryFunction, dir, probes: treatment = 'attach' } = request;
@@ -49,7 +51,8 @@ export async function loadProgram(
     pin(libbpf().bpf_program__fd(program), programPin(dir));
   });
   const own = new Set([program, ...tailCalled(object)].map((one) => libbpf().bpf_program__name(one)));
-  return ofOtherKinds(wanted.filter(({ name }) => !own.has(name)));
+  const others = ofOtherKinds(wanted.filter(({ name }) => !own.has(name)));
+  return { probes: probes.map((probe) => inSection(probe.program)), others };
 }
 
 /** @throws AgentError LOAD_FAILED */
@@ -61,7 +64,11 @@ function checkLike(program: BpfProgram, { hook, like = null }: LoadRequest): voi
 }
 
 /** Loads the probes of a package and pins them; see `Datapath.loadProbes`. */
-export async function loadProbes(request: LoadProbesRequest, bpffs: string, report: ReportProgress): Promise<void> {
+export async function loadProbes(
+  request: LoadProbesRequest,
+  bpffs: string,
+  report: ReportProgress,
+): Promise<OtherPrograms> {
   using object = openObject(request.objectPath, report);
   const probes = chooseProbes(object, request.entryFunction);
   for (const program of object.programs()) libbpf().bpf_program__set_autoload(program, false);
@@ -72,6 +79,7 @@ export async function loadProbes(request: LoadProbesRequest, bpffs: string, repo
     for (const [name, map] of maps) pin(libbpf().bpf_map__fd(map), mapPin(request.dir, name));
     if (request.treatment === 'attach') attachProbes(probes, request.dir);
   });
+  return { probes: probes.map((probe) => inSection(probe.program)), others: [] };
 }
 
 function chooseProbes(object: OpenObject, entryFunction: string): ProbeProgram[] {

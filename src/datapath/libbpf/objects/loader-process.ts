@@ -22,9 +22,7 @@ function report(doing: string): void {
 async function handle(order: LoadOrder): Promise<LoadResult> {
   const { kind, request, bpffs } = order;
   try {
-    if (kind === 'program') return { others: await loadProgram(request, bpffs, report) };
-    await loadProbes(request, bpffs, report);
-    return {};
+    return kind === 'program' ? await loadProgram(request, bpffs, report) : await loadProbes(request, bpffs, report);
   } catch (error) {
     return { error: plain(error) };
   }

@@ -1,4 +1,4 @@
-import type { ObjectProgram } from '../../../domain/probe.js';
+import type { OtherPrograms } from '../../../domain/probe.js';
 import { AgentError, type ErrorCode, messageOf } from '../../../errors.js';
 import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
 
@@ -10,11 +10,7 @@ export type LoadOrder =
   | { readonly kind: 'probes'; readonly request: LoadProbesRequest; readonly bpffs: string };
 
 /** Without an error: loaded and pinned. */
-export interface LoadResult {
-  readonly error?: PlainError;
-  /** Programs of the object that are of kinds which the agent does not attach. */
-  readonly others?: readonly ObjectProgram[];
-}
+export type LoadResult = OtherPrograms | { readonly error: PlainError };
 
 /** An error without its class, which no message between processes keeps. */
 export interface PlainError {

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { Deadline } from '../../../deadline.js';
-import type { ObjectProgram } from '../../../domain/probe.js';
+import type { OtherPrograms } from '../../../domain/probe.js';
 import { AgentError, machineError, messageOf } from '../../../errors.js';
 import { removeTree } from '../pins/pins.js';
 import { type LoadOrder, type LoadResult, revive } from './loader-protocol.js';
@@ -32,17 +32,17 @@ export class ObjectLoader {
   /**
    * Loads one object after the other.
    *
-   * @returns of a program for a chain, what `Datapath.load` does; of probes, nothing
+   * @returns what `Datapath.load` and `Datapath.loadProbes` do
    * @throws AgentError as `Datapath.load` and `Datapath.loadProbes` do; OBJECT_INVALID if the process crashes, or does
    *   not end within {@link LOAD_LIMIT_MS}; LOAD_FAILED (transient) if somebody has killed it
    */
-  load(order: LoadOrder): Promise<readonly ObjectProgram[]> {
+  load(order: LoadOrder): Promise<OtherPrograms> {
     const loading = this.#last.then(() => this.#load(order));
     this.#last = loading.catch(() => {});
     return loading;
   }
 
-  async #load(order: LoadOrder): Promise<readonly ObjectProgram[]> {
+  async #load(order: LoadOrder): Promise<OtherPrograms> {
     clearTimeout(this.#idle);
     // Somebody may have killed it while it was idle.
     const loader = this.#process?.isReady === true ? this.#process : new LoaderProcess();
@@ -101,7 +101,7 @@ class LoaderProcess {
     return exitCode === null && signalCode === null && connected;
   }
 
-  async run(order: LoadOrder): Promise<readonly ObjectProgram[]> {
+  async run(order: LoadOrder): Promise<OtherPrograms> {
     // Without a process, there is nothing to send to.
     if (this.#child.pid === undefined) throw this.#failure(await this.#ended, false);
     this.#stayUp();
@@ -113,8 +113,8 @@ class LoaderProcess {
       this.#child.send(order, () => {});
       const result = await Promise.race([answered.then(([said]) => said), this.#ended]);
       if ('isEnd' in result) throw this.#failure(result, limit.isOver);
-      if (result.error !== undefined) throw revive(result.error);
-      return result.others ?? [];
+      if ('error' in result) throw revive(result.error);
+      return result;
     } catch (error) {
       if (!limit.isOver) throw error;
       throw this.#failure(await this.#ended, true);
