@@ -22,9 +22,11 @@ find dist/src dist/test -name '*.js' | while read -r output; do
   [ -e "${source%.js}.ts" ] || rm -f "$output" "$output.map"
 done
 
-# koffi has a native part, which finds its place by itself. Packages written for require() get one.
+# koffi has a native part, which finds its place by itself. Packages written for require() get one. What a program imports
+# only when it is needed gets a file of its own.
 bundle() {
-  node_modules/.bin/esbuild "$1" --outfile="dist/bin/$2.js" --bundle --platform=node --format=esm --target=node20 --sourcemap \
+  node_modules/.bin/esbuild "$1" --outdir=dist/bin --entry-names="$2" --splitting --chunk-names="$2-[name]" \
+    --bundle --platform=node --format=esm --target=node20 --sourcemap \
     --external:koffi --log-level=warning --legal-comments=none \
     --banner:js='import { createRequire } from "node:module"; const require = createRequire(import.meta.url);'
   chmod +x "dist/bin/$2.js"

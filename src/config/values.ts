@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /*
  * The permitted texts of settings and the values that they become. All three sources provide text: flags and

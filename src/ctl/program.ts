@@ -56,6 +56,12 @@ export function buildProgram(version: string, terminal: Terminal, exit: Exit): C
   addQuestions(program, terminal, exit);
   program.commandsGroup('Packages:');
   addPackageCommands(program, terminal, exit);
+  program.commandsGroup('About l3afctl:');
+  program
+    .command('version')
+    .summary('print the version, as --version does')
+    .description('Print the version of l3afctl. Those of the agents are in l3afctl status.')
+    .action(() => terminal.out(`${version}\n`));
   for (const command of withSubcommands(program)) {
     if (command !== program) command.addHelpText('after', ELSEWHERE);
     command

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /*
  * A table of fields is the only definition of a form: how a payload gives each field, and what the agent keeps. The

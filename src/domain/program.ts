@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { AGGREGATORS } from './aggregate.js';
 import { ATTACH_POINTS } from './attach-points/registry.js';
 import { converted, givenShape, keptForm, keptShape, optional, readFields, required, unused } from './fields.js';

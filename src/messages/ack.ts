@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ATTACH_POINT_NAMES } from '../domain/hook.js';
 import { codeSchema } from './codes.js';
 import { instant, parseMessage } from './reading.js';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { VERBS, type Verb } from '../domain/command.js';
 import { REQUEST_VERBS, REQUESTS } from './requests.js';
 import { HEADERS, STREAMS, type Subjects, subjectsFor } from './subjects.js';

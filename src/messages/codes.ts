@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ErrorCode } from '../errors.js';
 
 /** What each code means for a controller. The type keeps the list complete. The generated schemas contain the text. */

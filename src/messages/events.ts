@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { instant } from './reading.js';
 
 /** What an agent reports without a request. The kind is also the last token of the event's subject. */

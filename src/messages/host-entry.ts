@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { instant } from './reading.js';
 
 /** A host's entry in the registry. It is written again at every heartbeat, and expires when the heartbeats stop. */

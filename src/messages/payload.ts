@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ATTACH_POINTS } from '../domain/attach-points/registry.js';
 import { list, optionalList, optionalText, programName, text } from '../domain/forms.js';
 import { ATTACH_POINT_NAMES, type AttachPointName } from '../domain/hook.js';

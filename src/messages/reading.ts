@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { AgentError } from '../errors.js';
 
 /** A time, RFC 3339. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { VERBS } from '../domain/command.js';
 import { DIFFERENCE_KINDS } from '../domain/difference.js';
 import { ATTACH_POINT_NAMES } from '../domain/hook.js';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { AGGREGATORS } from '../domain/aggregate.js';
 import { ATTACH_POINTS } from '../domain/attach-points/registry.js';
 import { COMPANION_STATES } from '../domain/companion.js';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { DesiredState } from '../domain/desired.js';
 import { CGROUP_ATTACH_POINTS, INTERFACE_ATTACH_POINTS } from '../domain/hook.js';
 import { isObject } from '../domain/json.js';

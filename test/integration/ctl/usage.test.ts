@@ -106,7 +106,8 @@ describe('l3afctl', () => {
   it('exits with 0 for help and version', async () => {
     assert.match((await l3afctl(['--help'])).out, /Exit codes/);
     assert.match((await l3afctl(['deploy', '--help'])).out, /Example/);
-    assert.match((await l3afctl(['--version'])).out, /^\d+\.\d+\.\d+\n$/);
+    for (const words of [['version'], ['--version'], ['-V'], ['-o', 'json', 'version']])
+      assert.match((await l3afctl(words)).out, /^\d+\.\d+\.\d+\n$/);
     assert.equal((await l3afctl(['--help'])).code, 0);
   });
 });
