@@ -54,7 +54,7 @@ const CHAIN_SECTIONS = [
   ['netkit/peer', 'netkit_peer'],
   ['cgroup/skb', 'cgroup_skb_ingress or cgroup_skb_egress'],
   ['cgroup_skb/ingress', 'cgroup_skb_ingress'],
-  ['?cgroup_skb/egress', 'cgroup_skb_egress'],
+  ['cgroup_skb/egress', 'cgroup_skb_egress'],
 ] as const;
 
 export function probesContract(fixtureOf: () => Fixture): void {

@@ -74,7 +74,7 @@ test('a host without state and with 10,000 earlier commands reaches its desired 
   assert.deepEqual([...new Set(steps.map(({ op }) => op))], ['delete-9999'], 'one reconcile, for one command');
   assert.deepEqual(
     steps.filter(({ step }) => /^(load|attach)/.test(step)).map(({ step }) => step.split(' ').slice(0, 2).join(' ')),
-    ['load port-count', 'load rate-limit', 'load xdp-root', 'attach xdp-root'],
+    ['load xdp-root', 'load port-count', 'load rate-limit', 'attach xdp-root'],
   );
 
   const acks = await controller.acks();
