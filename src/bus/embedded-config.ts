@@ -8,6 +8,8 @@ import { AgentError } from '../errors.js';
 export const BINARY = 'nats-server';
 /** Where Debian installs it. Not every service has it in its PATH. */
 const FALLBACK_DIR = '/usr/sbin';
+/** The one user of the server. */
+export const EMBEDDED_USER = 'l3af';
 /** Lets the server choose a port. */
 export const RANDOM_PORT = -1;
 const PROBE_TIMEOUT_MS = 1_000;
@@ -42,6 +44,8 @@ export interface ServerConfigOptions {
   readonly dir: string;
   readonly pidFile: string;
   readonly port: number;
+  /** Of {@link EMBEDDED_USER}. */
+  readonly password: string;
   /**
    * Sync each message to disk before it is confirmed, instead of every two minutes. `sync_interval` exists from server
    * 2.10 on; older servers refuse to start with it.
@@ -50,7 +54,7 @@ export interface ServerConfigOptions {
 }
 
 /** Strings in the server's configuration accept the escapes that JSON uses for paths. */
-export function serverConfig({ dir, pidFile, port, syncAlways }: ServerConfigOptions): string {
+export function serverConfig({ dir, pidFile, port, password, syncAlways }: ServerConfigOptions): string {
   const quote = JSON.stringify;
   return [
     '# Written by the agent each time it starts the server; changes are lost.',
@@ -58,6 +62,7 @@ export function serverConfig({ dir, pidFile, port, syncAlways }: ServerConfigOpt
     `port: ${port}`,
     `pid_file: ${quote(pidFile)}`,
     `ports_file_dir: ${quote(dir)}`,
+    `authorization { user: ${EMBEDDED_USER}, password: ${quote(password)} }`,
     'jetstream {',
     `  store_dir: ${quote(join(dir, 'jetstream'))}`,
     ...(syncAlways ? ['  sync_interval: always'] : []),

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentError, messageOf } from '../errors.js';
@@ -6,6 +7,7 @@ import { pause } from '../retry.js';
 import {
   acceptsJetStream,
   BINARY,
+  EMBEDDED_USER,
   findServer,
   RANDOM_PORT,
   serverConfig,
@@ -28,9 +30,22 @@ const STOP_DEADLINE_MS = 10_000;
 const ENDING_MS = 2_000;
 const POLL_MS = 25;
 
+/** Where a server is. */
+export interface Embedded {
+  /** For logs. */
+  readonly url: string;
+  /** The same with the user and the password, for connecting. */
+  readonly access: string;
+}
+
+/** Of the password. */
+const SECRET_BYTES = 24;
+
 /**
  * A nats-server for a single host without a fleet. It outlives the agent: a new agent finds it running, with the
- * commands that came meanwhile. Its port is chosen at random once and kept.
+ * commands that came meanwhile. Its port and its password are chosen at random once and kept. Only who may read the file
+ * `url` gets in: whoever may publish commands gets programs run as root, and a port of 127.0.0.1 is open to all users of
+ * the machine.
  */
 export class EmbeddedServer {
   readonly #dir: string;
@@ -49,29 +64,53 @@ export class EmbeddedServer {
    * @throws AgentError CONFIG_INVALID when nats-server is not installed; STATE_DIR_LOCKED when one runs for this state
    *   directory but cannot be reached; BROKER_UNREACHABLE when it does not come up, with its last output as detail
    */
-  async start(): Promise<{ url: string }> {
+  async start(): Promise<Embedded> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    const known = await this.#knownSecret();
     const running = await this.#runningPid();
-    if (running !== undefined) {
+    if (running !== undefined && known === undefined) {
+      this.#logger.warn({ pid: running }, 'the password of the embedded nats-server was removed; starting it anew');
+      this.#pid = running;
+      await this.stop();
+    } else if (running !== undefined && known !== undefined) {
       const url = await this.#accepting(running);
       if (url !== undefined) {
         if (running !== this.#pid) this.#logger.info({ pid: running, url }, 'adopted the embedded nats-server');
         this.#pid = running;
-        return { url };
+        return await this.#told(url, known);
       }
       await this.#goneWithin(running, ENDING_MS);
     }
     const binary = await findServer();
-    const port = await this.#rememberedPort();
-    const { pid, url } = await this.#launch(binary, port).catch((error: unknown) => {
+    const [port, secret] = [await this.#rememberedPort(), known ?? (await this.#newSecret())];
+    const { pid, url } = await this.#launch(binary, port, secret).catch((error: unknown) => {
       if (port === RANDOM_PORT || !portIsTaken(error)) throw error;
       this.#logger.warn({ port }, 'the port of the embedded nats-server is in use; choosing another');
-      return this.#launch(binary, RANDOM_PORT);
+      return this.#launch(binary, RANDOM_PORT, secret);
     });
     this.#pid = pid;
-    await writeFile(this.#path('port'), `${new URL(url).port}\n`);
     this.#logger.info({ pid, url }, 'started the embedded nats-server');
-    return { url };
+    return await this.#told(url, secret);
+  }
+
+  /** Writes the address with the password where those who may use it find it. */
+  async #told(url: string, secret: string): Promise<Embedded> {
+    const access = url.replace('://', `://${EMBEDDED_USER}:${secret}@`);
+    await writeFile(join(this.#dir, 'url'), `${access}\n`, { mode: 0o600 });
+    return { url, access };
+  }
+
+  /** Undefined if there is none yet, or if somebody has removed or damaged it. */
+  async #knownSecret(): Promise<string | undefined> {
+    const secret = (await readFile(this.#path('password'), 'utf8').catch(() => '')).trim();
+    return /^[\w-]{20,64}$/.test(secret) ? secret : undefined;
+  }
+
+  /** Written before a server runs that knows it. */
+  async #newSecret(): Promise<string> {
+    const secret = randomBytes(SECRET_BYTES).toString('base64url');
+    await writeFile(this.#path('password'), `${secret}\n`, { mode: 0o600 });
+    return secret;
   }
 
   /**
@@ -90,8 +129,8 @@ export class EmbeddedServer {
     this.#logger.info({ pid }, 'stopped the embedded nats-server');
   }
 
-  async #launch(binary: string, port: number): Promise<{ pid: number; url: string }> {
-    await this.#writeConfig(binary, port);
+  async #launch(binary: string, port: number, password: string): Promise<{ pid: number; url: string }> {
+    await this.#writeConfig(binary, port, password);
     await this.#forgetLastRun();
     const log = await open(this.#path('log'), 'a', 0o600);
     const child = spawn(binary, ['-c', this.#path('conf')], { detached: true, stdio: ['ignore', log.fd, log.fd] });
@@ -124,12 +163,10 @@ export class EmbeddedServer {
   }
 
   /** Syncs every message to disk if the server can do that, see {@link serverConfig}. */
-  async #writeConfig(binary: string, port: number): Promise<void> {
+  async #writeConfig(binary: string, port: number, password: string): Promise<void> {
     for (const syncAlways of [true, false]) {
-      await writeFile(
-        this.#path('conf'),
-        serverConfig({ dir: this.#dir, pidFile: this.#path('pid'), port, syncAlways }),
-      );
+      const config = serverConfig({ dir: this.#dir, pidFile: this.#path('pid'), port, password, syncAlways });
+      await writeFile(this.#path('conf'), config, { mode: 0o600 });
       if (await takesConfig(binary, this.#path('conf'))) return;
     }
     // Keep the configuration: the start fails with the server's own explanation.
@@ -195,8 +232,9 @@ export class EmbeddedServer {
   }
 
   async #rememberedPort(): Promise<number> {
-    const port = Number(await readFile(this.#path('port'), 'utf8').catch(() => ''));
-    return Number.isInteger(port) && port > 0 ? port : RANDOM_PORT;
+    const url = (await readFile(join(this.#dir, 'url'), 'utf8').catch(() => '')).trim();
+    const port = URL.canParse(url) ? Number(new URL(url).port) : 0;
+    return port > 0 ? port : RANDOM_PORT;
   }
 
   async #lastWords(): Promise<string> {
@@ -204,7 +242,7 @@ export class EmbeddedServer {
     return log.trimEnd().split('\n').slice(-5).join('\n');
   }
 
-  #path(kind: 'conf' | 'pid' | 'log' | 'port'): string {
+  #path(kind: 'conf' | 'pid' | 'log' | 'password'): string {
     return join(this.#dir, `nats-server.${kind}`);
   }
 }

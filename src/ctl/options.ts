@@ -1,10 +1,12 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { ConnectOptions } from '../client/connection.js';
 import { isSwitchedOn, parseServers } from './values.js';
 
 /** Options that every command accepts. */
 export interface CommonOptions {
-  readonly server: readonly string[];
+  readonly server?: readonly string[];
   readonly creds?: string;
   readonly nkey?: string;
   readonly userFile?: string;
@@ -30,7 +32,7 @@ export function addCommonOptions(program: Command): Command {
     .addOption(
       new Option('-s, --server <urls>', 'NATS servers, separated by commas')
         .env('L3AF_NATS_URL')
-        .default([DEFAULT_SERVER], DEFAULT_SERVER)
+        .default(undefined, `that of NATS_URL, of the agent on this host, or ${DEFAULT_SERVER}`)
         .argParser(parseServers),
     )
     .addOption(new Option('--creds <file>', 'credentials file').env('L3AF_NATS_CREDS'))
@@ -69,9 +71,23 @@ export function addCommonOptions(program: Command): Command {
     );
 }
 
+/** Where the agent leaves the address of its own server, with the password; only root can read it. */
+const STATE_DIR = '/var/lib/l3af-agent';
+
+/** The servers where none are named: those of the `nats` command line, or the one that the agent of this host has started. */
+function serversHere(): readonly string[] {
+  const { NATS_URL: named, L3AF_STATE_DIR: stateDir = STATE_DIR } = process.env;
+  if (named !== undefined && named !== '') return parseServers(named);
+  try {
+    return [readFileSync(join(stateDir, 'nats', 'url'), 'utf8').trim()];
+  } catch {
+    return [DEFAULT_SERVER];
+  }
+}
+
 export function connectOptions(options: CommonOptions): ConnectOptions {
   return {
-    servers: options.server,
+    servers: options.server ?? serversHere(),
     name: 'l3afctl',
     prefix: options.prefix,
     credsFile: options.creds,

@@ -28,10 +28,11 @@ export class OwnBroker {
     this.#server = new EmbeddedServer({ stateDir: options.stateDir, logger: options.log });
   }
 
-  /** @returns its URL */
+  /** @returns its URL with user and password, for connecting */
   async start(): Promise<string> {
-    this.#url = (await this.#server.start()).url;
-    return this.#url;
+    const { url, access } = await this.#server.start();
+    this.#url = url;
+    return access;
   }
 
   /** Call it when the connection is lost. @param connected whether it is up again */

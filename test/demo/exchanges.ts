@@ -1,4 +1,5 @@
 import { connect } from 'nats';
+import { accessOptions } from '../../src/bus/access.js';
 import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/ack.js';
 import { STREAMS } from '../../src/messages/subjects.js';
 
@@ -13,7 +14,7 @@ export interface Exchange {
 
 /** All commands and their answers, read from the two streams. */
 export async function readExchanges(natsUrl: string): Promise<Exchange[]> {
-  const nc = await connect({ servers: natsUrl });
+  const nc = await connect(accessOptions({ servers: [natsUrl] }));
   try {
     const jsm = await nc.jetstreamManager();
     const { state } = await jsm.streams.info(STREAMS.acks);

@@ -11,7 +11,7 @@ export async function offer(stage: Stage, tell: Narrator): Promise<void> {
   await writePayload(stage, 'names.json', namesPayload(iface));
   tell.act('Try it yourself');
   tell.say('In another terminal:', '');
-  tell.command(`export L3AF_NATS_URL=${agent.natsUrl}`);
+  tell.command(`export L3AF_NATS_URL=$(cat ${agent.urlFile})`);
   tell.command(`alias l3afctl="node ${relative(process.cwd(), L3AFCTL)}"`);
   tell.say('', 'Query the agent:', '');
   tell.command('l3afctl status');

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -57,10 +57,15 @@ export class AgentProcess {
     return this.#running?.pid;
   }
 
-  /** The address of the agent's broker: the given one, or that of the embedded one as the agent has logged it. */
+  /** The file with the address of the embedded broker, and with the password. */
+  get urlFile(): string {
+    return join(this.#options.stateDir, 'nats', 'url');
+  }
+
+  /** The address of the agent's broker: the given one, or that of the embedded one as the agent has written it. */
   get natsUrl(): string {
     const url = this.#options.natsUrl ?? this.#embeddedUrl();
-    if (url === undefined) throw new Error('The agent has not logged the address of its broker');
+    if (url === undefined) throw new Error('The agent has not written the address of its broker');
     return url;
   }
 
@@ -147,8 +152,9 @@ export class AgentProcess {
   }
 
   #embeddedUrl(): string | undefined {
-    const told = this.#logs.findLast(({ url }) => typeof url === 'string' && url.startsWith('nats://'));
-    return told?.url as string | undefined;
+    // An earlier agent's file may name another address until this one has started or found its broker.
+    const isTold = this.#logs.some(({ msg }) => /^(started|adopted) the embedded nats-server$/.test(String(msg)));
+    return isTold && existsSync(this.urlFile) ? readFileSync(this.urlFile, 'utf8').trim() : undefined;
   }
 
   async #untilReady(): Promise<void> {

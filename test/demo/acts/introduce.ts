@@ -17,11 +17,11 @@ export async function introduce(stage: Stage, tell: Narrator): Promise<void> {
         ];
   const facts: [string, string][] = [
     ['agent', `l3af-agent ${version}, process ${agent.pid}, datapath ${datapath}, kernel ${release()}`],
-    ['broker', `${agent.natsUrl}, a nats-server with JetStream, started by the agent`],
+    ['broker', `nats://${new URL(agent.natsUrl).host}, a nats-server with JetStream, started by the agent`],
     ['packages', 'built from native/bpf, in a folder'],
     network,
   ];
   tell.lines([...drawFacts(facts, tell.style), '']);
-  tell.command(`export L3AF_NATS_URL=${agent.natsUrl}`);
+  tell.command(`export L3AF_NATS_URL=$(cat ${agent.urlFile})`);
   tell.claim(ready, `the agent accepts commands for ${HOST}`);
 }

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { connect } from 'nats';
 import { EmbeddedServer } from '../../../src/bus/embedded.js';
 import { findServer } from '../../../src/bus/embedded-config.js';
 import { isGone } from '../../../src/bus/process-state.js';
@@ -29,12 +30,47 @@ async function pidOf(stateDir: string): Promise<number> {
 test('the server comes up with JetStream, on the loopback address, below the state directory', async (t) => {
   const stateDir = await givenStateDir(t);
 
-  const { url } = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+  const { url, access } = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
 
   assert.match(url, /^nats:\/\/127\.0\.0\.1:\d+$/);
-  const bus = await openBus(t, { url }, collectLog());
+  const bus = await openBus(t, { url: access }, collectLog());
   await ensureStreams(bus, subjectsFor('l3af', HOST), collectLog());
   assert.ok((await readdir(join(stateDir, 'nats', 'jetstream'))).length > 0);
+});
+
+test('only who knows the password gets in, and only root can read it; it is in no log', async (t) => {
+  const stateDir = await givenStateDir(t);
+  const log = collectLog();
+  const { url, access } = await new EmbeddedServer({ stateDir, logger: log }).start();
+  const { username, password } = new URL(access);
+
+  for (const credentials of [{}, { user: username }, { user: username, pass: 'guessed' }, { token: password }])
+    await assert.rejects(connect({ servers: url, reconnect: false, ...credentials }), /Authorization Violation/i);
+  await openBus(t, { url: access }, collectLog());
+
+  const folder = join(stateDir, 'nats');
+  const secret = ['url', 'nats-server.password', 'nats-server.conf'].map((name) => join(folder, name));
+  const modes = await Promise.all(
+    [folder, ...secret].map(async (path) => ((await stat(path)).mode & 0o777).toString(8)),
+  );
+  assert.deepEqual(modes, ['700', '600', '600', '600']);
+  assert.equal(await readFile(secret[0]!, 'utf8'), `${access}\n`);
+  assert.ok(password.length >= 32, password);
+  const words = JSON.stringify(log.lines) + (await readFile(join(folder, 'nats-server.log'), 'utf8'));
+  assert.ok(!words.includes(password), words);
+});
+
+test('a server whose password was removed is started anew, with another one', async (t) => {
+  const stateDir = await givenStateDir(t);
+  const before = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+  const pid = await pidOf(stateDir);
+  await rm(join(stateDir, 'nats', 'nats-server.password'));
+
+  const after = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+
+  assert.equal(await isGone(pid), true);
+  assert.deepEqual([after.url, after.access === before.access], [before.url, false]);
+  await openBus(t, { url: after.access }, collectLog());
 });
 
 test('a second agent adopts the server that runs; a stop ends it', async (t) => {
@@ -54,7 +90,7 @@ test('a second agent adopts the server that runs; a stop ends it', async (t) => 
 test('after a crash the server comes back on the same port with the same messages', async (t) => {
   const stateDir = await givenStateDir(t);
   const before = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
-  const bus = await openBus(t, before, collectLog());
+  const bus = await openBus(t, { url: before.access }, collectLog());
   const subjects = subjectsFor('l3af', HOST);
   await ensureStreams(bus, subjects, collectLog());
   await bus.js.publish(subjects.command('deploy'), '[]');
@@ -94,7 +130,7 @@ test('a pid file with a program that only reads the configuration is ignored', a
   const again = await server.start();
 
   assert.notEqual(await pidOf(stateDir), reader.pid);
-  await openBus(t, again, collectLog());
+  await openBus(t, { url: again.access }, collectLog());
   assert.equal(reader.exitCode, null);
 });
 
@@ -162,7 +198,7 @@ test('if another process uses the port meanwhile, another port is chosen', async
   const after = await server.start();
 
   assert.notEqual(after.url, before.url);
-  await openBus(t, after, collectLog());
+  await openBus(t, { url: after.access }, collectLog());
 });
 
 test('without nats-server on the machine, the error says what to install', async () => {
