@@ -67,7 +67,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** The only modules that may import each outside package. */
 const DOORS: Readonly<Record<string, readonly RegExp[]>> = {
   nats: [/^bus\//, /^client\//],
-  koffi: [/^datapath\/libbpf\//],
+  koffi: [/^datapath\/libbpf\//, /^store\/flock$/],
   'p-queue': [/^apply\//],
   pino: [/^telemetry\//],
   'prom-client': [/^telemetry\//],

@@ -5,10 +5,12 @@ import { Agent } from '../commands/agent.js';
 import type { Config } from '../config.js';
 import type { Datapath } from '../datapath/datapath.js';
 import { NOTHING_DESIRED } from '../domain/desired.js';
+import { AgentError } from '../errors.js';
 import type { L3AFALLHOSTDATA } from '../messages/snapshot.js';
 import { healthChecks, requestHandlers } from '../queries/requests.js';
 import { snapshotOf } from '../queries/snapshot.js';
 import { Monitoring } from '../reconcile/monitoring.js';
+import { retry } from '../retry.js';
 import { type Health, TelemetryServer } from '../telemetry/http.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -34,6 +36,12 @@ export interface DaemonOptions {
 
 /** How long a stopping agent waits for a package that is being fetched. */
 const FETCH_PATIENCE_MS = 5_000;
+/** Until the address of metrics and health is tried again. */
+const ADDRESS_AGAIN = { firstMs: 5_000, capMs: 5_000 };
+
+function mayPass(error: unknown): boolean {
+  return error instanceof AgentError && error.transient;
+}
 
 /**
  * The running agent. It starts its parts in the order of their dependencies: first it brings the host to its recorded
@@ -108,7 +116,7 @@ export class Daemon {
     if (signal.aborted) return;
 
     metrics.start();
-    if (telemetry !== undefined) log.info(await telemetry.start(), 'serving metrics and health');
+    if (telemetry !== undefined) await this.#serve(telemetry);
     await upkeep.start();
     if (signal.aborted) return;
     void this.#background.attempt(async () => {
@@ -120,6 +128,25 @@ export class Daemon {
     this.#joined = this.#join(base, upkeep).catch((error: unknown) => {
       if (!signal.aborted) this.#fail(error);
     });
+  }
+
+  /** Metrics and health are no reason not to run: whoever has taken their address may give it back. */
+  async #serve(telemetry: TelemetryServer): Promise<void> {
+    const { log } = this.#options;
+    const { signal } = this.#stopping;
+    const start = async () => log.info(await telemetry.start(), 'serving metrics and health');
+    try {
+      await start();
+    } catch (error) {
+      if (!mayPass(error)) throw error;
+      log.error({ err: error }, 'cannot serve metrics and health; trying again');
+      void this.#background.attempt(async () => {
+        const again = retry(start, { backoff: ADDRESS_AGAIN, signal, isPassing: mayPass });
+        await again.catch((failure: unknown) => {
+          if (!signal.aborted) throw failure;
+        });
+      });
+    }
   }
 
   #fail(error: unknown): void {

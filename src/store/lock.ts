@@ -1,6 +1,9 @@
-import { access, constants, mkdir, stat } from 'node:fs/promises';
-import { createServer, type Server } from 'node:net';
+import { closeSync, constants as flags, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
+import { access, constants, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { getSystemErrorMap } from 'node:util';
 import { AgentError, machineFaultOf, messageOf } from '../errors.js';
+import { EWOULDBLOCK, tryFlock } from './flock.js';
 
 export interface StateDirLock {
   release(): Promise<void>;
@@ -9,7 +12,8 @@ export interface StateDirLock {
 /**
  * Makes a state directory if it does not exist, and locks it for this process.
  *
- * @throws AgentError CONFIG_INVALID if it cannot be made or written, STATE_DIR_LOCKED if another process holds the lock
+ * @throws AgentError CONFIG_INVALID if it cannot be made or written, or if another user has it or may write to it;
+ *   STATE_DIR_LOCKED if another process holds the lock
  */
 export async function takeStateDir(dir: string): Promise<StateDirLock> {
   try {
@@ -21,55 +25,83 @@ export async function takeStateDir(dir: string): Promise<StateDirLock> {
       cause,
     });
   }
+  assertOurs(dir, 'state directory', 'could have the agent run what is written there');
   return lockStateDir(dir);
 }
 
 /**
  * Locks a folder on a bpffs for this process, like {@link lockStateDir} for a state directory.
  *
- * @throws AgentError STATE_DIR_LOCKED
+ * @throws AgentError CONFIG_INVALID if another user has it or may write to it; STATE_DIR_LOCKED
  */
-export function lockBpffs(dir: string): Promise<StateDirLock> {
-  return lockDir(dir, 'bpffs');
+export async function lockBpffs(dir: string): Promise<StateDirLock> {
+  assertOurs(dir, 'bpffs', 'could put programs and maps in the place of ours');
+  return lock(dir, flags.O_RDONLY | flags.O_DIRECTORY, `the bpffs ${dir}`);
 }
 
 /**
- * Locks a directory for this process, so that two agents never write one journal. Node has no flock(2). The lock is the
- * name of an abstract Unix socket (unix(7)) instead: the kernel gives it to one holder and releases it when the process
- * ends, even after a crash. The name consists of device and inode, which are the same through symbolic links and bind
- * mounts. Abstract names belong to the network namespace, so agents in different namespaces do not see each other's
- * locks.
+ * Locks a directory for this process, so that two agents never write one journal. The kernel releases the lock when the
+ * process ends, even after a crash. It is on a file that other users cannot open, so none of them can take it.
  *
  * @param dir an existing directory
  * @throws AgentError STATE_DIR_LOCKED
  */
-export function lockStateDir(dir: string): Promise<StateDirLock> {
-  return lockDir(dir, 'state directory');
+export async function lockStateDir(dir: string): Promise<StateDirLock> {
+  return lock(join(dir, 'lock'), flags.O_RDWR | flags.O_CREAT, `the state directory ${dir}`);
 }
 
-async function lockDir(dir: string, what: 'state directory' | 'bpffs'): Promise<StateDirLock> {
-  const { dev, ino } = await stat(dir, { bigint: true });
-  // The socket has no service. Connections are closed at once.
-  const server = createServer((socket) => socket.destroy());
-  await hold(server, `\0l3af-agent:${dev}:${ino}`, `the ${what} ${dir}`);
-  // The lock must not keep the process alive.
-  server.unref();
-  return { release: () => new Promise((resolve) => server.close(() => resolve())) };
+/** Who may write: the group and all others. */
+const OTHERS_WRITE = 0o022;
+
+/** @param danger what somebody else could do, as the end of a sentence */
+function assertOurs(dir: string, what: string, danger: string): void {
+  const { uid, mode } = statSync(dir);
+  const own = process.geteuid?.() ?? uid;
+  if (uid !== own && uid !== 0)
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `The ${what} ${dir} belongs to the user with the id ${uid}, who ${danger}; choose another one, or see what is in it and run chown -R ${own} ${dir}`,
+    );
+  if ((mode & OTHERS_WRITE) !== 0)
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `Other users may write to the ${what} ${dir}, and ${danger}; see what is in it and run chmod go-w ${dir}`,
+    );
 }
 
 /** @param place description of what is locked */
-function hold(server: Server, name: string, place: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    // Use on(), not once(): a later error event without a listener, such as a failed accept, would end the process.
-    server.on('error', (cause: NodeJS.ErrnoException) => {
-      if (cause.code === 'EADDRINUSE') {
-        const message = `Another agent already uses ${place}; stop it, or configure a different one for this agent`;
-        return reject(new AgentError('STATE_DIR_LOCKED', message, { cause }));
-      }
-      const { code = 'INTERNAL', advice } = machineFaultOf(cause) ?? {};
-      const message = `Cannot lock ${place}: ${cause.message}${advice === undefined ? '' : `; ${advice}`}`;
-      reject(new AgentError(code, message, { cause }));
-    });
-    server.listen(name, resolve);
-  });
+function lock(path: string, mode: number, place: string): StateDirLock {
+  let fd: number;
+  try {
+    fd = openSync(path, mode, 0o600);
+  } catch (cause) {
+    throw cannotLock(place, cause as Error);
+  }
+  const errno = tryFlock(fd);
+  if (errno === 0) return { release: async () => closeSync(fd) };
+  const holder = errno === EWOULDBLOCK ? holderOf(fd) : undefined;
+  closeSync(fd);
+  if (errno !== EWOULDBLOCK) {
+    const [code = 'unknown', words = `errno ${errno}`] = getSystemErrorMap().get(-errno) ?? [];
+    throw cannotLock(place, Object.assign(new Error(`${code}: ${words}, flock '${path}'`), { code }));
+  }
+  const message = `Another agent already uses ${place}${holder === undefined ? '' : `, process ${holder}`}; stop it, or configure a different one for this agent`;
+  throw new AgentError('STATE_DIR_LOCKED', message);
+}
+
+/** The process that has the lock, as far as the kernel says; see proc_locks(5). */
+function holderOf(fd: number): string | undefined {
+  try {
+    const { ino } = fstatSync(fd, { bigint: true });
+    const entry = new RegExp(`FLOCK +\\S+ +WRITE +(\\d+) +\\S+:${ino} `).exec(readFileSync('/proc/locks', 'utf8'));
+    return entry?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+function cannotLock(place: string, cause: Error): AgentError {
+  const { code = 'INTERNAL', advice } = machineFaultOf(cause) ?? {};
+  const message = `Cannot lock ${place}: ${cause.message}${advice === undefined ? '' : `; ${advice}`}`;
+  return new AgentError(code, message, { cause });
 }

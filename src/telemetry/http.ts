@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { isIPv6 } from 'node:net';
+import { isIPv6, type Socket } from 'node:net';
 import { AgentError } from '../errors.js';
 import { CONTENT_TYPE, type Format, formatFor } from './openmetrics.js';
 
@@ -27,10 +27,13 @@ interface Answer {
 }
 
 const MAX_HEADER_BYTES = 8 * 1024;
+/** Above this, the oldest connections without a request in progress are closed, so that slow clients shut nobody out. */
 const MAX_CONNECTIONS = 64;
 const HEADERS_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 const METHODS = ['GET', 'HEAD'];
+/** What passes by itself: another process ends, an interface comes up. */
+const PASSING: ReadonlySet<string> = new Set(['EADDRINUSE', 'EADDRNOTAVAIL']);
 const LISTEN_PROBLEMS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'is in use by another process',
   EADDRNOTAVAIL: 'is not an address of this host',
@@ -42,6 +45,9 @@ const LISTEN_PROBLEMS: Readonly<Record<string, string>> = {
 export class TelemetryServer {
   readonly #options: TelemetryServerOptions;
   #server: Server | undefined;
+  /** The open connections, the oldest first, and those of them whose request is being answered. */
+  readonly #connections = new Set<Socket>();
+  readonly #answering = new Set<Socket>();
 
   constructor(options: TelemetryServerOptions) {
     this.#options = options;
@@ -49,7 +55,7 @@ export class TelemetryServer {
 
   /**
    * @returns its URL, as in `http://127.0.0.1:8898`
-   * @throws AgentError CONFIG_INVALID when it cannot listen on the address
+   * @throws AgentError CONFIG_INVALID when it cannot listen on the address; transient if that may pass
    */
   async start(): Promise<{ url: string }> {
     const { host, port, log } = this.#options;
@@ -62,7 +68,7 @@ export class TelemetryServer {
       },
       (request, response) => void this.#handle(request, response),
     );
-    server.maxConnections = MAX_CONNECTIONS;
+    server.on('connection', (socket) => this.#admit(socket));
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => reject(cannotListen(host, port, error)));
       server.listen(port, host, resolve);
@@ -83,7 +89,18 @@ export class TelemetryServer {
     });
   }
 
+  #admit(socket: Socket): void {
+    this.#connections.add(socket);
+    socket.once('close', () => this.#connections.delete(socket));
+    if (this.#connections.size <= MAX_CONNECTIONS) return;
+    const oldest = [...this.#connections].find((other) => !this.#answering.has(other));
+    oldest?.destroy();
+  }
+
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { socket } = request;
+    this.#answering.add(socket);
+    response.once('close', () => this.#answering.delete(socket));
     request.resume();
     let answer: Answer;
     try {
@@ -122,11 +139,12 @@ function plain(status: number, sentence: string): Answer {
 }
 
 function cannotListen(host: string, port: number, error: Error): AgentError {
-  const problem = LISTEN_PROBLEMS['code' in error ? String(error.code) : ''] ?? `cannot be used (${error.message})`;
+  const code = 'code' in error ? String(error.code) : '';
+  const problem = LISTEN_PROBLEMS[code] ?? `cannot be used (${error.message})`;
   return new AgentError(
     'CONFIG_INVALID',
     `The metrics address ${bracketed(host)}:${port} ${problem}; choose another one with metrics_addr, or set it to "off".`,
-    { cause: error },
+    { cause: error, transient: PASSING.has(code) },
   );
 }
 

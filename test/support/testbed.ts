@@ -176,7 +176,7 @@ export async function mountBpffs(): Promise<MountedBpffs> {
     rmdirSync(path);
   });
   try {
-    await run('mount', ['-t', 'bpf', 'bpf', path]);
+    await run('mount', ['-t', 'bpf', '-o', 'mode=0700', 'bpf', path]);
   } catch (cause) {
     forget();
     await rmdir(path);

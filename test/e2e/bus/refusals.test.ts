@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { FleetClient } from '../../../src/client/fleet-client.js';
@@ -173,4 +175,23 @@ test('an agent and l3afctl use user and password, TLS to an address and the hand
   assert.match(refused.error, /refused the credentials; check/);
   assert.match(silent.error, /set tls_handshake_first/);
   assert.deepEqual([listed.code, refused.code, silent.code], [0, 4, 4]);
+});
+
+test('an agent whose metrics address is taken says so, runs, and serves it as soon as it is free', async (t) => {
+  const bed = await givenBusBed(t);
+  const squatter = createServer().listen(0, '127.0.0.1');
+  await once(squatter, 'listening');
+  bed.atEnd(() => squatter.close());
+  const { port } = squatter.address() as AddressInfo;
+  const agent = bed.agent({ metricsAddr: `127.0.0.1:${port}` });
+
+  await agent.start();
+  const answer = await bed.controller.send('deploy', onXdp(portCount));
+  const told = agent.logs().find(({ msg }) => msg === 'cannot serve metrics and health; trying again');
+  squatter.close();
+  await until('it to be served', () => agent.logs().some(({ msg }) => msg === 'serving metrics and health'));
+
+  assert.equal(answer.status, 'applied');
+  assert.match((told?.err as Error | undefined)?.message ?? '', new RegExp(`${port} is in use by another process`));
+  assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
 });

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { VERBS } from '../../../src/domain/command.js';
@@ -22,8 +25,8 @@ function l3afctl(args: readonly string[], input = ''): Promise<Ran> {
   return ran.get(key)!;
 }
 
-async function run(args: readonly string[], input: string): Promise<Ran> {
-  const child = spawn(process.execPath, [L3AFCTL, ...args], { env: { PATH: '' } });
+async function run(args: readonly string[], input = '', env: Readonly<Record<string, string>> = {}): Promise<Ran> {
+  const child = spawn(process.execPath, [L3AFCTL, ...args], { env: { PATH: '', ...env } });
   child.stdin.end(input);
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
   const [out, error, code] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
@@ -102,6 +105,24 @@ describe('l3afctl', () => {
       );
     });
   }
+
+  it('looks for servers where it is told, in NATS_URL, and where the agent of this host has left its own', async (t) => {
+    const stateDir = await mkdtemp(join(tmpdir(), 'l3af-usage-'));
+    t.after(() => rm(stateDir, { recursive: true }));
+    await mkdir(join(stateDir, 'nats'));
+    await writeFile(join(stateDir, 'nats', 'url'), 'nats://l3af:secret@127.0.0.1:3\n');
+    const places = [
+      { L3AF_NATS_URL: 'nats://127.0.0.1:1', NATS_URL: 'nats://127.0.0.1:2', L3AF_STATE_DIR: stateDir },
+      { NATS_URL: 'nats://127.0.0.1:2', L3AF_STATE_DIR: stateDir },
+      { L3AF_STATE_DIR: stateDir },
+      { L3AF_STATE_DIR: join(stateDir, 'absent') },
+    ];
+    const tried = await Promise.all(places.map((env) => run(['status'], '', env)));
+
+    const told = tried.map(({ error }) => /Cannot connect to NATS at nats:\/\/127\.0\.0\.1:(\d+):/.exec(error)?.[1]);
+    assert.deepEqual(told, ['1', '2', '3', '4222']);
+    assert.ok(tried.every(({ error, out }) => !`${error}${out}`.includes('secret')));
+  });
 
   it('exits with 0 for help and version', async () => {
     assert.match((await l3afctl(['--help'])).out, /Exit codes/);

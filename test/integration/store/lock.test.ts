@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, symlink } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, rmdir, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { lockStateDir } from '../../../src/store/lock.js';
+import { lockStateDir, takeStateDir } from '../../../src/store/lock.js';
 import { temporaryDir } from '../../unit/store/samples.js';
 
 const LOCKED = {
@@ -68,4 +68,55 @@ describe('the lock of a state directory', () => {
 
     assert.equal(stdout, 'locked\n');
   });
+
+  it('is on a file that no other user can open', async (t) => {
+    const dir = await temporaryDir(t);
+    const lock = await lockStateDir(dir);
+    t.after(() => lock.release());
+
+    const { uid, mode } = await stat(join(dir, 'lock'));
+    assert.deepEqual([uid, mode & 0o777], [process.geteuid?.(), 0o600]);
+  });
+
+  it('names the process that has it', async (t) => {
+    const dir = await temporaryDir(t);
+    const lock = await lockStateDir(dir);
+    t.after(() => lock.release());
+
+    await assert.rejects(lockStateDir(dir), { message: new RegExp(`, process ${process.pid}; stop it`) });
+  });
 });
+
+describe('a state directory', () => {
+  for (const [what, spoil, words] of [
+    ['that another user owns', (dir: string) => chown(dir, 65534, 65534), /belongs to the user with the id 65534/],
+    ['that all others may write to', (dir: string) => chmod(dir, 0o777), /Other users may write to .*chmod go-w/],
+    ['that its group may write to', (dir: string) => chmod(dir, 0o770), /Other users may write to .*chmod go-w/],
+    ['to which a link of another user leads', spoilLinked, /belongs to the user with the id 65534/],
+  ] as const) {
+    it(`is refused ${what}, and nothing is written there`, async (t) => {
+      const dir = join(await temporaryDir(t), 'state');
+      await mkdir(dir);
+      await spoil(dir);
+
+      await assert.rejects(takeStateDir(dir), { code: 'CONFIG_INVALID', message: words });
+      assert.deepEqual(await readdir(dir), []);
+    });
+  }
+
+  it('that the agent makes is its own', async (t) => {
+    const dir = join(await temporaryDir(t), 'a', 'state');
+    const lock = await takeStateDir(dir);
+    await lock.release();
+
+    assert.equal((await stat(dir)).mode & 0o777, 0o700);
+  });
+});
+
+/** Makes the directory a link to one that somebody else has. */
+async function spoilLinked(dir: string): Promise<void> {
+  await mkdir(`${dir}-theirs`);
+  await chown(`${dir}-theirs`, 65534, 65534);
+  await rmdir(dir);
+  await symlink(`${dir}-theirs`, dir);
+}

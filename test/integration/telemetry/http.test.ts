@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { AgentError } from '../../../src/errors.js';
 import { type Health, TelemetryServer } from '../../../src/telemetry/http.js';
 import { Metrics } from '../../../src/telemetry/metrics.js';
+import { until } from '../../support/until.js';
 
 let health: () => Health;
 let logged: string[];
@@ -116,7 +117,7 @@ describe('the telemetry server', () => {
     const port = Number(new URL(url).port);
     await assert.rejects(serverAt('127.0.0.1', port).start(), (error) => {
       assert.ok(error instanceof AgentError);
-      assert.equal(error.code, 'CONFIG_INVALID');
+      assert.deepEqual([error.code, error.transient], ['CONFIG_INVALID', true]);
       assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${port} is in use by another process.*metrics_addr`));
       return true;
     });
@@ -124,6 +125,22 @@ describe('the telemetry server', () => {
 
   it('says that its address is not one of this host', async () => {
     await assert.rejects(serverAt('192.0.2.1', 0).start(), /192\.0\.2\.1:0 is not an address of this host/);
+  });
+
+  it('is not shut by clients that open connections and say nothing, or half of a request', async () => {
+    const { port } = new URL(url);
+    const slow = Array.from({ length: 200 }, () => connect(Number(port), '127.0.0.1'));
+    for (const client of slow) client.on('error', () => undefined);
+    await Promise.all(slow.map((client) => new Promise((resolve) => client.once('connect', resolve))));
+    for (const client of slow) client.write('GET /healthz HTTP/1.1\r\nHost: x\r\n');
+
+    assert.equal((await fetch(`${url}/healthz`)).status, 200);
+
+    // Of those, only as many are kept as there may be.
+    const open = slow.filter((client) => !client.destroyed && client.readyState === 'open');
+    await until('the others to be closed', () => slow.filter(({ readyState }) => readyState === 'open').length <= 64);
+    assert.ok(open.length > 0);
+    for (const client of slow) client.destroy();
   });
 
   it('ends at once when stopped, even if a client keeps its connection open', { timeout: 10_000 }, async () => {

@@ -23,7 +23,7 @@ export function ensureBpffs(path: string): void {
   if (libc().mount('bpf', path, 'bpf', 0, 'mode=0700') === 0) return;
   const errno = lastErrno();
   if (errno === EPERM) {
-    const message = `There is no bpffs at ${path} and the agent may not mount one; run mount -t bpf bpf ${path} as root, or grant CAP_SYS_ADMIN`;
+    const message = `There is no bpffs at ${path} and the agent may not mount one; run mount -t bpf -o mode=0700 bpf ${path} as root, or grant CAP_SYS_ADMIN`;
     throw kernelError(message, errno, 'NO_PRIVILEGE');
   }
   throw kernelError(`Cannot mount bpffs at ${path}`, errno);

@@ -96,7 +96,7 @@ describe('bpffs', () => {
 
     const said = await withoutPrivileges('pins/bpffs.js', attempt);
 
-    assert.match(said, /^NO_PRIVILEGE There is no bpffs at .* mount -t bpf bpf .*EPERM/);
+    assert.match(said, /^NO_PRIVILEGE There is no bpffs at .* mount -t bpf -o mode=0700 bpf .*EPERM/);
     await rmdir(folder);
   });
 });
