@@ -92,18 +92,33 @@ const commandOption = z.union([z.number(), z.string().regex(/^[^\0]{0,4096}$/, {
  * Options for a command, `--name=value`. The names are checked before zod reads the record, because zod leaves out
  * `__proto__`. After this kind of issue, and no other, zod still checks the values.
  */
-export const commandOptions = z
-  .preprocess(
-    (given, context) => {
-      const keys = isObject(given) ? Object.keys(given).filter((name) => !OPTION_NAME.test(name)) : [];
-      if (keys.length > 0) context.addIssue({ code: 'unrecognized_keys', keys, names: OPTION_NAMES });
-      return given;
-    },
-    z
-      .record(z.string(), commandOption, { error: OPTIONS_EXPECTED })
-      .refine((options) => Object.keys(options).length <= 64, { error: OPTIONS_EXPECTED }),
-  )
-  .nullish();
+function optionsBut(reserved: ReadonlySet<string>) {
+  return z
+    .preprocess(
+      (given, context) => {
+        const names = isObject(given) ? Object.keys(given) : [];
+        const keys = names.filter((name) => !OPTION_NAME.test(name));
+        if (keys.length > 0) context.addIssue({ code: 'unrecognized_keys', keys, names: OPTION_NAMES });
+        for (const name of names.filter((one) => reserved.has(one)))
+          context.addIssue({ code: 'custom', path: [name], message: OWN_OPTION, params: { code: 'INVALID_FIELD' } });
+        return given;
+      },
+      z
+        .record(z.string(), commandOption, { error: OPTIONS_EXPECTED })
+        .refine((options) => Object.keys(options).length <= 64, { error: OPTIONS_EXPECTED }),
+    )
+    .nullish();
+}
+
+/** For a command that gets no options of the agent's own. */
+export const commandOptions = optionsBut(new Set());
+
+/** The options by which the agent tells a companion where it belongs. Of two with one name, most programs take the last. */
+const OWN_OPTIONS = ['iface', 'cgroup', 'direction', 'version', 'map-name', 'log-dir', 'rules-file', 'cmd'] as const;
+const OWN_OPTION = `The agent gives this option itself, as it does ${OWN_OPTIONS.slice(0, -1).join(', ')} and ${OWN_OPTIONS.at(-1)}; leave it out, or call it otherwise`;
+
+/** For a command that gets options of the agent's own, which a payload must not override. */
+export const furtherOptions = optionsBut(new Set<string>(OWN_OPTIONS));
 
 export const functionName = optionalText('[A-Za-z_][A-Za-z0-9_]{0,126}', 'the name of a C function');
 

@@ -10,6 +10,7 @@ import {
   fieldPath,
   freeText,
   functionName,
+  furtherOptions,
   integer,
   mapName,
   monitorLabels,
@@ -155,7 +156,7 @@ const COMPANION_FIELDS = {
   cmd_stop: command('cmdStop', 'Stops the companion; without it, the companion gets SIGTERM'),
   stop_args: options('stopArgs', 'Options of cmd_stop'),
   cmd_status: command('cmdStatus', 'Prints RUNNING while the companion runs'),
-  status_args: options('statusArgs', 'Options of cmd_status'),
+  status_args: options('statusArgs', 'Options of cmd_status', commandOptions),
   cmd_update: command('cmdUpdate', 'Run with --cmd=update after the start, and when update_args change'),
   update_args: options('updateArgs', 'Options of cmd_update'),
   cmd_config: command('cmdConfig', 'Run after the start, and when config_args change'),
@@ -200,8 +201,8 @@ function command<Name extends string>(name: Name, description: string) {
   return optional(name, commandName.describe(description), text, '');
 }
 
-function options<Name extends string>(name: Name, description: string) {
-  return converted(name, commandOptions.describe(description), textsByName, (args) =>
+function options<Name extends string>(name: Name, description: string, form = furtherOptions) {
+  return converted(name, form.describe(description), textsByName, (args) =>
     Object.fromEntries(Object.entries(args ?? {}).map(([option, value]) => [option, String(value)])),
   );
 }

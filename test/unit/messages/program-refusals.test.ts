@@ -157,6 +157,28 @@ describe('a companion', () => {
   }
 });
 
+describe('a companion is told by nobody but the agent', () => {
+  for (const [what, fields, place] of [
+    ['which interface is its own', { start_args: { iface: 'eth9' } }, 'start_args.iface'],
+    ['which slot to fill', { start_args: { 'map-name': '/sys/fs/bpf/x' } }, 'start_args.map-name'],
+    ['where to write logs', { update_args: { 'log-dir': '/etc' } }, 'update_args.log-dir'],
+    ['where its rules are', { config_args: { 'rules-file': '/etc/shadow' } }, 'config_args.rules-file'],
+    ['which direction to stop', { stop_args: { direction: 'egress' } }, 'stop_args.direction'],
+  ] as const) {
+    it(what, () => {
+      const faults = refused('deploy', bytes(onXdp(program(fields))));
+
+      assert.ok(places(faults).includes(`INVALID_FIELD ${P0}.${place}`), places(faults).join());
+      assert.match(faults.map(({ message }) => message).join(), /The agent gives this option itself/);
+    });
+  }
+
+  it('but a command that gets nothing from the agent may have these options', () => {
+    const status = { cmd_start: 'run', cmd_status: 'ask', status_args: { iface: 'eth0' } };
+    assert.doesNotThrow(() => parseCommand('deploy', bytes(onXdp(program(status))), HOST));
+  });
+});
+
 describe('a program without object file', () => {
   for (const object_file of ['', null, undefined]) {
     it(`needs a companion that loads it: ${JSON.stringify(object_file)}`, () => {
