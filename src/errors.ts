@@ -42,6 +42,7 @@ export type ErrorCode =
   | 'MAP_NOT_FOUND'
   | 'MAP_VALUE_INVALID'
   | 'MAP_INCOMPATIBLE'
+  | 'MAPS_TOO_LARGE'
   | 'SLOT_INVALID'
   | 'VERIFIER_REJECTED'
   | 'LOAD_FAILED'

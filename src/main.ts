@@ -111,11 +111,12 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   await daemon.start();
 }
 
-async function openDatapath({ datapath, bpffs, xdpMode, tcMode }: Config): Promise<Datapath> {
-  if (datapath === 'memory') return new MemoryDatapath({ bpffs, interfaces: interfacesOfMachine(), xdp: xdpMode });
+async function openDatapath({ datapath, bpffs, maxMapBytes, xdpMode, tcMode }: Config): Promise<Datapath> {
+  if (datapath === 'memory')
+    return new MemoryDatapath({ bpffs, maxMapBytes, interfaces: interfacesOfMachine(), xdp: xdpMode });
   requireBpf();
   ensureBpffs(bpffs);
-  return new LibbpfDatapath({ bpffs, loader: new ObjectLoader(), xdp: xdpMode, tc: tcMode });
+  return new LibbpfDatapath({ bpffs, maxMapBytes, loader: new ObjectLoader(), xdp: xdpMode, tc: tcMode });
 }
 
 /**

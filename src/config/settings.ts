@@ -216,6 +216,12 @@ const TABLE = {
     description: 'libbpf uses the kernel; memory only simulates it, for trials',
     default: 'libbpf',
   },
+  max_map_bytes: {
+    schema: value.size,
+    placeholder: 'size',
+    description: "how much of the kernel's memory the maps of one program may take",
+    default: '1GiB',
+  },
   xdp_mode: {
     schema: value.oneOf('auto', 'native', 'generic'),
     placeholder: 'mode',

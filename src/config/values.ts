@@ -65,6 +65,17 @@ export const duration = expecting(
   },
 );
 
+const SIZE = /^(\d{1,15})(KiB|MiB|GiB)?$/;
+const BYTES = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
+
+/** Bytes. */
+export const size = expecting('a number of bytes, such as 67108864, 64MiB or 2GiB', (text) => {
+  const [, amount, unit] = SIZE.exec(text) ?? [];
+  return amount === undefined
+    ? undefined
+    : Number(amount) * (unit === undefined ? 1 : BYTES[unit as keyof typeof BYTES]);
+});
+
 const numberFrom = (least: number, most: number) =>
   expecting(`a whole number from ${least} to ${most}`, (text) => {
     const number = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;

@@ -1,3 +1,5 @@
+import { AgentError } from '../errors.js';
+
 /*
  * The kernel's map types (`enum bpf_map_type` of include/uapi/linux/bpf.h): their names, and what user space can put
  * into each.
@@ -58,6 +60,9 @@ const LPM_TRIE = 11;
 const DEVMAP = 14;
 const CPUMAP = 16;
 const DEVMAP_HASH = 25;
+const RINGBUF = 27;
+const USER_RINGBUF = 31;
+const ARENA = 33;
 
 /** `LPM_TRIE`; `type 99` for a type that is not known here. */
 export function mapTypeName(type: number): string {
@@ -108,4 +113,53 @@ export function isHashOfNumbers(type: number): boolean {
 /** Whether a map has keys under which numbers can be read. */
 export function hasNumbers(type: number): boolean {
   return isHashOfNumbers(type) || isArrayKind(type) || type === LPM_TRIE;
+}
+
+/** What a map's memory depends on. Sizes in bytes. */
+export interface MapSize {
+  readonly type: number;
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly maxEntries: number;
+  /** How many values an entry has; 1 if absent. */
+  readonly cpus?: number | undefined;
+}
+
+const PAGE_BYTES = 4096;
+
+/**
+ * About how many bytes of the kernel's memory a map takes when it is full: its keys and values, each a multiple of 8.
+ * What the kernel keeps beside them is left out.
+ */
+export function bytesOfMap({ type, keySize, valueSize, maxEntries, cpus = 1 }: MapSize): number {
+  if (type === RINGBUF || type === USER_RINGBUF) return maxEntries;
+  if (type === ARENA) return maxEntries * PAGE_BYTES;
+  const key = type === ARRAY || type === PERCPU_ARRAY ? 0 : rounded(keySize);
+  return maxEntries * (key + rounded(valueSize) * cpus);
+}
+
+function rounded(bytes: number): number {
+  return Math.ceil(bytes / 8) * 8;
+}
+
+/**
+ * Refuses maps that together would take more memory than is allowed.
+ *
+ * @param atMost in bytes
+ * @throws AgentError MAPS_TOO_LARGE
+ */
+export function checkMapBytes(maps: readonly (MapSize & { readonly name: string })[], atMost: number): void {
+  const sized = maps.map((map) => ({ map, bytes: bytesOfMap(map) })).toSorted((a, b) => b.bytes - a.bytes);
+  const total = sized.reduce((sum, { bytes }) => sum + bytes, 0);
+  const [largest] = sized;
+  if (total <= atMost || largest === undefined) return;
+  const { name, maxEntries } = largest.map;
+  const most = `the largest is ${name}, ${mebibytes(largest.bytes)} for ${maxEntries} entries`;
+  const message = `The maps of the object would take ${mebibytes(total)} of the kernel's memory (${most}), and this host allows ${mebibytes(atMost)} for one program (max_map_bytes)`;
+  throw new AgentError('MAPS_TOO_LARGE', message, { path: 'object_file' });
+}
+
+function mebibytes(bytes: number): string {
+  const amount = bytes / 2 ** 20;
+  return `${amount < 10 ? Number(amount.toPrecision(2)) : Math.round(amount)} MiB`;
 }

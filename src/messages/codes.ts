@@ -37,6 +37,7 @@ const MEANING: Readonly<Record<ErrorCode, string>> = {
   MAP_NOT_FOUND: 'The object file has no such map',
   MAP_VALUE_INVALID: 'A key or value does not fit its map',
   MAP_INCOMPATIBLE: 'A map cannot be carried over: its type or its sizes differ',
+  MAPS_TOO_LARGE: 'The maps of the object would take more memory than the host allows',
   SLOT_INVALID: 'map_name is not a PROG_ARRAY with one entry',
   VERIFIER_REJECTED: 'The verifier rejected the program',
   LOAD_FAILED: 'The kernel refused to load the program',

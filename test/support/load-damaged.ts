@@ -53,7 +53,7 @@ for (const { what, bytes, object } of damagedObjects(Number(seed), Number(count)
       fill: [],
       probes: 'leave',
     } as const;
-    await loadProgram(request, bpffs, () => {});
+    await loadProgram(request, { bpffs, maxMapBytes: 2 ** 30, report: () => {} });
     discard(dir, bpffs);
     note('loaded');
   } catch (error) {

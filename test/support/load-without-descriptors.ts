@@ -15,6 +15,6 @@ try {
 }
 const hook = { iface: 'l3none0', direction: 'xdpingress' } as const;
 const request = { hook, dir: `${bpffs}/none`, objectPath: '', entryFunction: '', slotMap: '', share: [], fill: [] };
-await new ObjectLoader().load({ kind: 'program', request, bpffs }).catch((error: unknown) => {
+await new ObjectLoader().load({ kind: 'program', request, bpffs, maxMapBytes: 0 }).catch((error: unknown) => {
   console.log(faultsOf(error)[0].code);
 });

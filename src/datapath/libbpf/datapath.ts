@@ -29,6 +29,7 @@ import { discard, proveGone } from './objects/discard.js';
 import { grace } from './objects/grace.js';
 import { capture, handedOver, makeHandover } from './objects/handover.js';
 import type { ObjectLoader } from './objects/loader.js';
+import type { LoadEnvironment } from './objects/loader-protocol.js';
 import { StateReader } from './observe.js';
 import { ownProgramIds } from './pins/loads.js';
 import { publish, unpin } from './pins/pins.js';
@@ -40,6 +41,8 @@ export interface LibbpfDatapathOptions {
   readonly bpffs: string;
   /** Several datapaths of a process can share it. */
   readonly loader: ObjectLoader;
+  /** How much memory the maps of one object may take, in bytes; any when absent. */
+  readonly maxMapBytes?: number;
   /** How XDP attaches; `auto` when absent. */
   readonly xdp?: XdpMode;
   /** How TC attaches; `auto` when absent. */
@@ -63,12 +66,18 @@ export class LibbpfDatapath implements Datapath {
   readonly #options: AttachOptions;
   readonly #layouts = new MapLayouts();
   readonly #loader: ObjectLoader;
+  readonly #maxMapBytes: number;
   readonly #state: StateReader;
 
-  constructor({ loader, ...options }: LibbpfDatapathOptions) {
+  constructor({ loader, maxMapBytes = Number.MAX_SAFE_INTEGER, ...options }: LibbpfDatapathOptions) {
     this.#options = { xdp: 'auto', tc: 'auto', ...options, createdQdiscs: new Set() };
     this.#loader = loader;
+    this.#maxMapBytes = maxMapBytes;
     this.#state = new StateReader(options.bpffs, this.#layouts);
+  }
+
+  get #environment(): LoadEnvironment {
+    return { bpffs: this.#options.bpffs, maxMapBytes: this.#maxMapBytes };
   }
 
   async observe(cgroups: readonly string[] = []): Promise<Observed> {
@@ -76,11 +85,11 @@ export class LibbpfDatapath implements Datapath {
   }
 
   load(request: LoadRequest): Promise<OtherPrograms> {
-    return this.#loader.load({ kind: 'program', request, bpffs: this.#options.bpffs });
+    return this.#loader.load({ kind: 'program', request, ...this.#environment });
   }
 
   loadProbes(request: LoadProbesRequest): Promise<OtherPrograms> {
-    return this.#loader.load({ kind: 'probes', request, bpffs: this.#options.bpffs });
+    return this.#loader.load({ kind: 'probes', request, ...this.#environment });
   }
 
   async moveProbes(from: string, to: string): Promise<void> {

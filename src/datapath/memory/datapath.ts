@@ -1,10 +1,10 @@
 import { ATTACH_POINTS } from '../../domain/attach-points/registry.js';
 import type { ForeignProgram } from '../../domain/foreign.js';
 import { ATTACH_POINT_NAMES, type AttachPointName, attachPointOf, type ChainHook } from '../../domain/hook.js';
-import { PROG_ARRAY } from '../../domain/map-types.js';
+import { checkMapBytes, PROG_ARRAY } from '../../domain/map-types.js';
 import type { MapShape } from '../../domain/mapvalue.js';
 import type { Observed, StoredEntries } from '../../domain/observed.js';
-import { handoverPin, mapPin, programPin, slotPin } from '../../domain/pins.js';
+import { handoverPin, mapPin, mapSegment, programPin, slotPin } from '../../domain/pins.js';
 import { type OtherPrograms, ofOtherKinds } from '../../domain/probe.js';
 import { AgentError } from '../../errors.js';
 import type { LinkPosition } from '../../steps/step.js';
@@ -32,6 +32,8 @@ import { chooseProbes, MemoryProbes, probeFunctions, programsNamed, wantedIn } f
 /** The map of interfaces may change while the datapath is in use. */
 export interface MemoryDatapathOptions extends MemoryLinksOptions {
   readonly bpffs: string;
+  /** As for the kernel; any when absent. */
+  readonly maxMapBytes?: number;
 }
 
 /**
@@ -232,6 +234,13 @@ export class MemoryDatapath implements Datapath {
     globals: readonly GlobalData[],
     request: Parameters<typeof makeMaps>[2],
   ): MemoryMap[] {
+    const { maxMapBytes = Number.MAX_SAFE_INTEGER } = this.#options;
+    const shared = new Set([...request.share, ...(request.byName ?? [])].map(({ map }) => mapSegment(map)));
+    const shapes = [...declared, ...globals.map(({ shape }) => shape)];
+    checkMapBytes(
+      shapes.filter(({ name }) => !shared.has(mapSegment(name))),
+      maxMapBytes,
+    );
     const taken = (pin: string) => this.#pins.map(pin);
     return makeMaps(declared, globals, request, taken, () => this.#nextId(), this.#options.interfaces);
   }

@@ -39,6 +39,7 @@ describe('the defaults of settings', () => {
       companionMaxRestarts: 5,
       companionRestartWindow: 600_000,
       datapath: 'libbpf',
+      maxMapBytes: 2 ** 30,
       xdpMode: 'auto',
       tcMode: 'auto',
       runStats: false,

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { attachPointOf, type ChainHook } from '../../../domain/hook.js';
-import { PROG_ARRAY } from '../../../domain/map-types.js';
+import { checkMapBytes, PROG_ARRAY } from '../../../domain/map-types.js';
 import type { MapInfo } from '../../../domain/observed.js';
 import { mapPin, mapSegment, mapsFolder, programPin, slotPin } from '../../../domain/pins.js';
 import {
@@ -24,6 +24,7 @@ import { makeNewDir, pin, removeTree } from '../pins/pins.js';
 import { attachProbes, includeProbes, type ProbeProgram, probesIn } from '../tracing/probes.js';
 import { atField, checkReadable, encodeFill, isInitial, makeKeys, setInitialValue, writableFd } from './filling.js';
 import { Messages } from './libbpf-print.js';
+import type { LoadEnvironment } from './loader-protocol.js';
 import { declaredMap, type OpenObject, openObject, type ReportProgress } from './object.js';
 import { refusedMapName, whyRefused } from './refused-map.js';
 import { firstComplaint, verdict, verifierLog } from './verifier-log.js';
@@ -35,15 +36,20 @@ const BPF_MAP_TYPE_RINGBUF = 27;
  */
 const DETAIL_LINES = 25;
 
+/** What does not depend on the object. */
+interface LoadContext extends LoadEnvironment {
+  readonly report: ReportProgress;
+}
+
 /** Loads a program and pins it; see `Datapath.load`. One load at a time. */
-export async function loadProgram(request: LoadRequest, bpffs: string, report: ReportProgress): Promise<OtherPrograms> {
-  using object = openObject(request.objectPath, report);
+export async function loadProgram(request: LoadRequest, context: LoadContext): Promise<OtherPrograms> {
+  using object = openObject(request.objectPath, context.report);
   const wanted = wantedIn(object);
   const { entryFunction, dir, probes: treatment = 'attach' } = request;
   const probes = treatment === 'leave' ? [] : probesIn(object).filter((probe) => probe.function !== entryFunction);
   const program = chooseProgram(object, request);
   includeProbes(probes);
-  await loadAndPin(object, request, { bpffs, report }, (maps) => {
+  await loadAndPin(object, request, context, (maps) => {
     checkLike(program, request);
     pinMaps(program, maps, object, request);
     if (probes.length > 0 && treatment === 'attach') attachProbes(probes, dir);
@@ -64,17 +70,13 @@ function checkLike(program: BpfProgram, { hook, like = null }: LoadRequest): voi
 }
 
 /** Loads the probes of a package and pins them; see `Datapath.loadProbes`. */
-export async function loadProbes(
-  request: LoadProbesRequest,
-  bpffs: string,
-  report: ReportProgress,
-): Promise<OtherPrograms> {
-  using object = openObject(request.objectPath, report);
+export async function loadProbes(request: LoadProbesRequest, context: LoadContext): Promise<OtherPrograms> {
+  using object = openObject(request.objectPath, context.report);
   const probes = chooseProbes(object, request.entryFunction);
   for (const program of object.programs()) libbpf().bpf_program__set_autoload(program, false);
   for (const program of tailCalled(object)) libbpf().bpf_program__set_autoload(program, true);
   includeProbes(probes);
-  await loadAndPin(object, { ...request, slotMap: '' }, { bpffs, report }, (maps) => {
+  await loadAndPin(object, { ...request, slotMap: '' }, context, (maps) => {
     mkdirSync(mapsFolder(request.dir));
     for (const [name, map] of maps) pin(libbpf().bpf_map__fd(map), mapPin(request.dir, name));
     if (request.treatment === 'attach') attachProbes(probes, request.dir);
@@ -108,13 +110,15 @@ type ObjectRequest = Pick<LoadRequest, 'dir' | 'slotMap' | 'share' | 'otherSides
 async function loadAndPin(
   object: OpenObject,
   request: ObjectRequest,
-  { bpffs, report }: { readonly bpffs: string; readonly report: ReportProgress },
+  { bpffs, maxMapBytes, report }: LoadContext,
   pinAll: (maps: ReadonlyMap<string, BpfMap>) => void,
 ): Promise<void> {
   const maps = object.maps();
   checkSlot(maps, request);
   shareMaps(maps, object, request);
   shareByName(maps, request);
+  const isNew = (map: BpfMap) => libbpf().bpf_map__fd(map) < 0;
+  checkMapBytes([...maps.values()].filter(isNew).map(declaredMap), maxMapBytes);
   for (const map of maps.values()) libbpf().bpf_map__set_pin_path(map, null);
   const declared = [...maps.values()].map((map) => ({ map, info: { ...declaredMap(map), ...object.layoutsOf(map) } }));
   const fill = [...encodeFill(declared, request), ...makeKeys(declared, request)];

@@ -20,9 +20,10 @@ function report(doing: string): void {
 }
 
 async function handle(order: LoadOrder): Promise<LoadResult> {
-  const { kind, request, bpffs } = order;
+  const { kind, request, bpffs, maxMapBytes } = order;
+  const context = { bpffs, maxMapBytes, report };
   try {
-    return kind === 'program' ? await loadProgram(request, bpffs, report) : await loadProbes(request, bpffs, report);
+    return kind === 'program' ? await loadProgram(request, context) : await loadProbes(request, context);
   } catch (error) {
     return { error: plain(error) };
   }

@@ -4,10 +4,18 @@ import type { LoadProbesRequest, LoadRequest } from '../../datapath.js';
 
 /* What the agent and the process that loads objects say to each other. */
 
-/** An object to load, as the entry program of a chain or for its probes, and where bpffs is. */
-export type LoadOrder =
-  | { readonly kind: 'program'; readonly request: LoadRequest; readonly bpffs: string }
-  | { readonly kind: 'probes'; readonly request: LoadProbesRequest; readonly bpffs: string };
+/** Where bpffs is, and how much memory the maps of one object may take, in bytes. */
+export interface LoadEnvironment {
+  readonly bpffs: string;
+  readonly maxMapBytes: number;
+}
+
+/** An object to load, as the entry program of a chain or for its probes. */
+export type LoadOrder = LoadEnvironment &
+  (
+    | { readonly kind: 'program'; readonly request: LoadRequest }
+    | { readonly kind: 'probes'; readonly request: LoadProbesRequest }
+  );
 
 /** Without an error: loaded and pinned. */
 export type LoadResult = OtherPrograms | { readonly error: PlainError };
