@@ -24,7 +24,7 @@ import {
 import { Attempts, QUARANTINE_AFTER } from './attempts.js';
 import { takeBacklog } from './backlog.js';
 import type { CommandBus } from './command-bus.js';
-import { keyOf, readDelivery } from './reading.js';
+import { keepingParser, keyOf, readDelivery } from './reading.js';
 import { lookForRewind, noteRewind } from './rewind.js';
 import { wantedBy } from './wanted.js';
 
@@ -58,6 +58,7 @@ type AnsweredCommand = readonly [Acknowledgement, Pick<Finish, 'desired' | 'gene
 export class Agent {
   readonly #options: AgentOptions;
   readonly #attempts: Attempts;
+  readonly #parse = keepingParser();
   #lastAnswer: Acknowledgement | undefined;
 
   constructor(options: AgentOptions) {
@@ -158,7 +159,7 @@ export class Agent {
 
   async #outcomeOf(turn: Turn, delivery: Delivery, receivedAt: Date, log: Logger): Promise<AnsweredCommand> {
     const { bus, hostName } = this.#options;
-    const reading = readDelivery(delivery, hostName);
+    const reading = readDelivery(delivery, hostName, this.#parse);
     const receipt: Receipt = { host: hostName, delivery, gen: reading.envelope.gen, receivedAt };
     if (!reading.ok) return [answerRejected(receipt, reading.error)];
     const { command, envelope } = reading;

@@ -383,7 +383,14 @@ export function packageOf({ name, version, artifact, repoUrl, sha256 }: PackageR
  * @returns 16 lower-case hexadecimal digits
  */
 export function contentDigest(program: PackageRef & Pick<Program, 'objectFile' | 'entryFunction' | 'mapName'>): string {
+  const known = digests.get(program);
+  if (known !== undefined) return known;
   const { name, version, artifact, repoUrl, sha256, objectFile, entryFunction, mapName } = program;
   const identity = JSON.stringify([name, version, artifact, repoUrl, sha256, objectFile, entryFunction, mapName]);
-  return createHash('sha256').update(identity).digest('hex').slice(0, 16);
+  const digest = createHash('sha256').update(identity).digest('hex').slice(0, 16);
+  digests.set(program, digest);
+  return digest;
 }
+
+/** Planning asks for each digest many times. Programs do not change. */
+const digests = new WeakMap<object, string>();
