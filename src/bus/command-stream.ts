@@ -11,9 +11,9 @@ import { EXCHANGE_BACKOFF, insist, isCurable } from './insist.js';
 import type { BusLogger } from './logger.js';
 import { type Origin, originOf, toDelivery } from './message.js';
 import { inWords, isNoResponders, isNotFound } from './nats-errors.js';
-import { pull } from './pull.js';
+import { type Pulled, pull } from './pull.js';
 import { continued } from './refusals.js';
-import { settle } from './settle.js';
+import { type FinalAck, settle } from './settle.js';
 
 export interface CommandStreamOptions {
   readonly bus: Bus;
@@ -46,6 +46,9 @@ const UNCONFIRMED_MS = 8_000;
 const UNCONFIRMED = `the consumer on ${STREAMS.commands} does not confirm acknowledgements: it may have no leader`;
 /** After a failure, so that it is soon known whether it is over. */
 const TRIAL_EXPIRES_MS = 1_000;
+/** Resolves to whether the server has taken an acknowledgement and was not away meanwhile. */
+type Settling = Promise<boolean>;
+const SETTLED: Settling = Promise.resolve(true);
 const NAK_BACKOFF = { firstMs: 1_000, capMs: 60_000, isSpread: true };
 
 /** The commands of one host: first the backlog on the stream, then new commands, one at a time and in order. */
@@ -151,14 +154,16 @@ export class CommandStream {
   }
 
   async #run(handler: Handler, onResume: OnResume): Promise<void> {
-    const { bus, host, logger, pullExpiresMs = PULL_EXPIRES_MS } = this.#options;
-    const { signal } = this.#stopping;
+    const { bus, logger, pullExpiresMs = PULL_EXPIRES_MS } = this.#options;
     let isTrial = true;
+    let settling: Settling = SETTLED;
     while (!this.#ended) {
       const expiresMs = isTrial ? Math.min(TRIAL_EXPIRES_MS, pullExpiresMs) : pullExpiresMs;
-      const pulled = await pull(bus, { stream: STREAMS.commands, consumer: host, batch: 1, expiresMs, signal });
-      isTrial = 'reason' in pulled;
-      if ('reason' in pulled) {
+      const pulled = await this.#next(expiresMs, settling);
+      isTrial = pulled !== 'unsettled' && 'reason' in pulled;
+      if (pulled === 'unsettled') {
+        await this.#resume(onResume);
+      } else if ('reason' in pulled) {
         logger.debug({ reason: pulled.reason }, 'checking the consumer');
         if (pulled.kind !== 'lost') this.#reported(pulled.reason);
         await this.#resume(onResume);
@@ -166,10 +171,32 @@ export class CommandStream {
         await this.#look();
       } else {
         bus.troubles.end('consuming', STREAMS.commands);
-        const settled = await this.#handle(pulled.messages[0]!, handler);
-        if (!settled) await this.#resume(onResume);
+        ({ settling } = await this.#handle(pulled.messages[0]!, handler));
+        continue;
       }
+      settling = SETTLED;
     }
+    await settling;
+  }
+
+  /**
+   * Asks for the next message while the acknowledgement of the last one is being confirmed. With one message pending at
+   * most, the server sends the next one only after it has taken the acknowledgement.
+   *
+   * @returns `unsettled` when the consumer must be checked, because the server has not taken the acknowledgement
+   */
+  async #next(expiresMs: number, settling: Settling): Promise<Pulled | 'unsettled'> {
+    const { bus, host } = this.#options;
+    const { signal } = this.#stopping;
+    const withdrawing = new AbortController();
+    const withdraw = () => withdrawing.abort();
+    signal.addEventListener('abort', withdraw, { once: true });
+    if (signal.aborted) withdraw();
+    void settling.then((isSettled) => isSettled || withdraw());
+    const request = { stream: STREAMS.commands, consumer: host, batch: 1, expiresMs, signal: withdrawing.signal };
+    const pulled = await pull(bus, request);
+    signal.removeEventListener('abort', withdraw);
+    return pulled.kind === 'messages' || (await settling) ? pulled : 'unsettled';
   }
 
   /** A paused consumer answers requests, and delivers nothing. Servers can pause one from version 2.11 on. */
@@ -197,15 +224,15 @@ export class CommandStream {
     return words;
   }
 
-  /** @returns false when the consumer must be checked: the server did not take the answer, or was away meanwhile */
-  async #handle(message: Msg, handler: Handler): Promise<boolean> {
-    const { bus, host, logger } = this.#options;
+  /** Resolves when the message is handled and its acknowledgement is sent. */
+  async #handle(message: Msg, handler: Handler): Promise<{ readonly settling: Settling }> {
+    const { bus, logger } = this.#options;
     const { session } = bus.connection;
     const reply = message.reply ?? '';
     const origin = originOf(reply);
     if (origin === undefined) {
       logger.error({ subject: message.subject, reply }, 'ignoring a message that is not from JetStream');
-      return true;
+      return { settling: SETTLED };
     }
     const delivery = toDelivery(message, origin, this.#streamCreated);
     const beat = setInterval(() => this.#tell(reply, '+WPI'), this.#ackWaitMs / 3);
@@ -214,16 +241,21 @@ export class CommandStream {
       disposition = await handler(delivery);
     } catch (error) {
       this.#putOff(reply, origin, delivery, error);
-      return true;
+      return { settling: SETTLED };
     } finally {
       clearInterval(beat);
     }
     if (disposition === 'later') {
       this.#tell(reply, '-NAK');
-      return true;
+      return { settling: SETTLED };
     }
     this.#handled = Math.max(this.#handled, origin.seq);
     const verdict = disposition === 'terminate' ? '+TERM' : '+ACK';
+    return { settling: this.#settle(reply, verdict, origin, delivery.id, session) };
+  }
+
+  async #settle(reply: string, verdict: FinalAck, { seq }: Origin, op: string, session: AbortSignal): Promise<boolean> {
+    const { bus, host, logger } = this.#options;
     const late = setTimeout(() => this.#reported(UNCONFIRMED), UNCONFIRMED_MS);
     const settled = await settle(bus, reply, verdict, {
       deadlineMs: this.#ackWaitMs,
@@ -231,15 +263,11 @@ export class CommandStream {
       session,
       isAwaited: async () => {
         const consumer = await consumerInfo(bus, host);
-        return consumer && consumer.num_ack_pending > 0 && consumer.delivered.stream_seq >= origin.seq;
+        return consumer && consumer.num_ack_pending > 0 && consumer.delivered.stream_seq >= seq;
       },
     });
     clearTimeout(late);
-    if (!settled)
-      logger.warn(
-        { op: delivery.id, seq: origin.seq },
-        'the server has not confirmed the acknowledgement of the command',
-      );
+    if (!settled) logger.warn({ op, seq }, 'the server has not confirmed the acknowledgement of the command');
     // A server that was killed may have forgotten earlier answers. It would then delay the next messages for the ack
     // wait.
     return settled && !session.aborted;

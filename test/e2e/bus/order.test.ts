@@ -229,7 +229,7 @@ describe('commands in their order', { concurrency: 2 }, () => {
     const { code, words } = await lastWords(bed.agent({ hostName: 'web2' }));
 
     assert.equal(code, 1);
-    assert.match(words, /Another agent already uses the state directory \S+; stop it/);
+    assert.match(words, /Another agent already uses the state directory \S+, process \d+; stop it/);
     assert.equal(verdict(await bed.controller.send('deploy', onXdp(portCount))), 'applied');
   });
 });
