@@ -1,4 +1,4 @@
-import { closeSync, constants as flags, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, constants as flags, fstatSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
 import { access, constants, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { getSystemErrorMap } from 'node:util';
@@ -30,13 +30,29 @@ export async function takeStateDir(dir: string): Promise<StateDirLock> {
 }
 
 /**
- * Locks a folder on a bpffs for this process, like {@link lockStateDir} for a state directory.
+ * Locks a folder on a bpffs for this process, like {@link lockStateDir} for a state directory. The lock is on a file
+ * elsewhere: bpffs has no files, and a folder that is open cannot be unmounted.
  *
  * @throws AgentError CONFIG_INVALID if another user has it or may write to it; STATE_DIR_LOCKED
  */
 export async function lockBpffs(dir: string): Promise<StateDirLock> {
   assertOurs(dir, 'bpffs', 'could put programs and maps in the place of ours');
-  return lock(dir, flags.O_RDONLY | flags.O_DIRECTORY, `the bpffs ${dir}`);
+  const { dev, ino } = statSync(dir, { bigint: true });
+  return lock(join(makeLockFolder(), `bpffs-${dev}-${ino}`), READ_WRITE, `the bpffs ${dir}`);
+}
+
+/** Of the system; a user's own is for agents that do not run as root. It is empty after a reboot, as every bpffs is. */
+function makeLockFolder(): string {
+  const parent = process.geteuid?.() === 0 ? '/run' : (process.env.XDG_RUNTIME_DIR ?? '/run');
+  const folder = join(parent, 'l3af-agent');
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const message = `Cannot make the folder ${folder} for locks; make it as root, with mode 0700, for the user of the agent`;
+    throw new AgentError('CONFIG_INVALID', message, { cause });
+  }
+  assertOurs(folder, 'folder for locks', 'could keep the agent from starting');
+  return folder;
 }
 
 /**
@@ -47,8 +63,10 @@ export async function lockBpffs(dir: string): Promise<StateDirLock> {
  * @throws AgentError STATE_DIR_LOCKED
  */
 export async function lockStateDir(dir: string): Promise<StateDirLock> {
-  return lock(join(dir, 'lock'), flags.O_RDWR | flags.O_CREAT, `the state directory ${dir}`);
+  return lock(join(dir, 'lock'), READ_WRITE, `the state directory ${dir}`);
 }
+
+const READ_WRITE = flags.O_RDWR | flags.O_CREAT;
 
 /** Who may write: the group and all others. */
 const OTHERS_WRITE = 0o022;

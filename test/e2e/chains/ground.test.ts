@@ -27,7 +27,10 @@ test('a second agent with another name and state directory does not start on the
   const second = new AgentProcess({ hostName: 'ground2', stateDir, bpffs: stage.bpffs, natsUrl, platform: PLATFORM });
   t.after(() => second.dispose());
 
-  await assert.rejects(second.start(), /STATE_DIR_LOCKED: Another agent already uses the bpffs \S+, process \d+; stop it/);
+  await assert.rejects(
+    second.start(),
+    /STATE_DIR_LOCKED: Another agent already uses the bpffs \S+, process \d+; stop it/,
+  );
 });
 
 test('an agent whose bpffs is unmounted ends by itself, and the next one restores everything', async () => {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, chown, mkdir, readdir, rmdir, stat, symlink } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, readlink, rmdir, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { lockStateDir, takeStateDir } from '../../../src/store/lock.js';
+import { lockBpffs, lockStateDir, takeStateDir } from '../../../src/store/lock.js';
 import { temporaryDir } from '../../unit/store/samples.js';
 
 const LOCKED = {
@@ -87,7 +87,7 @@ describe('the lock of a state directory', () => {
   });
 });
 
-describe('a state directory', () => {
+describe('a state directory or bpffs', () => {
   for (const [what, spoil, words] of [
     ['that another user owns', (dir: string) => chown(dir, 65534, 65534), /belongs to the user with the id 65534/],
     ['that all others may write to', (dir: string) => chmod(dir, 0o777), /Other users may write to .*chmod go-w/],
@@ -100,9 +100,22 @@ describe('a state directory', () => {
       await spoil(dir);
 
       await assert.rejects(takeStateDir(dir), { code: 'CONFIG_INVALID', message: words });
+      await assert.rejects(lockBpffs(dir), { code: 'CONFIG_INVALID', message: words });
       assert.deepEqual(await readdir(dir), []);
     });
   }
+
+  it('is locked without a file in it that is open, if it is a bpffs', async (t) => {
+    const dir = await temporaryDir(t);
+    const lock = await lockBpffs(dir);
+
+    await assert.rejects(lockBpffs(dir), { code: 'STATE_DIR_LOCKED', message: /already uses the bpffs / });
+    const open = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+    assert.ok(!(await Promise.all(open)).some((path) => path.startsWith(dir)));
+
+    await lock.release();
+    await (await lockBpffs(dir)).release();
+  });
 
   it('that the agent makes is its own', async (t) => {
     const dir = join(await temporaryDir(t), 'a', 'state');
