@@ -77,7 +77,7 @@ export class Foundation {
   async assertThere(): Promise<void> {
     const [journal] = await Promise.allSettled([this.journal.assertThere()]);
     // If the whole directory is lost, report that and not the journal.
-    await this.#lock.assertThere();
+    this.#lock.assertThere();
     if (journal.status === 'rejected') throw journal.reason;
   }
 

@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { type BigIntStats, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Config } from '../config.js';
 import { AgentError } from '../errors.js';
@@ -28,7 +28,7 @@ export class InstanceLock {
     try {
       if (driven !== undefined) locks.push(await lockBpffs(driven));
       const lock = new InstanceLock(stateDir, driven, locks);
-      lock.#device = { stateDir: await placeOf(stateDir), bpffs: await deviceOf(driven) };
+      lock.#device = { stateDir: placeOf(stateDir), bpffs: deviceOf(driven) };
       return lock;
     } catch (error) {
       for (const lock of locks) await lock.release();
@@ -42,11 +42,11 @@ export class InstanceLock {
    *
    * @throws AgentError STATE_LOST; the agent must end, and the next one creates them again
    */
-  async assertThere(): Promise<void> {
-    if ((await placeOf(this.#stateDir)) !== this.#device.stateDir) {
+  assertThere(): void {
+    if (placeOf(this.#stateDir) !== this.#device.stateDir) {
       throw gone(`The state directory ${this.#stateDir} was removed or replaced under the agent`);
     }
-    if ((await deviceOf(this.#bpffs)) !== this.#device.bpffs) {
+    if (deviceOf(this.#bpffs) !== this.#device.bpffs) {
       throw gone(`The bpffs at ${this.#bpffs} was unmounted or replaced under the agent`);
     }
   }
@@ -60,14 +60,22 @@ function gone(what: string): AgentError {
   return new AgentError('STATE_LOST', `${what}. The agent ends; the next one creates it again`);
 }
 
-async function placeOf(path: string): Promise<string> {
-  const there = await stat(path, { bigint: true }).catch(() => undefined);
+function placeOf(path: string): string {
+  const there = lookAt(path);
   return there === undefined ? '' : `${there.dev}:${there.ino}`;
 }
 
 /** A removed folder is created again by the next load while the file system exists. */
-async function deviceOf(path: string | undefined): Promise<string> {
+function deviceOf(path: string | undefined): string {
   if (path === undefined) return '';
-  const there = (await stat(path).catch(() => undefined)) ?? (await stat(dirname(path)).catch(() => undefined));
-  return String(there?.dev ?? '');
+  return String((lookAt(path) ?? lookAt(dirname(path)))?.dev ?? '');
+}
+
+/** Each command asks, so at once and not on another thread. */
+function lookAt(path: string): BigIntStats | undefined {
+  try {
+    return statSync(path, { bigint: true });
+  } catch {
+    return undefined;
+  }
 }
