@@ -100,7 +100,7 @@ export class Daemon {
   }
 
   async #begin(): Promise<void> {
-    const { config, log, detectFeatures } = this.#options;
+    const { config, log } = this.#options;
     const [monitoring, metrics, lane, { signal }] = [this.#monitoring, this.#metrics, this.#lane, this.#stopping];
     const base = await Foundation.open({ ...this.#options, metrics, monitoring, bus: () => this.#bus });
     this.#ends.push(() => base.close());
@@ -119,9 +119,6 @@ export class Daemon {
     if (telemetry !== undefined) await this.#serve(telemetry);
     await upkeep.start();
     if (signal.aborted) return;
-    void this.#background.attempt(async () => {
-      this.#features = await detectFeatures();
-    });
     this.#background.every(config.monitorInterval, () => monitoring.tick());
     // Waits for the joining, which ends when the connection is closed, even if the broker is away.
     this.#ends.push(() => this.#joined);
@@ -205,7 +202,7 @@ export class Daemon {
   }
 
   async #join(base: Foundation, upkeep: Upkeep): Promise<void> {
-    const { config, version, log, datapath } = this.#options;
+    const { config, version, log, datapath, detectFeatures } = this.#options;
     const { journal, context, host } = base;
     const { signal } = this.#stopping;
     const [lane, metrics, startedAt] = [this.#lane, this.#metrics, this.#startedAt];
@@ -275,6 +272,10 @@ export class Daemon {
     this.#background.every(snapshotInterval, () => link.publishSnapshot());
     this.#background.every(metricsInterval, () => link.publishMetrics());
     log.info({ subject: link.commandSubject }, 'taking commands');
+    // Last, since another process does it, and only the registration tells it.
+    void this.#background.attempt(async () => {
+      this.#features = await detectFeatures();
+    });
   }
 
   /** Connects, for as long as it takes. If no broker is configured, it starts an embedded one. */
