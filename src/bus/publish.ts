@@ -61,7 +61,7 @@ export class Publisher {
       await bus.connection.guard(bucket.put(host, JSON.stringify(state)));
       bus.troubles.end('storing', STREAMS.state);
     } catch (error) {
-      throw this.#reported(error, STREAMS.state);
+      throw this.#reported(error, STREAMS.state, 'The snapshot of the host cannot be stored. ');
     }
   }
 
@@ -156,11 +156,11 @@ export class Publisher {
     this.#dropped = 0;
   }
 
-  /** @returns the error in words */
-  #reported(error: unknown, stream: string): unknown {
+  /** @param what a sentence before the reason. @returns the error in words */
+  #reported(error: unknown, stream: string, what = ''): unknown {
     const { nc, connection, troubles } = this.#options.bus;
     const words = inWords(error, { stream, maxPayload: nc.info?.max_payload });
-    if (connection.connected) troubles.begin('storing', stream, messageOf(words));
+    if (connection.connected) troubles.begin('storing', stream, `${what}${messageOf(words)}`);
     return words;
   }
 

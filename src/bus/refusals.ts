@@ -148,7 +148,7 @@ function full(limit: string): Refusal {
 const CHECK_CA = 'name the certificate authority of the server (nats_tls_ca, --tls-ca)';
 const CHECK_CREDENTIALS =
   'check the credentials file, the nkey, user and password, or the token, whichever the server asks for';
-const HANDSHAKE_FIRST = 'tls_handshake_first';
+const HANDSHAKE_FIRST = 'nats_tls_handshake_first (--tls-handshake-first)';
 const TLS_FILES = '(nats_tls_cert and nats_tls_key, --tls-cert and --tls-key)';
 const UNTRUSTED = 'The certificate of the NATS server is not signed by an authority that is known here';
 
@@ -305,8 +305,18 @@ export function codesOf(error: unknown): string[] {
 
 function detailOf(error: unknown): string {
   const inner = error instanceof NatsError ? error.chainedError : undefined;
+  const names = namesOf(inner ?? error);
+  if (names !== undefined) return names;
   const { message } = (inner ?? error) as Error;
   return message === '' || message === undefined ? String(error) : message.replaceAll("'", '');
+}
+
+/** For whom a certificate is, if that is what is wrong (`checkServerIdentity` of Node). */
+function namesOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('host' in error && 'cert' in error)) return undefined;
+  const { subjectaltname = '' } = error.cert as { readonly subjectaltname?: string };
+  const names = subjectaltname.split(/, */).map((name) => name.replace(/^(DNS|IP Address|IP):/, ''));
+  return `it is for ${names.filter((name) => name !== '').join(', ') || 'nobody'}, not for ${error.host}`;
 }
 
 /** A sentence of this table as it stands after a colon. */

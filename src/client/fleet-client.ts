@@ -186,9 +186,9 @@ export class FleetClient {
     try {
       const { last_command: last, troubles = [] } = await this.status(host);
       const reasons = troubles.length === 0 ? '' : `. It reports: ${troubles.map(({ message }) => message).join('. ')}`;
-      return last?.id === id
-        ? `the host has run it (${last.status}), but has not stored its answer${reasons}`
-        : `${stored}${reasons}`;
+      if (last?.id !== id) return `${stored}${reasons}`;
+      const isKept = troubles.some(({ task }) => task === 'storing');
+      return `the host has run it (${last.status})${isKept ? `, but has not stored its answer${reasons}` : ''}`;
     } catch {
       return `${stored}; no agent answers for it at the moment`;
     }

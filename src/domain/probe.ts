@@ -139,8 +139,9 @@ export function refuseOtherKinds(programs: readonly ObjectProgram[]): void {
   const others = ofOtherKinds(programs);
   if (others.length === 0) return;
   const names = programsInWords(others);
-  const advice = 'name the probe to use in entry_function_name, or leave the others out with SEC("?…")';
-  const message = `The agent cannot attach ${names}. The kinds of probes are ${PROBE_KINDS}; ${advice}`;
+  const advice = '; name the probe to use in entry_function_name, or leave the others out with SEC("?…")';
+  const isAll = others.length === programs.length;
+  const message = `The agent cannot attach ${names}. The kinds of probes are ${PROBE_KINDS}${isAll ? '' : advice}`;
   throw new AgentError('OBJECT_INVALID', message);
 }
 
@@ -152,12 +153,23 @@ export function refuseOtherKinds(programs: readonly ObjectProgram[]): void {
  */
 export function noProbe(programs: readonly ObjectProgram[], entryFunction: string): AgentError {
   const what = entryFunction === '' ? 'no probe' : `no probe ${entryFunction}`;
-  const lists = Object.values(ATTACH_POINTS)
-    .filter(({ sections }) => programs.some(({ section }) => sections.test(section.replace(/^\?/, ''))))
-    .map(({ payloadList }) => payloadList);
-  const advice = lists.length === 0 ? '' : `. Programs of these sections belong in ${lists.join(' or ')}`;
-  const message = `The object has ${what}; it has ${programsInWords(programs) || 'nothing'}${advice}`;
+  const advice = ofChains(programs).map(
+    ({ name, section }) => `. ${name} belongs in ${listsFor(section).join(' or ')}`,
+  );
+  const message = `The object has ${what}; it has ${programsInWords(programs) || 'nothing'}${advice.join('')}`;
   return new AgentError('ENTRY_FUNCTION_NOT_FOUND', message);
+}
+
+/** The programs whose sections say that they belong in a chain. */
+export function ofChains(programs: readonly ObjectProgram[]): readonly ObjectProgram[] {
+  return programs.filter(({ section }) => listsFor(section).length > 0);
+}
+
+/** The lists of a payload in which programs of a section belong; none for a section of no chain. */
+function listsFor(section: string): readonly string[] {
+  return Object.values(ATTACH_POINTS)
+    .filter(({ sections }) => sections.test(section.replace(/^\?/, '')))
+    .map(({ payloadList }) => payloadList);
 }
 
 const FORMS: Readonly<Record<ProbeTarget['kind'], string>> = {

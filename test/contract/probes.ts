@@ -128,7 +128,7 @@ export function probesContract(fixtureOf: () => Fixture): void {
       const refuse = async (path: string, entryFunction = '') =>
         fixtureOf().datapath.loadProbes(probesRequest(fixtureOf(), path, { entryFunction }));
       for (const [section, lists] of CHAIN_SECTIONS) {
-        const words = ['no probe', `single (${section})`, new RegExp(`belong in ${lists}$`, 'm')];
+        const words = ['no probe', `single (${section})`, new RegExp(`single belongs in ${lists}$`, 'm')];
         await refused(refuse(await probed.object('single', section)), 'ENTRY_FUNCTION_NOT_FOUND', ...words);
       }
       await refused(
@@ -163,6 +163,15 @@ export function probesContract(fixtureOf: () => Fixture): void {
         ['on_sample perf_event', 'on_socket sockops'],
       );
       assert.deepEqual(probes, []);
+      await fixture.datapath.discard(request.dir);
+    });
+
+    test('are taken from the object of an XDP program, which is told', async () => {
+      const fixture = fixtureOf();
+      const request = probesRequest(fixture, await probed.object('beside'));
+      const { others, probes } = await fixture.datapath.loadProbes(request);
+
+      assert.deepEqual([others.map(({ name }) => name), probes.length > 0], [['xdp_beside'], true]);
       await fixture.datapath.discard(request.dir);
     });
 

@@ -5,7 +5,7 @@ import { checkMapBytes, PROG_ARRAY } from '../../domain/map-types.js';
 import type { MapShape } from '../../domain/mapvalue.js';
 import type { Observed, StoredEntries } from '../../domain/observed.js';
 import { handoverPin, mapPin, mapSegment, programPin, slotPin } from '../../domain/pins.js';
-import { type OtherPrograms, ofOtherKinds } from '../../domain/probe.js';
+import { type OtherPrograms, ofChains, ofOtherKinds } from '../../domain/probe.js';
 import { AgentError } from '../../errors.js';
 import type { LinkPosition } from '../../steps/step.js';
 import type {
@@ -94,7 +94,8 @@ export class MemoryDatapath implements Datapath {
     const maps = this.#makeMaps(object.maps, object.globals, request);
     for (const map of maps) this.#pins.pin(mapPin(dir, map.declared.name), map);
     if (treatment === 'attach') this.#probes.attach(dir, functions);
-    return { probes: programsNamed(object, functions), others: [] };
+    const others = entryFunction === '' ? ofChains(wantedIn(object)) : [];
+    return { probes: programsNamed(object, functions), others };
   }
 
   async moveProbes(from: string, to: string): Promise<void> {

@@ -149,7 +149,7 @@ test('an agent and l3afctl use user and password, TLS to an address and the hand
   bed.atEnd(() => server.stop());
   const outsider = await givenAgent(bed, { natsUrl: server.url, stateDir: join(bed.dir, 'outsider') });
   void outsider.agent.start().catch(() => {});
-  await untilCheck(outsider, 'broker', /no connection to NATS\. .*set tls_handshake_first/);
+  await untilCheck(outsider, 'broker', /no connection to NATS\. .*set nats_tls_handshake_first/);
   await outsider.agent.kill('SIGKILL');
   const [user, password] = [join(bed.dir, 'user'), join(bed.dir, 'password')];
   await writeFile(user, 'fleet\n');
@@ -173,7 +173,7 @@ test('an agent and l3afctl use user and password, TLS to an address and the hand
 
   assert.match(listed.out, /web1 .* ready/);
   assert.match(refused.error, /refused the credentials; check/);
-  assert.match(silent.error, /set tls_handshake_first/);
+  assert.match(silent.error, /set nats_tls_handshake_first/);
   assert.deepEqual([listed.code, refused.code, silent.code], [0, 4, 4]);
 });
 

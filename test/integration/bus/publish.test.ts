@@ -137,3 +137,14 @@ test('metrics that are too large for the server are a trouble, told once in word
   assert.deepEqual([trouble?.task, rest, warnings], ['publishing', [], 1]);
   assert.deepEqual([heard, given.bus.troubles.list()], [['{"metrics":"few"}'], []]);
 });
+
+test('a snapshot that is too large for the server is told as one', async (t) => {
+  const given = await givenBus(t, { config: 'max_payload: 4096' });
+
+  await assert.rejects(publisherOf(t, given).snapshot({ HostName: 'x'.repeat(5_000) }), { code: 'BROKER_REFUSED' });
+
+  assert.match(
+    given.bus.troubles.list()[0]?.message ?? '',
+    /^The snapshot of the host cannot be stored\. .*max_payload/,
+  );
+});

@@ -182,7 +182,8 @@ for (const kind of ['installed', 'current'] as const) {
     const client = await givenClient(t, { servers: [ours.url], tls: ours.tls });
     await assert.rejects(client.publish('deploy', HOST, []), /has created L3AF_CMD/);
     await assert.rejects(FleetClient.connect({ servers: [localhost.url], tls: localhost.tls }), {
-      message: /certificate of the NATS server is for another name: .*127\.0\.0\.1 is not in/,
+      message:
+        /certificate of the NATS server is for another name: it is for localhost, 127\.0\.0\.2, not for 127\.0\.0\.1/,
     });
     await givenClient(t, { servers: [`tls://localhost:${localhost.port}`], tls: localhost.tls });
     await assert.rejects(FleetClient.connect({ servers: [`tls://localhost:${ours.port}`], tls: ours.tls }), {
@@ -220,10 +221,10 @@ test('a server that waits for the TLS handshake is served if that is set, and ot
   const tls = { caFile: cert };
 
   await givenClient(t, { servers: [first.url], tls: { ...tls, handshakeFirst: true } });
-  await assert.rejects(FleetClient.connect({ servers: [first.url], tls }), /set tls_handshake_first/);
+  await assert.rejects(FleetClient.connect({ servers: [first.url], tls }), /set nats_tls_handshake_first/);
   await assert.rejects(
     FleetClient.connect({ servers: [plain.url], tls: { ...tls, handshakeFirst: true } }),
-    /does not begin with a TLS handshake; switch tls_handshake_first off/,
+    /does not begin with a TLS handshake; switch nats_tls_handshake_first \(--tls-handshake-first\) off/,
   );
   const other = await makeCertificate(dir, 'IP:127.0.0.2');
   const misnamed = await givenServer(t, {

@@ -154,6 +154,7 @@ describe('a controller', () => {
       { troubles: [full], last_command: { ...LAST, id: 'silent-2' } },
       /; the host has run it \(applied\), but has not stored its answer\. It reports: The NATS server has no space/,
     ],
+    ['has run it', { last_command: { ...LAST, id: 'silent-3' } }, /; the host has run it \(applied\)$/],
   ];
   for (const [index, [what, status, words]] of FATES.entries()) {
     it(`learns from a host without an answer that it ${what}`, async () => {

@@ -76,7 +76,7 @@ const NO_CONNECTION: readonly (readonly [unknown, RegExp])[] = [
   ],
   [
     NatsError.errorForCode(ErrorCode.ConnectionRefused, new Error('undefined')),
-    /without a word; set tls_handshake_first/,
+    /without a word; set nats_tls_handshake_first/,
   ],
   [new NatsError('tls', ErrorCode.ServerOptionNotAvailable), /offers no TLS/],
   [nodeError('SELF_SIGNED_CERT_IN_CHAIN'), /not signed by an authority that is known here; name/],
@@ -85,7 +85,21 @@ const NO_CONNECTION: readonly (readonly [unknown, RegExp])[] = [
     nodeError('ERR_TLS_CERT_ALTNAME_INVALID', "IP: 10.0.0.1 is not in the cert's list"),
     /another name: IP: 10\.0\.0\.1 /,
   ],
-  [nodeError('ERR_SSL_WRONG_VERSION_NUMBER'), /does not begin with a TLS handshake; switch tls_handshake_first off/],
+  [
+    Object.assign(nodeError('ERR_TLS_CERT_ALTNAME_INVALID', 'raw'), {
+      host: '10.0.0.1',
+      cert: { subjectaltname: 'DNS:nats.example, IP Address:10.0.0.2' },
+    }),
+    /another name: it is for nats\.example, 10\.0\.0\.2, not for 10\.0\.0\.1; connect to/,
+  ],
+  [
+    Object.assign(nodeError('ERR_TLS_CERT_ALTNAME_INVALID', 'raw'), { host: '10.0.0.1', cert: {} }),
+    /it is for nobody, not for 10\.0\.0\.1;/,
+  ],
+  [
+    nodeError('ERR_SSL_WRONG_VERSION_NUMBER'),
+    /does not begin with a TLS handshake; switch nats_tls_handshake_first \(--tls-handshake-first\) off/,
+  ],
   [new NatsError('getaddrinfo ENOTFOUND nowhere', 'UNKNOWN'), /name of the NATS server cannot be resolved/],
   [new Error('strange'), /The connection failed: strange;/],
 ];

@@ -53,7 +53,11 @@ function updateLink(link: Fd, program: Fd, { programId }: LinkInfo): void {
   const result = libbpf().bpf_link_update(link.number, program.number, opts);
   if (result === -EPERM)
     throw kernelError('The attached program was changed by somebody else in the meantime', result, 'ATTACH_FAILED');
-  if (result < 0) throw kernelError('The kernel refused to replace the attached program', result, 'ATTACH_FAILED');
+  if (result < 0) {
+    // A link stays where it runs: in the driver, which may not take this program, as long as there is no other link.
+    const advice = 'delete the program and deploy it again, which is no replacement; packets pass without it meanwhile';
+    throw kernelError(`The kernel refused to replace the attached program; ${advice}`, result, 'ATTACH_FAILED');
+  }
 }
 
 /**

@@ -31,6 +31,8 @@ export interface XdpPlace {
   readonly bpffs: string;
   /** Called in the mode `auto` when the driver refuses and the network stack takes the program, with the driver's words. */
   readonly onRefused?: (words: string) => void;
+  /** Called with the devices above from which programs were taken for a moment. */
+  readonly onLifted?: (interfaces: readonly string[]) => void;
 }
 
 /**
@@ -156,6 +158,7 @@ function createBelow(uppers: readonly Upper[], program: Fd, place: XdpPlace): Fd
     const lower = new Fd(result);
     try {
       putBack();
+      place.onLifted?.(held.map(({ upper }) => upper.iface));
       return lower;
     } catch (error) {
       // A bond takes no program while one of its ports has one (bond_xdp_set in drivers/net/bonding/bond_main.c).

@@ -21,12 +21,18 @@ export const xdpDriver: AttachDriver = {
     const onRefused = (words: string) => {
       refusal = `its driver refuses the program (${words})`;
     };
+    const onLifted = (interfaces: readonly string[]) => {
+      const above = interfaces.join(', ');
+      tell(
+        `${hookKey(hook)} is below ${above}, whose program was taken off and put back: packets passed ${above} without it for a moment`,
+      );
+    };
     attachLink(program, {
       linkPin,
       bpffs,
       targetId: ifindex,
       programsAt: () => [...xdpPrograms(ifindex).values()],
-      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, bpffs, onRefused }),
+      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, bpffs, onRefused, onLifted }),
     });
     if (xdp === 'auto' && xdpPrograms(ifindex).has('generic'))
       tell(`${hookKey(hook)} runs in the network stack (generic), which is slower than in the driver: ${refusal}`);

@@ -7,6 +7,7 @@ import {
   noProbe,
   type ObjectProgram,
   type OtherPrograms,
+  ofChains,
   ofOtherKinds,
   refuseOtherKinds,
 } from '../../../domain/probe.js';
@@ -72,6 +73,8 @@ function checkLike(program: BpfProgram, { hook, like = null }: LoadRequest): voi
 /** Loads the probes of a package and pins them; see `Datapath.loadProbes`. */
 export async function loadProbes(request: LoadProbesRequest, context: LoadContext): Promise<OtherPrograms> {
   using object = openObject(request.objectPath, context.report);
+  // Before the choice, by which some are left out.
+  const wanted = wantedIn(object);
   const probes = chooseProbes(object, request.entryFunction);
   for (const program of object.programs()) libbpf().bpf_program__set_autoload(program, false);
   for (const program of tailCalled(object)) libbpf().bpf_program__set_autoload(program, true);
@@ -81,7 +84,8 @@ export async function loadProbes(request: LoadProbesRequest, context: LoadContex
     for (const [name, map] of maps) pin(libbpf().bpf_map__fd(map), mapPin(request.dir, name));
     if (request.treatment === 'attach') attachProbes(probes, request.dir);
   });
-  return { probes: probes.map((probe) => inSection(probe.program)), others: [] };
+  const others = request.entryFunction === '' ? ofChains(wanted) : [];
+  return { probes: probes.map((probe) => inSection(probe.program)), others };
 }
 
 function chooseProbes(object: OpenObject, entryFunction: string): ProbeProgram[] {

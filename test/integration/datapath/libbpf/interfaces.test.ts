@@ -163,8 +163,13 @@ describe('XDP at a port and at its bridge', () => {
     await command('ip', 'link', 'set', port, 'master', bridge);
     assert.deepEqual([await isAttached(below), await isAttached(above)], [false, true]);
 
-    await attach(below);
+    const notes: string[] = [];
+    await kernel.datapath.attach(below.hook, below.program, below.link, null, (note) => notes.push(note));
     assert.deepEqual([await isAttached(below), await isAttached(above)], [true, true]);
+    assert.match(
+      notes.join(),
+      new RegExp(`is below ${bridge}, whose program was taken off and put back: packets passed`),
+    );
   });
 
   it('is refused at the port with the true reason if the program at the bridge is not ours', async () => {
