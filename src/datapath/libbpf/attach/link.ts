@@ -40,8 +40,15 @@ export function attachLink(program: Fd, { linkPin, bpffs, targetId, programsAt, 
     removeLink(linkPin, bpffs);
   }
   using link = create();
+  if (isPinnedAt(link, linkPin)) return;
   makeParents(linkPin);
   pinInPlace(link.number, linkPin);
+}
+
+/** Whether the link was not created but taken over, with its pin. */
+function isPinnedAt(link: Fd, linkPin: string): boolean {
+  using pinned = existsSync(linkPin) ? tryOpenPin('link', linkPin) : undefined;
+  return pinned !== undefined && linkInfo(pinned.number).id === linkInfo(link.number).id;
 }
 
 /** Swaps the program of a link atomically, if the link still has the program that it had when it was read. */
@@ -94,20 +101,17 @@ export function removeLink(linkPin: string, bpffs: string): boolean {
 }
 
 /**
- * Detaches those of our links that are at this place but pinned for another one: their interface was renamed.
+ * Pins of those of our links that are at this place but pinned for another one: their interface was renamed.
  *
  * @param linkType `enum bpf_link_type`
- * @returns whether there was any
  */
-export function removeStrayLinks(hook: ChainHook, linkType: number, targetId: number, bpffs: string): boolean {
-  const strays = [...linkPins(bpffs)].filter(({ hook: other, path }) => {
-    if (other === undefined || other.direction !== hook.direction || sameHook(other, hook)) return false;
+export function strayLinks(hook: ChainHook, linkType: number, targetId: number, bpffs: string): readonly string[] {
+  return [...linkPins(bpffs)].flatMap(({ hook: other, path }) => {
+    if (other === undefined || other.direction !== hook.direction || sameHook(other, hook)) return [];
     using link = tryOpenPin('link', path);
     const info = link === undefined ? undefined : linkInfo(link.number);
-    return info?.type === linkType && info.targetId === targetId;
+    return info?.type === linkType && info.targetId === targetId ? [path] : [];
   });
-  for (const { path } of strays) removeLink(path, bpffs);
-  return strays.length > 0;
 }
 
 /**
@@ -120,7 +124,7 @@ export function createInsteadOfStrays(
 ): Fd {
   const link = create();
   try {
-    removeStrayLinks(hook, linkType, targetId, bpffs);
+    for (const stray of strayLinks(hook, linkType, targetId, bpffs)) removeLink(stray, bpffs);
     return link;
   } catch (error) {
     link[Symbol.dispose]();

@@ -3,15 +3,16 @@ import { type ChainHook, hookKey, targetName } from '../../../domain/hook.js';
 import type { AgentError } from '../../../errors.js';
 import type { XdpMode } from '../../datapath.js';
 import { EBUSY, EEXIST, ENODEV, errnoWords, kernelError } from '../abi/errno.js';
-import { Fd, tryOpenId, tryOpenPin } from '../abi/fd.js';
+import { Fd, openPin, tryOpenId, tryOpenPin } from '../abi/fd.js';
 import { libbpf } from '../abi/ffi.js';
 import { linkInfo, programInfo } from '../abi/info.js';
 import { interfaceNotFound, interfaces } from '../abi/interfaces.js';
 import { LINK_CREATE_OPTS } from '../abi/structs.js';
+import { graceAtOnce } from '../objects/grace.js';
 import { Messages } from '../objects/libbpf-print.js';
 import { linkPins, ownProgramIds } from '../pins/loads.js';
 import { makeParents, pinInPlace } from '../pins/pins.js';
-import { removeLink, removeStrayLinks } from './link.js';
+import { removeLink, retargetLink, strayLinks } from './link.js';
 import { disableLro } from './lro.js';
 import { XDP_FLAGS, xdpPrograms } from './xdp-query.js';
 
@@ -28,6 +29,8 @@ export interface XdpPlace {
   readonly hook: ChainHook;
   readonly ifindex: number;
   readonly mode: XdpMode;
+  /** Where the link will be pinned. */
+  readonly linkPin: string;
   readonly bpffs: string;
   /** Called in the mode `auto` when the driver refuses and the network stack takes the program, with the driver's words. */
   readonly onRefused?: (words: string) => void;
@@ -85,11 +88,8 @@ function tryCreate(program: Fd, ifindex: number, flags: number): number {
 /** Where the kernel says that something is in the way: makes room if that is ours. */
 function createInSpiteOf(errno: number, program: Fd, place: XdpPlace): Fd {
   const { hook, ifindex, bpffs } = place;
-  if (removeStrayLinks(hook, BPF_LINK_TYPE_XDP, ifindex, bpffs)) {
-    const result = tryAttach(program, place);
-    if (result >= 0) return new Fd(result);
-    if (!IN_THE_WAY.has(result)) throw refusal(program, place, result);
-  }
+  const [stray] = strayLinks(hook, BPF_LINK_TYPE_XDP, ifindex, bpffs);
+  if (stray !== undefined) return takeOver(stray, program, place);
   if (xdpPrograms(ifindex).size > 0) throw occupied(hook, ifindex, errno, bpffs);
   // "Cannot attach when an upper device already has a program" (dev_xdp_attach in net/core/dev.c).
   const uppers = uppersWithPrograms(targetName(hook), bpffs);
@@ -97,6 +97,17 @@ function createInSpiteOf(errno: number, program: Fd, place: XdpPlace): Fd {
   if (uppers.length === 0) throw refusal(program, place, errno);
   if (foreign !== undefined) throw heldByUpper(hook, foreign, errno);
   return createBelow(uppers, program, place);
+}
+
+/**
+ * Puts the program into a link of ours that is here under a former name of the interface, and moves the pin. No packet
+ * passes meanwhile without a program.
+ */
+function takeOver(stray: string, program: Fd, { linkPin, bpffs }: XdpPlace): Fd {
+  retargetLink(stray, program, linkPin, bpffs);
+  // The programs of the former chain are removed next, as those of a link that is dead.
+  graceAtOnce();
+  return openPin('link', linkPin);
 }
 
 /** A device above another one, for example a bridge above its port, that has an XDP program. */

@@ -32,7 +32,7 @@ export const xdpDriver: AttachDriver = {
       bpffs,
       targetId: ifindex,
       programsAt: () => [...xdpPrograms(ifindex).values()],
-      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, bpffs, onRefused, onLifted }),
+      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, linkPin, bpffs, onRefused, onLifted }),
     });
     if (xdp === 'auto' && xdpPrograms(ifindex).has('generic'))
       tell(`${hookKey(hook)} runs in the network stack (generic), which is slower than in the driver: ${refusal}`);

@@ -23,21 +23,42 @@ export async function grace(): Promise<void> {
   if (result < 0) await graceByMapInMap();
 }
 
+/** The same without leaving the event loop free, for the middle of a change. */
+export function graceAtOnce(): void {
+  const number = MEMBARRIER[process.arch];
+  const result = number === undefined ? -1 : libc().syscall(number, MEMBARRIER_CMD_GLOBAL, 0n, 0n, 0n, 0n);
+  if (result >= 0) return;
+  using maps = outerMap();
+  check(libbpf().bpf_map_update_elem(maps.outer, Buffer.alloc(4), maps.value, 0), NOT_WAITED);
+}
+
 /**
  * The same in another way: an update of a map of maps returns only after all running programs have ended, so that none
  * still uses the old inner map (maybe_wait_bpf_programs in kernel/bpf/syscall.c).
  */
 export async function graceByMapInMap(): Promise<void> {
+  using maps = outerMap();
+  check(await inBackground(libbpf().bpf_map_update_elem, maps.outer, Buffer.alloc(4), maps.value, 0), NOT_WAITED);
+}
+
+const NOT_WAITED = 'Cannot wait until the running programs have ended';
+
+/** A map of maps, and the value to write into it. */
+function outerMap(): Disposable & { readonly outer: number; readonly value: Buffer } {
   const bpf = libbpf();
-  using inner = new Fd(check(bpf.bpf_map_create(BPF_MAP_TYPE_ARRAY, 'l3af_inner', 4, 4, 1, null), 'Cannot make a map'));
+  const inner = new Fd(check(bpf.bpf_map_create(BPF_MAP_TYPE_ARRAY, 'l3af_inner', 4, 4, 1, null), 'Cannot make a map'));
   const opts = MAP_CREATE_OPTS.make({ sz: MAP_CREATE_OPTS.size, inner_map_fd: inner.number });
-  const fd = check(
-    bpf.bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, 'l3af_grace', 4, 4, 1, opts),
-    'Cannot make a map of maps',
-  );
-  using outer = new Fd(fd);
+  const fd = bpf.bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, 'l3af_grace', 4, 4, 1, opts);
+  if (fd < 0) inner[Symbol.dispose]();
+  const outer = new Fd(check(fd, 'Cannot make a map of maps'));
   const value = Buffer.alloc(4);
   value.writeInt32LE(inner.number);
-  const result = await inBackground(bpf.bpf_map_update_elem, outer.number, Buffer.alloc(4), value, 0);
-  check(result, 'Cannot wait until the running programs have ended');
+  return {
+    outer: outer.number,
+    value,
+    [Symbol.dispose]: () => {
+      outer[Symbol.dispose]();
+      inner[Symbol.dispose]();
+    },
+  };
 }
