@@ -6,7 +6,7 @@ import { ensureStreams } from '../../src/bus/streams.js';
 import { type Acknowledgement, parseAcknowledgement } from '../../src/messages/ack.js';
 import { HEADERS, hostToken, STREAMS, type Subjects, subjectsFor } from '../../src/messages/subjects.js';
 import { pipesRead } from './pipes-read.js';
-import { until, untilGiven } from './until.js';
+import { untilGiven } from './until.js';
 
 export interface CommandOptions {
   readonly id?: string;
@@ -122,14 +122,23 @@ export class Controller {
     return untilGiven(`the event ${kind}`, async () => (await this.events()).find((event) => event.kind === kind));
   }
 
-  /** Waits until the broker knows that the agent has finished all of the host's commands. */
+  /**
+   * Waits until the broker knows that the agent has finished all of the host's commands, for as long as it goes on: a
+   * machine with other work takes minutes for hundreds of commands.
+   */
   async untilSettled(): Promise<void> {
-    await until('the broker to know that every command is done', async () => {
-      const { num_pending: pending, num_ack_pending: inHand } = await this.#guard(
-        this.bus.jsm.consumers.info(STREAMS.commands, this.#host),
-      );
-      return pending + inHand === 0;
-    });
+    const left = async () => {
+      const info = this.bus.jsm.consumers.info(STREAMS.commands, this.#host);
+      const { num_pending: pending, num_ack_pending: inHand } = await this.#guard(info);
+      return pending + inHand;
+    };
+    let before = Number.POSITIVE_INFINITY;
+    while (before > 0) {
+      before = await untilGiven(`the broker to know that fewer than ${before} commands are to be done`, async () => {
+        const now = await left();
+        return now < before ? now : undefined;
+      });
+    }
   }
 
   /** Deletes the host's consumer while its agent uses it. */
