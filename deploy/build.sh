@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds what is out of date: native/build (eBPF objects, companions), dist/src and dist/test (the modules, one file for each
-# source), dist/bin (the programs, each in one file, which start in half the time). What has no source any more goes.
+# source), dist/bin (the programs, bundled, which start in half the time). What has no source any more goes.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 import type { Datapath } from '../datapath/datapath.js';
 import { observedProbes } from '../domain/observed.js';
 import { handoverPin } from '../domain/pins.js';
-import { type OtherPrograms, programsInWords, variantsOf } from '../domain/probe.js';
+import { chainsInWords, type OtherPrograms, ofOtherKinds, programsInWords, variantsOf } from '../domain/probe.js';
 import type { LoadStep, Step } from '../steps/step.js';
 import type { Packages, Tools } from './tools.js';
 
@@ -91,8 +91,11 @@ export async function run(step: Step, tools: Tools, tell: Tell = () => {}): Prom
 
 /** Tells what an object has that is left out, or that does one thing twice. */
 function remark(name: string, { probes, others }: OtherPrograms, tell: Tell): void {
-  if (others.length > 0)
-    tell(`${name}: the agent does not attach ${programsInWords(others)} of its object; a companion can`);
+  const left = ofOtherKinds(others);
+  if (left.length > 0)
+    tell(`${name}: the agent does not attach ${programsInWords(left)} of its object; a companion can`);
+  const ofAChain = chainsInWords(others);
+  if (ofAChain !== '') tell(`${name}: what is no probe of its object is left out here. ${ofAChain}`);
   for (const variants of variantsOf(probes))
     tell(
       `${name}: ${programsInWords(variants)} see the same event, each once; if they are variants of one probe, choose one with entry_function_name, or leave the others out with SEC("?…")`,

@@ -46,9 +46,15 @@ const UNCONFIRMED_MS = 8_000;
 const UNCONFIRMED = `the consumer on ${STREAMS.commands} does not confirm acknowledgements: it may have no leader`;
 /** After a failure, so that it is soon known whether it is over. */
 const TRIAL_EXPIRES_MS = 1_000;
-/** Resolves to whether the server has taken an acknowledgement and was not away meanwhile. */
-type Settling = Promise<boolean>;
-const SETTLED: Settling = Promise.resolve(true);
+/** An acknowledgement that the server is to confirm. */
+interface Settling {
+  /** Whether the server has taken it and was not away meanwhile. */
+  readonly confirmed: Promise<boolean>;
+  /** Call it when something else has proven that the server has taken it: it is not repeated any more. */
+  prove(): void;
+}
+
+const SETTLED: Settling = { confirmed: Promise.resolve(true), prove: () => {} };
 const NAK_BACKOFF = { firstMs: 1_000, capMs: 60_000, isSpread: true };
 
 /** The commands of one host: first the backlog on the stream, then new commands, one at a time and in order. */
@@ -171,12 +177,12 @@ export class CommandStream {
         await this.#look();
       } else {
         bus.troubles.end('consuming', STREAMS.commands);
-        ({ settling } = await this.#handle(pulled.messages[0]!, handler));
+        settling = await this.#handle(pulled.messages[0]!, handler);
         continue;
       }
       settling = SETTLED;
     }
-    await settling;
+    await settling.confirmed;
   }
 
   /**
@@ -192,11 +198,12 @@ export class CommandStream {
     const withdraw = () => withdrawing.abort();
     signal.addEventListener('abort', withdraw, { once: true });
     if (signal.aborted) withdraw();
-    void settling.then((isSettled) => isSettled || withdraw());
+    void settling.confirmed.then((isSettled) => isSettled || withdraw());
     const request = { stream: STREAMS.commands, consumer: host, batch: 1, expiresMs, signal: withdrawing.signal };
     const pulled = await pull(bus, request);
     signal.removeEventListener('abort', withdraw);
-    return pulled.kind === 'messages' || (await settling) ? pulled : 'unsettled';
+    if (pulled.kind === 'messages') settling.prove();
+    return pulled.kind === 'messages' || (await settling.confirmed) ? pulled : 'unsettled';
   }
 
   /** A paused consumer answers requests, and delivers nothing. Servers can pause one from version 2.11 on. */
@@ -225,14 +232,14 @@ export class CommandStream {
   }
 
   /** Resolves when the message is handled and its acknowledgement is sent. */
-  async #handle(message: Msg, handler: Handler): Promise<{ readonly settling: Settling }> {
+  async #handle(message: Msg, handler: Handler): Promise<Settling> {
     const { bus, logger } = this.#options;
     const { session } = bus.connection;
     const reply = message.reply ?? '';
     const origin = originOf(reply);
     if (origin === undefined) {
       logger.error({ subject: message.subject, reply }, 'ignoring a message that is not from JetStream');
-      return { settling: SETTLED };
+      return SETTLED;
     }
     const delivery = toDelivery(message, origin, this.#streamCreated);
     const beat = setInterval(() => this.#tell(reply, '+WPI'), this.#ackWaitMs / 3);
@@ -241,36 +248,53 @@ export class CommandStream {
       disposition = await handler(delivery);
     } catch (error) {
       this.#putOff(reply, origin, delivery, error);
-      return { settling: SETTLED };
+      return SETTLED;
     } finally {
       clearInterval(beat);
     }
     if (disposition === 'later') {
       this.#tell(reply, '-NAK');
-      return { settling: SETTLED };
+      return SETTLED;
     }
     this.#handled = Math.max(this.#handled, origin.seq);
     const verdict = disposition === 'terminate' ? '+TERM' : '+ACK';
-    return { settling: this.#settle(reply, verdict, origin, delivery.id, session) };
+    return this.#settle(reply, verdict, origin, delivery.id, session);
   }
 
-  async #settle(reply: string, verdict: FinalAck, { seq }: Origin, op: string, session: AbortSignal): Promise<boolean> {
+  #settle(reply: string, verdict: FinalAck, { seq }: Origin, op: string, session: AbortSignal): Settling {
     const { bus, host, logger } = this.#options;
+    const { signal: stop } = this.#stopping;
+    const ending = new AbortController();
+    const end = () => ending.abort();
+    stop.addEventListener('abort', end, { once: true });
+    if (stop.aborted) end();
+    let isProven = false;
     const late = setTimeout(() => this.#reported(UNCONFIRMED), UNCONFIRMED_MS);
-    const settled = await settle(bus, reply, verdict, {
+    const settling = settle(bus, reply, verdict, {
       deadlineMs: this.#ackWaitMs,
-      signal: this.#stopping.signal,
+      signal: ending.signal,
       session,
       isAwaited: async () => {
+        if (isProven) return false;
         const consumer = await consumerInfo(bus, host);
         return consumer && consumer.num_ack_pending > 0 && consumer.delivered.stream_seq >= seq;
       },
     });
-    clearTimeout(late);
-    if (!settled) logger.warn({ op, seq }, 'the server has not confirmed the acknowledgement of the command');
-    // A server that was killed may have forgotten earlier answers. It would then delay the next messages for the ack
-    // wait.
-    return settled && !session.aborted;
+    const confirmed = settling.then((settled) => {
+      clearTimeout(late);
+      stop.removeEventListener('abort', end);
+      if (isProven) return true;
+      if (!settled) logger.warn({ op, seq }, 'the server has not confirmed the acknowledgement of the command');
+      // A server that was killed may have forgotten earlier answers. It would then delay the next messages for the ack
+      // wait.
+      return settled && !session.aborted;
+    });
+    const prove = () => {
+      isProven = true;
+      clearTimeout(late);
+      end();
+    };
+    return { confirmed, prove };
   }
 
   #putOff(reply: string, { deliveryCount, seq }: Origin, { id }: Delivery, error: unknown): void {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentError, messageOf } from '../errors.js';
 import { pause } from '../retry.js';
@@ -43,8 +43,8 @@ const SECRET_BYTES = 24;
 
 /**
  * A nats-server for a single host without a fleet. It outlives the agent: a new agent finds it running, with the
- * commands that came meanwhile. Its port and its password are chosen at random once and kept. Only who may read the file
- * `url` gets in: whoever may publish commands gets programs run as root, and a port of 127.0.0.1 is open to all users of
+ * commands that came meanwhile. Its port is chosen at random once and kept, its password at each start of a server. Only who
+ * may read the file `url` gets in: whoever may publish commands gets programs run as root, and a port of 127.0.0.1 is open to all users of
  * the machine.
  */
 export class EmbeddedServer {
@@ -82,10 +82,14 @@ export class EmbeddedServer {
       await this.#goneWithin(running, ENDING_MS);
     }
     const binary = await findServer();
-    const [port, secret] = [await this.#rememberedPort(), known ?? (await this.#newSecret())];
-    const { pid, url } = await this.#launch(binary, port, secret).catch((error: unknown) => {
+    const port = await this.#rememberedPort();
+    // While no server runs, somebody else may listen at its address, and clients tell them the password. So each server has
+    // its own, but for one that is started again under the connection of its agent.
+    let secret = known !== undefined && this.#pid !== undefined ? known : await this.#newSecret();
+    const { pid, url } = await this.#launch(binary, port, secret).catch(async (error: unknown) => {
       if (port === RANDOM_PORT || !portIsTaken(error)) throw error;
       this.#logger.warn({ port }, 'the port of the embedded nats-server is in use; choosing another');
+      secret = await this.#newSecret();
       return this.#launch(binary, RANDOM_PORT, secret);
     });
     this.#pid = pid;
@@ -96,7 +100,7 @@ export class EmbeddedServer {
   /** Writes the address with the password where those who may use it find it. */
   async #told(url: string, secret: string): Promise<Embedded> {
     const access = url.replace('://', `://${EMBEDDED_USER}:${secret}@`);
-    await writeFile(join(this.#dir, 'url'), `${access}\n`, { mode: 0o600 });
+    await this.#write('url', `${access}\n`);
     return { url, access };
   }
 
@@ -109,8 +113,17 @@ export class EmbeddedServer {
   /** Written before a server runs that knows it. */
   async #newSecret(): Promise<string> {
     const secret = randomBytes(SECRET_BYTES).toString('base64url');
-    await writeFile(this.#path('password'), `${secret}\n`, { mode: 0o600 });
+    await this.#write('nats-server.password', `${secret}\n`);
     return secret;
+  }
+
+  /** Whole or not at all, also on a full disk, and readable by nobody else. */
+  async #write(name: string, text: string): Promise<void> {
+    const path = join(this.#dir, name);
+    if ((await readFile(path, 'utf8').catch(() => '')) === text) return;
+    await rm(`${path}.new`, { force: true });
+    await writeFile(`${path}.new`, text, { mode: 0o600 });
+    await rename(`${path}.new`, path);
   }
 
   /**

@@ -175,22 +175,24 @@ export class FleetClient {
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;
       const { code, message, transient } = error;
-      const known = await this.#whereIs(published.id, host);
+      const known = await this.#whereIs(published, host);
       throw new AgentError(code, `${message}; ${known}`, { cause: error, transient });
     }
   }
 
   /** What is known about a stored command without its answer, as the rest of a sentence. */
-  async #whereIs(id: string, host: string): Promise<string> {
+  async #whereIs({ id, seq }: Published, host: string): Promise<string> {
     const stored = 'the command is stored, and the host will run it as soon as it can';
     try {
       const { last_command: last, troubles = [] } = await this.status(host);
       const reasons = troubles.length === 0 ? '' : `. It reports: ${troubles.map(({ message }) => message).join('. ')}`;
+      if (last !== undefined && last.id !== id && last.seq > seq) return 'the host has handled it, and later ones';
       if (last?.id !== id) return `${stored}${reasons}`;
       const isKept = troubles.some(({ task }) => task === 'storing');
       return `the host has run it (${last.status})${isKept ? `, but has not stored its answer${reasons}` : ''}`;
-    } catch {
-      return `${stored}; no agent answers for it at the moment`;
+    } catch (error) {
+      const isAway = error instanceof AgentError && error.code === 'TIMEOUT';
+      return isAway ? `${stored}; no agent answers for it at the moment` : stored;
     }
   }
 

@@ -77,7 +77,7 @@ const STATE_DIR = '/var/lib/l3af-agent';
 /** The servers where none are named: those of the `nats` command line, or the one that the agent of this host has started. */
 function serversHere(): readonly string[] {
   const { NATS_URL: named, L3AF_STATE_DIR: stateDir = STATE_DIR } = process.env;
-  if (named !== undefined && named !== '') return parseServers(named);
+  if (named !== undefined && named.replaceAll(/[\s,]/g, '') !== '') return parseServers(named);
   try {
     return [readFileSync(join(stateDir, 'nats', 'url'), 'utf8').trim()];
   } catch {

@@ -20,6 +20,7 @@ const REVIVAL_PAUSE_MS = 2_000;
 export class OwnBroker {
   readonly #options: OwnBrokerOptions;
   readonly #server: EmbeddedServer;
+  #access: string | undefined;
   #url: string | undefined;
   #reviving: Promise<void> | undefined;
 
@@ -32,6 +33,7 @@ export class OwnBroker {
   async start(): Promise<string> {
     const { url, access } = await this.#server.start();
     this.#url = url;
+    this.#access = access;
     return access;
   }
 
@@ -56,8 +58,8 @@ export class OwnBroker {
     let told: string | undefined;
     while (!signal.aborted && !connected()) {
       try {
-        const { url } = await this.#server.start();
-        if (url !== this.#url && !signal.aborted) return onMoved(moved(url, this.#url));
+        const { url, access } = await this.#server.start();
+        if (access !== this.#access && !signal.aborted) return onMoved(moved(url, this.#url));
       } catch (error) {
         const reason = messageOf(error);
         if (reason !== told) log.error({ err: error }, 'could not start the embedded broker; trying again');
@@ -69,6 +71,7 @@ export class OwnBroker {
 }
 
 function moved(now: string, before: string | undefined): AgentError {
-  const message = `The embedded nats-server has moved from ${before} to ${now}: this agent ends, and the next one finds it there`;
+  const what = now === before ? 'has another password' : `has moved from ${before} to ${now}`;
+  const message = `The embedded nats-server ${what}: this agent ends, and the next one finds it there`;
   return new AgentError('BROKER_UNREACHABLE', message, { transient: true });
 }

@@ -153,16 +153,22 @@ export function refuseOtherKinds(programs: readonly ObjectProgram[]): void {
  */
 export function noProbe(programs: readonly ObjectProgram[], entryFunction: string): AgentError {
   const what = entryFunction === '' ? 'no probe' : `no probe ${entryFunction}`;
-  const advice = ofChains(programs).map(
-    ({ name, section }) => `. ${name} belongs in ${listsFor(section).join(' or ')}`,
-  );
-  const message = `The object has ${what}; it has ${programsInWords(programs) || 'nothing'}${advice.join('')}`;
+  const advice = chainsInWords(programs);
+  const there = programsInWords(programs) || 'nothing';
+  const message = `The object has ${what}; it has ${there}${advice === '' ? '' : `. ${advice}`}`;
   return new AgentError('ENTRY_FUNCTION_NOT_FOUND', message);
 }
 
 /** The programs whose sections say that they belong in a chain. */
 export function ofChains(programs: readonly ObjectProgram[]): readonly ObjectProgram[] {
   return programs.filter(({ section }) => listsFor(section).length > 0);
+}
+
+/** `name belongs in xdp_ingress. …`; '' if none belongs in a chain. */
+export function chainsInWords(programs: readonly ObjectProgram[]): string {
+  return ofChains(programs)
+    .map(({ name, section }) => `${name} belongs in ${listsFor(section).join(' or ')}`)
+    .join('. ');
 }
 
 /** The lists of a payload in which programs of a section belong; none for a section of no chain. */

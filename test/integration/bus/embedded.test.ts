@@ -87,20 +87,33 @@ test('a second agent adopts the server that runs; a stop ends it', async (t) => 
   await successor.stop();
 });
 
-test('after a crash the server comes back on the same port with the same messages', async (t) => {
+test('after a crash the server comes back for its agent, on the same port with the same password and messages', async (t) => {
   const stateDir = await givenStateDir(t);
-  const before = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+  const server = new EmbeddedServer({ stateDir, logger: collectLog() });
+  const before = await server.start();
   const bus = await openBus(t, { url: before.access }, collectLog());
   const subjects = subjectsFor('l3af', HOST);
   await ensureStreams(bus, subjects, collectLog());
   await bus.js.publish(subjects.command('deploy'), '[]');
   process.kill(await pidOf(stateDir), 'SIGKILL');
 
-  const after = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+  const after = await server.start();
 
   assert.deepEqual(after, before);
   await bus.connection.untilConnected(AbortSignal.timeout(10_000));
   assert.equal((await bus.jsm.streams.info(STREAMS.commands)).state.messages, 1);
+});
+
+test('a server that is started by another agent has another password, since somebody may have listened at its address', async (t) => {
+  const stateDir = await givenStateDir(t);
+  const first = new EmbeddedServer({ stateDir, logger: collectLog() });
+  const before = await first.start();
+  await first.stop();
+
+  const after = await new EmbeddedServer({ stateDir, logger: collectLog() }).start();
+
+  assert.deepEqual([after.url, after.access === before.access], [before.url, false]);
+  await openBus(t, { url: after.access }, collectLog());
 });
 
 test('a pid file with a foreign process is ignored', async (t) => {
@@ -198,6 +211,8 @@ test('if another process uses the port meanwhile, another port is chosen', async
   const after = await server.start();
 
   assert.notEqual(after.url, before.url);
+  // Who has taken the port has perhaps been told the password.
+  assert.notEqual(new URL(after.access).password, new URL(before.access).password);
   await openBus(t, { url: after.access }, collectLog());
 });
 

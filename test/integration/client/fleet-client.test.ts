@@ -154,7 +154,12 @@ describe('a controller', () => {
       { troubles: [full], last_command: { ...LAST, id: 'silent-2' } },
       /; the host has run it \(applied\), but has not stored its answer\. It reports: The NATS server has no space/,
     ],
-    ['has run it', { last_command: { ...LAST, id: 'silent-3' } }, /; the host has run it \(applied\)$/],
+    [
+      'has gone on',
+      { last_command: { ...LAST, id: 'later', seq: 10_000 } },
+      /; the host has handled it, and later ones$/,
+    ],
+    ['has run it', { last_command: { ...LAST, id: 'silent-4' } }, /; the host has run it \(applied\)$/],
   ];
   for (const [index, [what, status, words]] of FATES.entries()) {
     it(`learns from a host without an answer that it ${what}`, async () => {

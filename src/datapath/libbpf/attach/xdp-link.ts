@@ -103,8 +103,17 @@ function createInSpiteOf(errno: number, program: Fd, place: XdpPlace): Fd {
  * Puts the program into a link of ours that is here under a former name of the interface, and moves the pin. No packet
  * passes meanwhile without a program.
  */
-function takeOver(stray: string, program: Fd, { linkPin, bpffs }: XdpPlace): Fd {
-  retargetLink(stray, program, linkPin, bpffs);
+function takeOver(stray: string, program: Fd, place: XdpPlace): Fd {
+  const { linkPin, bpffs } = place;
+  try {
+    retargetLink(stray, program, linkPin, bpffs);
+  } catch {
+    // A link stays where it runs, in the driver or in the stack, and that may not take this program.
+    removeLink(stray, bpffs);
+    const result = tryAttach(program, place);
+    if (result < 0) throw refusal(program, place, result);
+    return new Fd(result);
+  }
   // The programs of the former chain are removed next, as those of a link that is dead.
   graceAtOnce();
   return openPin('link', linkPin);

@@ -17,6 +17,7 @@ export const xdpDriver: AttachDriver = {
 
   attach(program, hook, linkPin, _place, { xdp, bpffs }, tell) {
     const ifindex = interfaceIndex(targetName(hook));
+    let isNew = false;
     let refusal = 'its driver has no XDP';
     const onRefused = (words: string) => {
       refusal = `its driver refuses the program (${words})`;
@@ -32,9 +33,12 @@ export const xdpDriver: AttachDriver = {
       bpffs,
       targetId: ifindex,
       programsAt: () => [...xdpPrograms(ifindex).values()],
-      create: () => createXdpLink(program, { hook, ifindex, mode: xdp, linkPin, bpffs, onRefused, onLifted }),
+      create: () => {
+        isNew = true;
+        return createXdpLink(program, { hook, ifindex, mode: xdp, linkPin, bpffs, onRefused, onLifted });
+      },
     });
-    if (xdp === 'auto' && xdpPrograms(ifindex).has('generic'))
+    if (isNew && xdp === 'auto' && xdpPrograms(ifindex).has('generic'))
       tell(`${hookKey(hook)} runs in the network stack (generic), which is slower than in the driver: ${refusal}`);
   },
 
