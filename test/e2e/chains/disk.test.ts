@@ -28,7 +28,7 @@ async function fill(dir: string, but = 0): Promise<string> {
 
 async function givenSmallDisk({ stateDir, atEnd }: BusBed): Promise<void> {
   await mkdir(stateDir, { recursive: true });
-  await run('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'l3af-small', stateDir]);
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=512k,mode=0700', 'l3af-small', stateDir]);
   atEnd(() => run('umount', [stateDir]));
 }
 

@@ -99,7 +99,7 @@ test('map_args are written to the maps of a self-loaded program like those of an
 
 test('with other start arguments, another companion loads the program again, and the old one is removed with its companion', async () => {
   const [pid, old] = [await companion(), await programId()];
-  const answer = await deploy(mark(1), loader({}, { 'log-dir': '/tmp' }), mark(3));
+  const answer = await deploy(mark(1), loader({}, { kind: 'xdp' }), mark(3));
   assert.equal(resultsOf(answer)[NAME], 'updated');
   assert.notEqual(await companion(), pid);
   assert.notEqual(await programId(), old);
