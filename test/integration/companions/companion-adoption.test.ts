@@ -248,6 +248,7 @@ for (const [where, options] of [
     assert.deepEqual(first.map(runs), [false, false]);
     await until('two workers go on', async () => (await workers()).length === 2);
     await companions.stop(launchOf({}, 'two'));
-    assert.deepEqual(processesWith(bed.dir), []);
+    // A worker that was killed may just have forked.
+    await until('none is left', () => processesWith(bed.dir).length === 0);
   });
 }

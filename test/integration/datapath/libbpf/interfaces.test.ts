@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { openPin } from '../../../../src/datapath/libbpf/abi/fd.js';
+import { linkInfo } from '../../../../src/datapath/libbpf/abi/info.js';
 import { interfaceIndex } from '../../../../src/datapath/libbpf/abi/interfaces.js';
 import { xdpPrograms } from '../../../../src/datapath/libbpf/attach/xdp-query.js';
 import type { LibbpfDatapathOptions } from '../../../../src/datapath/libbpf/datapath.js';
 import { hookAt } from '../../../../src/domain/observed.js';
-import { command, json, type KernelFixture, kernelFixture } from '../../../contract/kernel.js';
+import { command, type KernelFixture, kernelFixture } from '../../../contract/kernel.js';
 import { discard, type Loaded, load, programId, refused, rootSample, XDP_ROOT } from '../../../contract/samples.js';
 import { builtObject } from '../../../support/project.js';
 import { noteMade } from '../../../support/this-run.js';
@@ -50,8 +52,9 @@ async function attach(loaded: Loaded): Promise<void> {
   await kernel.datapath.attach(loaded.hook, loaded.program, loaded.link);
 }
 
-async function linkIdAt(pin: string): Promise<number> {
-  return (await json<{ id: number }>('bpftool', '-j', 'link', 'show', 'pinned', pin)).id;
+function linkIdAt(pin: string): number {
+  using link = openPin('link', pin);
+  return linkInfo(link.number).id;
 }
 
 async function isAttached({ hook }: Loaded): Promise<boolean> {
@@ -102,11 +105,11 @@ for (const { at, options } of AT) {
       noteMade(renamed);
       assert.equal(await isAttached(old), false);
 
-      const before = at === 'xdpingress' ? await linkIdAt(old.link) : undefined;
+      const before = at === 'xdpingress' ? linkIdAt(old.link) : undefined;
       const chain = await root(at, renamed);
       await attach(chain);
       // At XDP it is the same link, so that no packet has passed in between. At TC the new one came before the old went.
-      if (before !== undefined) assert.equal(await linkIdAt(chain.link), before);
+      if (before !== undefined) assert.equal(linkIdAt(chain.link), before);
       assert.equal(await isAttached(chain), true);
       // Packets do not pass the old chain as well.
       assert.deepEqual(hookAt(await kernel.datapath.observe(), chain.hook).foreign ?? [], []);
