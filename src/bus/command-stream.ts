@@ -46,6 +46,8 @@ const UNCONFIRMED_MS = 8_000;
 const UNCONFIRMED = `the consumer on ${STREAMS.commands} does not confirm acknowledgements: it may have no leader`;
 /** After a failure, so that it is soon known whether it is over. */
 const TRIAL_EXPIRES_MS = 1_000;
+const NAK_BACKOFF = { firstMs: 1_000, capMs: 60_000, isSpread: true };
+
 /** An acknowledgement that the server is to confirm. */
 interface Settling {
   /** Whether the server has taken it and was not away meanwhile. */
@@ -55,7 +57,6 @@ interface Settling {
 }
 
 const SETTLED: Settling = { confirmed: Promise.resolve(true), prove: () => {} };
-const NAK_BACKOFF = { firstMs: 1_000, capMs: 60_000, isSpread: true };
 
 /** The commands of one host: first the backlog on the stream, then new commands, one at a time and in order. */
 export class CommandStream {

@@ -43,9 +43,9 @@ const SECRET_BYTES = 24;
 
 /**
  * A nats-server for a single host without a fleet. It outlives the agent: a new agent finds it running, with the
- * commands that came meanwhile. Its port is chosen at random once and kept, its password at each start of a server. Only who
- * may read the file `url` gets in: whoever may publish commands gets programs run as root, and a port of 127.0.0.1 is open to all users of
- * the machine.
+ * commands that came meanwhile. Its port is chosen at random once and kept, its password at each start of a server. Only
+ * who may read the file `url` gets in: whoever may publish commands gets programs run as root, and a port of 127.0.0.1 is
+ * open to all users of the machine.
  */
 export class EmbeddedServer {
   readonly #dir: string;

@@ -32,8 +32,8 @@ export interface Datapath {
    * @returns what else the object has; programs of kinds that the agent does not attach are left to a companion
    * @throws AgentError OBJECT_INVALID, ENTRY_FUNCTION_NOT_FOUND, MAP_NOT_FOUND (of `fill`, `share` or `monitors`),
    *   SLOT_INVALID (`slotMap` is missing or is not a one-entry PROG_ARRAY), MAP_VALUE_INVALID, MAP_INCOMPATIBLE (of
-   *   `share`), MAPS_TOO_LARGE, VERIFIER_REJECTED with the verifier's last lines in `detail`, LOAD_FAILED (also for a program that is not
-   *   compatible with `like`), ATTACH_FAILED (of a probe)
+   *   `share`), MAPS_TOO_LARGE, VERIFIER_REJECTED with the verifier's last lines in `detail`, LOAD_FAILED (also for a
+   *   program that is not compatible with `like`), ATTACH_FAILED (of a probe)
    */
   load(request: LoadRequest): Promise<OtherPrograms>;
 

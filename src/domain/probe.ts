@@ -75,7 +75,10 @@ export interface ObjectProgram {
 export interface OtherPrograms {
   /** The probes that were loaded. */
   readonly probes: readonly ObjectProgram[];
-  /** The programs of kinds that the agent does not attach, without those that the object tail-calls itself. */
+  /**
+   * What is left out, without what the object tail-calls itself: programs of kinds that the agent does not attach, or, where
+   * only probes were asked for, programs of chains.
+   */
   readonly others: readonly ObjectProgram[];
 }
 

@@ -38,12 +38,12 @@ export async function takeStateDir(dir: string): Promise<StateDirLock> {
 export async function lockBpffs(dir: string): Promise<StateDirLock> {
   assertOurs(dir, 'bpffs', 'could put programs and maps in the place of ours');
   const { dev, ino } = statSync(dir, { bigint: true });
-  return lock(join(makeLockFolder(), `bpffs-${dev}-${ino}`), READ_WRITE, `the bpffs ${dir}`);
+  return lock(join(makeLockFolder(), `bpffs-${dev}-${ino}`), `the bpffs ${dir}`);
 }
 
 /** Of the system; a user's own is for agents that do not run as root. It is empty after a reboot, as every bpffs is. */
 function makeLockFolder(): string {
-  const parent = process.geteuid?.() === 0 ? '/run' : (process.env.XDG_RUNTIME_DIR ?? '/run');
+  const parent = process.geteuid?.() === 0 ? '/run' : process.env.XDG_RUNTIME_DIR || '/run';
   const folder = join(parent, 'l3af-agent');
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -63,10 +63,8 @@ function makeLockFolder(): string {
  * @throws AgentError STATE_DIR_LOCKED
  */
 export async function lockStateDir(dir: string): Promise<StateDirLock> {
-  return lock(join(dir, 'lock'), READ_WRITE, `the state directory ${dir}`);
+  return lock(join(dir, 'lock'), `the state directory ${dir}`);
 }
-
-const READ_WRITE = flags.O_RDWR | flags.O_CREAT;
 
 /** Who may write: the group and all others. */
 const OTHERS_WRITE = 0o022;
@@ -88,10 +86,10 @@ function assertOurs(dir: string, what: string, danger: string): void {
 }
 
 /** @param place description of what is locked */
-function lock(path: string, mode: number, place: string): StateDirLock {
+function lock(path: string, place: string): StateDirLock {
   let fd: number;
   try {
-    fd = openSync(path, mode, 0o600);
+    fd = openSync(path, flags.O_RDWR | flags.O_CREAT, 0o600);
   } catch (cause) {
     throw cannotLock(place, cause as Error);
   }

@@ -94,8 +94,8 @@ export class MemoryDatapath implements Datapath {
     const maps = this.#makeMaps(object.maps, object.globals, request);
     for (const map of maps) this.#pins.pin(mapPin(dir, map.declared.name), map);
     if (treatment === 'attach') this.#probes.attach(dir, functions);
-    const others = entryFunction === '' ? ofChains(wantedIn(object)) : [];
-    return { probes: programsNamed(object, functions), others };
+    const rest = entryFunction === '' ? wantedIn(object).filter(({ name }) => !object.tailCalled.has(name)) : [];
+    return { probes: programsNamed(object, functions), others: ofChains(rest) };
   }
 
   async moveProbes(from: string, to: string): Promise<void> {

@@ -84,7 +84,9 @@ export async function loadProbes(request: LoadProbesRequest, context: LoadContex
     for (const [name, map] of maps) pin(libbpf().bpf_map__fd(map), mapPin(request.dir, name));
     if (request.treatment === 'attach') attachProbes(probes, request.dir);
   });
-  const others = request.entryFunction === '' ? ofChains(wanted) : [];
+  const called = new Set(tailCalled(object).map((program) => libbpf().bpf_program__name(program)));
+  const rest = request.entryFunction === '' ? wanted.filter(({ name }) => !called.has(name)) : [];
+  const others = ofChains(rest);
   return { probes: probes.map((probe) => inSection(probe.program)), others };
 }
 
